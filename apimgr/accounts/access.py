@@ -1,0 +1,76 @@
+"""Who may do what: one table, two questions. Every service and every page asks here and nowhere else."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from django.db.models import QuerySet
+from django.utils.translation import gettext as _
+
+from apimgr.accounts.models import Membership, Organisation, Role
+from apimgr.core.errors import NotAllowed, NotFound
+
+if TYPE_CHECKING:
+    from apimgr.accounts.models import User
+
+
+class Permission(StrEnum):
+    API_VIEW = "api.view"  # the console's pages, drafts included
+    API_EDIT = "api.edit"  # create, import, change drafts
+    API_PUBLISH = "api.publish"  # publish, deprecate, retire
+    PLAN_EDIT = "plan.edit"
+    SUBSCRIPTION_DECIDE = "subscription.decide"
+    USAGE_VIEW = "usage.view"  # insights of the organisation's APIs
+    APPLICATION_VIEW = "application.view"
+    APPLICATION_MANAGE = "application.manage"  # applications, subscriptions, keys
+    MEMBER_MANAGE = "member.manage"
+    TOKEN_MANAGE = "token.manage"  # noqa: S105
+    AUDIT_VIEW = "audit.view"
+
+
+_VIEW: Final = {Permission.API_VIEW, Permission.USAGE_VIEW, Permission.APPLICATION_VIEW}
+ROLES: Final[dict[str, frozenset[Permission]]] = {
+    Role.ADMINISTRATOR: frozenset(Permission),
+    Role.PUBLISHER: frozenset(Permission) - {Permission.MEMBER_MANAGE},
+    Role.PRODUCT_OWNER: frozenset(
+        _VIEW | {Permission.PLAN_EDIT, Permission.SUBSCRIPTION_DECIDE, Permission.AUDIT_VIEW}
+    ),
+    Role.DEVELOPER: frozenset({Permission.APPLICATION_VIEW, Permission.APPLICATION_MANAGE, Permission.TOKEN_MANAGE}),
+    Role.VIEWER: frozenset(_VIEW),
+}
+# What an organisation that owns no APIs has no use for, whoever asks.
+_PUBLISHERS_ONLY: Final = frozenset(
+    {
+        Permission.API_VIEW,
+        Permission.API_EDIT,
+        Permission.API_PUBLISH,
+        Permission.PLAN_EDIT,
+        Permission.SUBSCRIPTION_DECIDE,
+        Permission.USAGE_VIEW,
+    }
+)
+
+
+def organisations_for(user: User, permission: Permission) -> QuerySet[Organisation]:
+    """The organisations in which ``user`` holds ``permission``: the first filter of every selector."""
+    roles = [role for role, permissions in ROLES.items() if permission in permissions]
+    found = Organisation.objects.filter(memberships__user_id=user.pk, memberships__role__in=roles)
+    return found.filter(is_publisher=True) if permission in _PUBLISHERS_ONLY else found
+
+
+def require(actor: User | None, permission: Permission, organisation: Organisation) -> None:
+    """Let ``actor`` pass, or raise: ``NotFound`` for a stranger, ``NotAllowed`` for a member whose role lacks it.
+
+    ``None`` is the platform itself (seeding, scheduled work) and passes.
+    """
+    if actor is None:
+        return
+    role = Membership.objects.filter(user_id=actor.pk, organisation=organisation).values_list("role", flat=True).first()
+    if role is None or not actor.is_active:
+        raise NotFound(_("There is nothing here, or nothing for you."))
+    if permission not in ROLES[role] or (permission in _PUBLISHERS_ONLY and not organisation.is_publisher):
+        raise NotAllowed(
+            _("Your role in %(organisation)s does not allow this.") % {"organisation": organisation.name},
+            fix=_("Ask an administrator of %(organisation)s for another role.") % {"organisation": organisation.name},
+        )

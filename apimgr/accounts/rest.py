@@ -1,0 +1,7 @@
+from __future__ import annotations
+
+from rest_framework import authentication
+
+
+class ApiTokenAuthentication(authentication.BaseAuthentication):
+    """``Authorization: Bearer <token>``."""

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.db.models import Model
+
+from apimgr.audit.models import AuditEntry
+
+if TYPE_CHECKING:
+    from apimgr.accounts.models import User
+
+
+def record(
+    *, actor: User | None, action: str, target: Model, organisation_id: int | None = None, **data: Any
+) -> AuditEntry:
+    """Add one entry, in the caller's transaction. ``actor`` is ``None`` for the platform itself."""
+    return AuditEntry.objects.create(
+        actor=actor,
+        action=action,
+        target_type=target._meta.model_name or "",
+        target_id=target.pk,
+        target_name=str(target)[:200],
+        organisation_id=organisation_id,
+        data=data,
+    )

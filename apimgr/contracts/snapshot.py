@@ -1,0 +1,245 @@
+"""The documents a gateway loads: what the control plane promises and the data plane relies on.
+
+One document per thing that changes on its own, so that a change costs O(change) on every node. ``proxy.compiler`` makes
+them from rows, the change log carries them, a node's replica keeps them as JSON under ``(kind, key)``. Keys:
+
+=============  ============================================  ==========================================
+kind           key                                           found by
+=============  ============================================  ==========================================
+route          ``host + base_path`` (host empty for any)     the request's authority and path
+version        version id, decimal                           its route
+plan           plan id, decimal                              the application's subscription
+application    application id, decimal                       its credential
+credential     digest of the key, hexadecimal                the key in the request
+=============  ============================================  ==========================================
+
+Reading is strict: an unknown format, kind, field value or type raises ``InvalidDocument``, so that a node keeps its last
+good document instead of guessing.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Literal, TypeVar, get_args
+
+FORMAT: Final = 1
+
+VersionState = Literal["published", "deprecated", "retired"]
+LimitKind = Literal["rate", "quota"]
+LimitPeriod = Literal["second", "minute", "hour", "day", "month"]
+UnknownOperation = Literal["refuse", "pass"]
+Authentication = Literal["key", "none"]
+ActiveState = Literal["active", "suspended"]
+CredentialState = Literal["active", "revoked"]
+
+# Rate windows are fixed lengths; a quota's day and month follow the UTC calendar instead.
+PERIOD_SECONDS: Final[dict[str, int]] = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
+
+
+class InvalidDocument(ValueError):
+    """A document this node does not understand; the message says which one and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class OperationDocument:
+    """``path`` is an OpenAPI path template below the version's base path, such as ``/orders/{id}``."""
+
+    id: int
+    method: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamDocument:
+    """Where calls go: ``url`` is ``http(s)://host[:port][/prefix]`` without a trailing slash. Times in milliseconds."""
+
+    url: str
+    connect_timeout_ms: int = 5_000
+    read_timeout_ms: int = 30_000
+    max_connections: int = 256
+    preserve_host: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RouteDocument:
+    """A public address: host (lower case, empty for any) and base path (``/`` or ``/a/b``, no trailing slash)."""
+
+    host: str
+    base_path: str
+    version_id: int
+
+    @property
+    def key(self) -> str:
+        return self.host + self.base_path
+
+
+@dataclass(frozen=True, slots=True)
+class VersionDocument:
+    """One live version of an API. Dates are Unix seconds, 0 for none (RFC 9745 ``Deprecation``, RFC 8594 ``Sunset``)."""
+
+    id: int
+    api_id: int
+    organisation_id: int
+    name: str
+    state: VersionState
+    base_path: str
+    upstream: UpstreamDocument
+    product_ids: tuple[int, ...] = ()
+    operations: tuple[OperationDocument, ...] = ()
+    authentication: Authentication = "key"
+    unknown_operation: UnknownOperation = "refuse"
+    max_body_bytes: int = 10 * 1024 * 1024
+    deprecated_at: int = 0
+    sunset_at: int = 0
+
+    @property
+    def key(self) -> str:
+        return str(self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class LimitDocument:
+    """``amount`` calls per ``period``. A rate is a smooth allowance; a quota is a hard count over a calendar period in UTC."""
+
+    id: int
+    kind: LimitKind
+    amount: int
+    period: LimitPeriod
+
+
+@dataclass(frozen=True, slots=True)
+class PlanDocument:
+    id: int
+    name: str
+    limits: tuple[LimitDocument, ...] = ()
+
+    @property
+    def key(self) -> str:
+        return str(self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionDocument:
+    id: int
+    product_id: int
+    plan_id: int
+    state: ActiveState = "active"
+
+
+@dataclass(frozen=True, slots=True)
+class ApplicationDocument:
+    """An application and every subscription the gateway may honour. ``organisation_id`` is the developer's."""
+
+    id: int
+    organisation_id: int
+    name: str
+    state: ActiveState = "active"
+    subscriptions: tuple[SubscriptionDocument, ...] = ()
+
+    @property
+    def key(self) -> str:
+        return str(self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialDocument:
+    """A key, known by its digest alone. ``expires_at`` in Unix seconds, 0 for never."""
+
+    id: int
+    application_id: int
+    digest: str = field(repr=False)
+    state: CredentialState = "active"
+    expires_at: int = 0
+    test: bool = False
+
+    @property
+    def key(self) -> str:
+        return self.digest
+
+
+Document = RouteDocument | VersionDocument | PlanDocument | ApplicationDocument | CredentialDocument
+KINDS: Final[dict[str, type[Document]]] = {
+    "route": RouteDocument,
+    "version": VersionDocument,
+    "plan": PlanDocument,
+    "application": ApplicationDocument,
+    "credential": CredentialDocument,
+}
+KIND_OF: Final[dict[type[Document], str]] = {cls: kind for kind, cls in KINDS.items()}
+
+_NESTED: Final[dict[tuple[type, str], type]] = {
+    (VersionDocument, "upstream"): UpstreamDocument,
+    (VersionDocument, "operations"): OperationDocument,
+    (PlanDocument, "limits"): LimitDocument,
+    (ApplicationDocument, "subscriptions"): SubscriptionDocument,
+}
+_CHOICES: Final[dict[str, Any]] = {
+    "VersionState": VersionState,
+    "LimitKind": LimitKind,
+    "LimitPeriod": LimitPeriod,
+    "UnknownOperation": UnknownOperation,
+    "Authentication": Authentication,
+    "ActiveState": ActiveState,
+    "CredentialState": CredentialState,
+}
+_SCALARS: Final[dict[str, type]] = {"int": int, "str": str, "bool": bool}
+
+T = TypeVar("T")
+
+
+def dump(document: Document) -> bytes:
+    """The document as canonical JSON: the same document always gives the same bytes."""
+    body = {"format": FORMAT, "kind": KIND_OF[type(document)], **asdict(document)}
+    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def load(raw: bytes | str) -> Document:
+    """Read a document back. Raises ``InvalidDocument`` for anything this code does not fully understand."""
+    try:
+        body = json.loads(raw)
+    except ValueError as error:
+        raise InvalidDocument(f"not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise InvalidDocument("not a JSON object")
+    if body.pop("format", None) != FORMAT:
+        raise InvalidDocument(f"not of format {FORMAT}")
+    kind = body.pop("kind", None)
+    if kind not in KINDS:
+        raise InvalidDocument(f"unknown kind {kind!r}")
+    return _build(KINDS[kind], body, kind)
+
+
+def _build(cls: type[T], body: Any, where: str) -> T:
+    if not isinstance(body, dict):
+        raise InvalidDocument(f"{where}: not an object")
+    fields = cls.__dataclass_fields__  # type: ignore[attr-defined]
+    unknown = body.keys() - fields.keys()
+    if unknown:
+        raise InvalidDocument(f"{where}: unknown field {min(unknown)!r}")
+    values = {name: _value(cls, name, fields[name].type, value, f"{where}.{name}") for name, value in body.items()}
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise InvalidDocument(f"{where}: {error}") from error
+
+
+def _value(cls: type, name: str, annotation: str, value: Any, where: str) -> Any:
+    nested = _NESTED.get((cls, name))
+    if annotation.startswith("tuple["):
+        if not isinstance(value, list):
+            raise InvalidDocument(f"{where}: not a list")
+        if nested:
+            return tuple(_build(nested, item, f"{where}[{index}]") for index, item in enumerate(value))
+        if any(type(item) is not int for item in value):
+            raise InvalidDocument(f"{where}: not a list of ids")
+        return tuple(value)
+    if nested:
+        return _build(nested, value, where)
+    if annotation in _CHOICES:
+        if value not in get_args(_CHOICES[annotation]):
+            raise InvalidDocument(f"{where}: unknown value {value!r}")
+        return value
+    if type(value) is not _SCALARS[annotation]:
+        raise InvalidDocument(f"{where}: not {annotation}")
+    return value

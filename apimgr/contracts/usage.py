@@ -1,0 +1,134 @@
+"""One usage record per call, and its layout in a gateway's spool.
+
+``frame = length:u16 crc32:u32 body`` where ``length`` counts the body's bytes and the CRC covers them. The body is
+the fixed part below, then the raw path (bounded) and the decision trail (JSON, bounded), both empty on a plain call. All
+integers are little-endian. Ids are the 64-bit ids of the control plane; 0 means "none".
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+LAYOUT_VERSION: Final = 1
+MAX_PATH_BYTES: Final = 1024
+MAX_TRAIL_BYTES: Final = 2048
+
+_FRAME: Final = struct.Struct("<HI")
+FRAME_BYTES: Final = _FRAME.size
+# request_id, started_at_us, api, version, operation, application, credential, plan,
+# bytes_in, bytes_out, total_us, upstream_us, status, upstream_status, outcome, method, flags, client address,
+# path length, trail length
+_BODY: Final = struct.Struct("<16sQqqqqqqQQIIHHHBB16sHH")
+BODY_BYTES: Final = _BODY.size
+
+METHODS: Final = ("", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY")
+METHOD_NUMBERS: Final = {method: number for number, method in enumerate(METHODS)}
+
+FLAG_TEST_KEY: Final = 1
+FLAG_TUNNEL: Final = 2
+
+
+class UsageRecord(NamedTuple):
+    """What happened in one call. Times in microseconds; ``started_at_us`` since the Unix epoch, fixed once by the worker.
+
+    ``request_id`` is 16 bytes, a UUIDv7 (RFC 9562), shown to callers as ``X-Request-Id``. ``bytes_in`` and
+    ``bytes_out`` count body bytes. ``outcome`` is a number of ``contracts.outcomes``. ``client`` is the peer's address as
+    IPv6 (IPv4 mapped), or zeroes where the deployment keeps none. ``path`` is empty unless it matched no operation
+    or was refused.
+    """
+
+    request_id: bytes
+    started_at_us: int
+    api_id: int
+    version_id: int
+    operation_id: int
+    application_id: int
+    credential_id: int
+    plan_id: int
+    bytes_in: int
+    bytes_out: int
+    total_us: int
+    upstream_us: int
+    status: int
+    upstream_status: int
+    outcome: int
+    method: int
+    flags: int
+    client: bytes
+    path: bytes = b""
+    trail: bytes = b""
+
+
+class CorruptRecord(ValueError):
+    """A frame whose length or checksum does not hold. ``offset`` is where it starts, in bytes from the buffer's start."""
+
+    def __init__(self, offset: int, reason: str) -> None:
+        super().__init__(f"usage record at byte {offset}: {reason}")
+        self.offset = offset
+        self.reason = reason
+
+
+def encode(record: UsageRecord) -> bytes:
+    """The frame of one record. Over-long paths and trails are cut, never refused: the count matters more."""
+    *fixed, path, trail = record
+    path, trail = path[:MAX_PATH_BYTES], trail[:MAX_TRAIL_BYTES]
+    body = _BODY.pack(*fixed, len(path), len(trail)) + path + trail
+    return _FRAME.pack(len(body), zlib.crc32(body)) + body
+
+
+def decode(buffer: bytes | memoryview) -> Iterator[tuple[int, UsageRecord]]:
+    """Yield ``(end offset, record)`` for each whole frame in ``buffer``, in order.
+
+    Stops quietly at a frame that the buffer does not hold whole (a torn tail, or not yet written). Raises
+    ``CorruptRecord`` at a frame whose checksum or lengths are wrong.
+    """
+    view = memoryview(buffer)
+    offset = 0
+    while len(view) - offset >= FRAME_BYTES:
+        length, crc = _FRAME.unpack_from(view, offset)
+        if length < BODY_BYTES:
+            raise CorruptRecord(offset, f"length {length} is under the fixed part's {BODY_BYTES}")
+        start = offset + FRAME_BYTES
+        if start + length > len(view):
+            return
+        body = view[start : start + length]
+        if zlib.crc32(body) != crc:
+            raise CorruptRecord(offset, "checksum does not match")
+        *fixed, path_length, trail_length = _BODY.unpack_from(body)
+        if BODY_BYTES + path_length + trail_length != length:
+            raise CorruptRecord(offset, "inner lengths do not add up")
+        path = bytes(body[BODY_BYTES : BODY_BYTES + path_length])
+        trail = bytes(body[BODY_BYTES + path_length :])
+        offset = start + length
+        yield offset, UsageRecord._make((*fixed, path, trail))
+
+
+# The tables the shipper writes in one transaction, as ``analytics`` migrates them: the ledger row, then COPY.
+BATCH_TABLE: Final = "usage_batch"
+EVENT_TABLE: Final = "usage_event"
+EVENT_COLUMNS: Final = (
+    "batch_id",
+    "request_id",
+    "started_at",
+    "api_id",
+    "version_id",
+    "operation_id",
+    "application_id",
+    "credential_id",
+    "plan_id",
+    "bytes_in",
+    "bytes_out",
+    "total_us",
+    "upstream_us",
+    "status",
+    "upstream_status",
+    "outcome",
+    "method",
+    "flags",
+    "client",
+    "path",
+    "trail",
+)

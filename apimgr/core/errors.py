@@ -1,0 +1,47 @@
+"""Errors a person can act on: what, why, and what to do. Services raise them; pages and REST show them.
+
+The REST layer answers them as RFC 9457 problem documents; pages show ``message`` beside the field or on top of the form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class DomainError(Exception):
+    """A request that cannot be carried out as it stands. Nothing has been changed.
+
+    ``code`` is stable and for machines; ``message`` one plain sentence; ``fix`` what to do about it; ``fields`` maps an
+    input's name to the sentence that belongs beside it.
+    """
+
+    status = 422
+    code = "invalid"
+
+    def __init__(self, message: str, *, code: str = "", fix: str = "", fields: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or self.code
+        self.fix = fix
+        self.fields = dict(fields or {})
+
+
+class NotFound(DomainError):
+    """The thing does not exist, or not for this person: the two are never told apart."""
+
+    status = 404
+    code = "not_found"
+
+
+class NotAllowed(DomainError):
+    """The person sees the thing but may not do this; ``fix`` says who can grant it."""
+
+    status = 403
+    code = "not_allowed"
+
+
+class Conflict(DomainError):
+    """The thing is in a state, or another thing in a place, that this change cannot go with."""
+
+    status = 409
+    code = "conflict"

@@ -1,0 +1,82 @@
+"""The environment, read once: every setting an operator can give, with its default and its check.
+
+``docs/reference/settings.md`` lists the same names; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+class ImproperEnvironment(RuntimeError):
+    """A setting that is missing or wrong; the message says what to set."""
+
+
+def text(name: str, default: str = "") -> str:
+    return os.environ.get(name, default).strip()
+
+
+def flag(name: str, default: bool = False) -> bool:
+    value = text(name).lower()
+    if value in {"", "0", "false", "no", "off", "1", "true", "yes", "on"}:
+        return default if value == "" else value in {"1", "true", "yes", "on"}
+    raise ImproperEnvironment(f"{name}={value!r} is neither true nor false: use 1 or 0")
+
+
+def number(name: str, default: int, *, minimum: int = 0, maximum: int = 2**31) -> int:
+    value = text(name) or str(default)
+    if not value.isascii() or not value.isdigit() or not minimum <= int(value) <= maximum:
+        raise ImproperEnvironment(f"{name}={value!r} is not a whole number from {minimum} to {maximum}")
+    return int(value)
+
+
+def words(name: str, default: str = "") -> list[str]:
+    return [word.strip() for word in text(name, default).split(",") if word.strip()]
+
+
+def var_dir() -> Path:
+    """Where a node without other orders keeps its state: database, replica, spool, secrets, mail."""
+    return Path(text("APIMGR_VAR") or BASE_DIR / "var")
+
+
+def secret(name: str, *, minimum: int = 32) -> str:
+    """A secret from the environment, or one generated on first use and kept in ``var/secrets/``, readable by its owner.
+
+    Never a default: an instance that is given none makes its own.
+    """
+    value = text(name)
+    if value:
+        if len(value) < minimum:
+            raise ImproperEnvironment(f"{name} is too short: give at least {minimum} random characters")
+        return value
+    path = var_dir() / "secrets" / name.lower()
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        pass
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    value = secrets.token_urlsafe(48)
+    # O_EXCL: of two processes starting together one makes the secret, the other reads it.
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text().strip()
+    with os.fdopen(descriptor, "w") as file:
+        file.write(value)
+    return value
+
+
+def database_url() -> str:
+    """``DATABASE_URL``, else the embedded PostgreSQL's own, which its start-up writes into ``var/postgres/``."""
+    value = text("DATABASE_URL")
+    if value:
+        return value
+    try:
+        return (var_dir() / "postgres" / "database_url").read_text().strip()
+    except FileNotFoundError:
+        # Commands that need no database (makemigrations --check, the OpenAPI snapshot) must still run.
+        return "postgres://nobody@127.0.0.1:1/no-database-url-and-no-embedded-postgres-running"

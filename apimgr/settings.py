@@ -1,0 +1,230 @@
+"""Settings, all of them: one file, driven by the environment (``apimgr.env``)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dj_database_url
+
+from apimgr import env
+
+BASE_DIR = env.BASE_DIR
+VAR_DIR = env.var_dir()
+
+DEBUG = env.flag("APIMGR_DEBUG")
+SECRET_KEY = env.secret("APIMGR_SECRET_KEY")
+ALLOWED_HOSTS = env.words("APIMGR_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+WEB_URL = env.text("APIMGR_WEB_URL", "http://localhost:8000").rstrip("/")
+CSRF_TRUSTED_ORIGINS = [WEB_URL]
+
+# --- The gateway as callers see it ----------------------------------------------------------------------------------
+GATEWAY_URL = env.text("APIMGR_GATEWAY_URL", "http://localhost:8080").rstrip("/")
+# Mixed into every key's digest, so that a stolen database cannot even confirm a guess (security.md K4).
+KEY_PEPPER = env.secret("APIMGR_KEY_PEPPER").encode()
+KEY_PREFIX = env.text("APIMGR_KEY_PREFIX", "ak")
+# Hosts or networks that imports and upstream tests may reach although they are not public (security.md R2).
+EGRESS_ALLOW = env.words("APIMGR_EGRESS_ALLOW")
+
+# --- Apps ---------------------------------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "apimgr.apps.PlatformConfig",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.humanize",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "allauth",
+    "allauth.account",
+    "allauth.usersessions",
+    "django_cotton",
+    "django_htmx",
+    "django_filters",
+    "rest_framework",
+    "drf_spectacular",
+    "csp",
+    "apimgr.core",
+    "apimgr.audit",
+    "apimgr.accounts",
+    "apimgr.catalog",
+    "apimgr.products",
+    "portal",
+    "analytics",
+    "proxy.apps.ProxyConfig",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "apimgr.core.middleware.RequestIdMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "allauth.usersessions.middleware.UserSessionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+
+ROOT_URLCONF = "apimgr.urls"
+WSGI_APPLICATION = "apimgr.wsgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": False,
+        "OPTIONS": {
+            "loaders": [
+                (
+                    "django.template.loaders.cached.Loader",
+                    [
+                        "django_cotton.cotton_loader.Loader",
+                        "django.template.loaders.filesystem.Loader",
+                        "django.template.loaders.app_directories.Loader",
+                    ],
+                )
+            ],
+            "builtins": ["django_cotton.templatetags.cotton", "apimgr.core.templatetags.ui"],
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "django.template.context_processors.i18n",
+                "apimgr.core.context.shell",
+            ],
+        },
+    }
+]
+COTTON_DIR = "components"
+
+# --- Data ---------------------------------------------------------------------------------------------------------
+DATABASES = {"default": {**dj_database_url.parse(env.database_url(), conn_max_age=60, conn_health_checks=True)}}
+REDIS_URL = env.text("REDIS_URL")
+
+# --- Accounts -----------------------------------------------------------------------------------------------------
+AUTH_USER_MODEL = "accounts.User"
+AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
+ACCOUNT_USER_MODEL_USERNAME_FIELD = None
+ACCOUNT_EMAIL_VERIFICATION = "mandatory"
+ACCOUNT_EMAIL_VERIFICATION_BY_CODE_ENABLED = True
+ACCOUNT_ADAPTER = "apimgr.accounts.adapter.AccountAdapter"
+LOGIN_URL = "account_login"
+LOGIN_REDIRECT_URL = "home"
+
+# --- Security -----------------------------------------------------------------------------------------------------
+_HTTPS = WEB_URL.startswith("https://")
+SESSION_COOKIE_NAME = "__Host-session" if _HTTPS else "session"
+CSRF_COOKIE_NAME = "__Host-csrf" if _HTTPS else "csrf"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _HTTPS
+SESSION_COOKIE_AGE = 7 * 24 * 3600
+CSRF_COOKIE_HTTPONLY = True
+SECURE_SSL_REDIRECT = False  # The edge in front redirects; health checks stay plain.
+SECURE_HSTS_SECONDS = 365 * 24 * 3600 if _HTTPS else 0
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY: dict[str, Any] = {
+    "DIRECTIVES": {
+        "default-src": ["'none'"],
+        "script-src": ["'self'"],
+        "style-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "font-src": ["'self'"],
+        "connect-src": ["'self'"],
+        "form-action": ["'self'"],
+        "frame-ancestors": ["'none'"],
+        "base-uri": ["'none'"],
+    }
+}
+
+# --- Pages --------------------------------------------------------------------------------------------------------
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English")]
+USE_TZ = True
+TIME_ZONE = "UTC"
+STATIC_URL = "/static/"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STATIC_ROOT = VAR_DIR / "static"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": (
+            "django.contrib.staticfiles.storage.StaticFilesStorage"
+            if DEBUG
+            else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        )
+    },
+}
+DATA_UPLOAD_MAX_MEMORY_SIZE = 22 * 1024 * 1024  # A pasted specification may reach 20 MiB.
+FILE_UPLOAD_MAX_MEMORY_SIZE = 22 * 1024 * 1024
+
+# --- E-mail -------------------------------------------------------------------------------------------------------
+# `APIMGR_MAILBOX=1` keeps mail in `var/mail` and shows it at /mailbox/: for the demo and for trying things out.
+MAILBOX = env.flag("APIMGR_MAILBOX")
+EMAIL_BACKEND = f"django.core.mail.backends.{'filebased' if MAILBOX else 'smtp'}.EmailBackend"
+EMAIL_FILE_PATH = VAR_DIR / "mail"
+EMAIL_HOST = env.text("APIMGR_EMAIL_HOST", "localhost")
+EMAIL_PORT = env.number("APIMGR_EMAIL_PORT", 25)
+EMAIL_HOST_USER = env.text("APIMGR_EMAIL_USER")
+EMAIL_HOST_PASSWORD = env.text("APIMGR_EMAIL_PASSWORD")
+EMAIL_USE_TLS = env.flag("APIMGR_EMAIL_TLS")
+DEFAULT_FROM_EMAIL = env.text("APIMGR_EMAIL_FROM", "apimgr@localhost")
+
+# --- REST ---------------------------------------------------------------------------------------------------------
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["apimgr.accounts.rest.ApiTokenAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PAGINATION_CLASS": "apimgr.core.rest.KeysetPagination",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "apimgr.core.rest.problem_response",
+    "UNAUTHENTICATED_USER": None,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "apimgr",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.1",
+    "DESCRIPTION": "Everything a page of the platform can do.",
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "COMPONENT_SPLIT_REQUEST": True,
+}
+
+# --- Work in the background ---------------------------------------------------------------------------------------
+CELERY_BROKER_URL = REDIS_URL or "filesystem://"
+CELERY_BROKER_TRANSPORT_OPTIONS = (
+    {}
+    if REDIS_URL
+    else {
+        "data_folder_in": str(VAR_DIR / "celery" / "queue"),
+        "data_folder_out": str(VAR_DIR / "celery" / "queue"),
+        "control_folder": str(VAR_DIR / "celery" / "control"),
+    }
+)
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TIMEZONE = "UTC"
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": "INFO"},
+}

@@ -1,0 +1,21 @@
+"""Every address of the platform. Apps own what is below their prefix."""
+
+from __future__ import annotations
+
+from django.urls import URLPattern, URLResolver, include, path, register_converter
+
+from apimgr.core.ids import IdConverter
+
+register_converter(IdConverter, "id")
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("api/v1/", include("apimgr.api_urls")),
+    path("accounts/", include("allauth.urls")),
+    path("console/", include("apimgr.catalog.urls")),
+    path("console/", include("apimgr.products.urls")),
+    path("insights/", include("analytics.urls")),
+    path("ops/", include("proxy.urls")),
+    path("", include("apimgr.accounts.urls")),
+    path("", include("apimgr.core.urls")),
+    path("", include("portal.urls")),
+]

@@ -1,0 +1,87 @@
+"""The developer's side: applications, what they are subscribed to, and the keys they call with."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import Q
+
+from apimgr.accounts.models import Organisation, User
+from apimgr.core.ids import Entity
+from apimgr.products.models import Plan, Product
+
+
+class ApplicationState(models.TextChoices):
+    ACTIVE = "active", "Active"
+    SUSPENDED = "suspended", "Suspended"
+
+
+class Application(Entity):
+    """A developer's client."""
+
+    organisation = models.ForeignKey(Organisation, on_delete=models.PROTECT, related_name="applications")
+    name = models.CharField(max_length=80)
+    description = models.CharField(max_length=300, blank=True)
+    state = models.CharField(max_length=12, choices=ApplicationState.choices, default=ApplicationState.ACTIVE)
+    created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["organisation", "name"], name="application_name_once_per_organisation")
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class SubscriptionState(models.TextChoices):
+    REQUESTED = "requested", "Requested"
+    ACTIVE = "active", "Active"
+    SUSPENDED = "suspended", "Suspended"
+    CANCELLED = "cancelled", "Cancelled"
+    REJECTED = "rejected", "Rejected"
+
+
+class Subscription(Entity):
+    """An application on a plan. At most one that counts per product: the gateway must never have to choose."""
+
+    application = models.ForeignKey(Application, on_delete=models.CASCADE, related_name="subscriptions")
+    plan = models.ForeignKey(Plan, on_delete=models.PROTECT, related_name="subscriptions")
+    product = models.ForeignKey(Product, on_delete=models.PROTECT, related_name="subscriptions")  # the plan's own
+    state = models.CharField(max_length=12, choices=SubscriptionState.choices, default=SubscriptionState.REQUESTED)
+    decided_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["application", "product"],
+                condition=Q(state__in=["requested", "active", "suspended"]),
+                name="subscription_one_per_product",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.application} on {self.plan}"
+
+
+class CredentialState(models.TextChoices):
+    ACTIVE = "active", "Active"
+    REVOKED = "revoked", "Revoked"
+
+
+class Credential(Entity):
+    """An API key of an application. The key itself is shown once and never stored: only its digest is."""
+
+    application = models.ForeignKey(Application, on_delete=models.CASCADE, related_name="credentials")
+    name = models.CharField(max_length=80, default="Key")
+    digest = models.BinaryField(max_length=32, unique=True, editable=False)
+    prefix = models.CharField(max_length=24)  # ak_live_AbCdEf
+    last4 = models.CharField(max_length=4)
+    is_test = models.BooleanField(default=False)
+    state = models.CharField(max_length=12, choices=CredentialState.choices, default=CredentialState.ACTIVE)
+    created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.prefix}…{self.last4}"

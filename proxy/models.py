@@ -1,0 +1,52 @@
+"""The gateway's control half: an ordered log of configuration changes, and the nodes that apply it."""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class GatewayChange(models.Model):
+    """One change a gateway must know. ``sequence`` has no gaps and grows in commit order (``services.append_changes``)."""
+
+    sequence = models.BigIntegerField(primary_key=True)
+    kind = models.CharField(max_length=20)
+    key = models.CharField(max_length=500)
+    document = models.TextField(null=True)  # contracts.snapshot JSON; null is a tombstone
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["kind", "key", "-sequence"])]
+
+    def __str__(self) -> str:
+        return f"{self.sequence} {self.kind} {self.key}"
+
+
+class ChangeCounter(models.Model):
+    """The last sequence given out: one row, locked by each writer until it commits, so that order is commit order."""
+
+    id = models.SmallIntegerField(primary_key=True, default=1)
+    last = models.BigIntegerField(default=0)
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=models.Q(id=1), name="change_counter_one_row")]
+
+    def __str__(self) -> str:
+        return str(self.last)
+
+
+class GatewayNode(models.Model):
+    """A gateway as it last told of itself."""
+
+    name = models.CharField(max_length=100, primary_key=True)
+    boot = models.BigIntegerField()  # new at each start; part of a usage batch's identity
+    software_version = models.CharField(max_length=40)
+    workers = models.PositiveSmallIntegerField(default=0)
+    applied_sequence = models.BigIntegerField(default=0)
+    applied_at = models.DateTimeField(null=True)
+    started_at = models.DateTimeField()
+    heartbeat_at = models.DateTimeField()
+    # {generated, spooled, acknowledged, spool_bytes, shipped_until, ...}: the node's side of reconciliation.
+    counters = models.JSONField(default=dict)
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,56 @@
+"""The cast: Alice publishes, Oscar owns the product, Dev builds, Victor only looks, Ada administers, Olga operates the
+platform, and Charlie is a stranger who tries every door."""
+
+from __future__ import annotations
+
+import pytest
+
+from apimgr.accounts.models import Organisation, Role, User
+from tests.factories import make_member, make_organisation, make_user
+
+
+@pytest.fixture
+def acme(db: None) -> Organisation:
+    return make_organisation("Acme")
+
+
+@pytest.fixture
+def alice(acme: Organisation) -> User:
+    return make_member(make_user("alice"), acme, Role.PUBLISHER).user
+
+
+@pytest.fixture
+def ada(acme: Organisation) -> User:
+    return make_member(make_user("ada"), acme, Role.ADMINISTRATOR).user
+
+
+@pytest.fixture
+def oscar(acme: Organisation) -> User:
+    return make_member(make_user("oscar"), acme, Role.PRODUCT_OWNER).user
+
+
+@pytest.fixture
+def victor(acme: Organisation) -> User:
+    return make_member(make_user("victor"), acme, Role.VIEWER).user
+
+
+@pytest.fixture
+def builders(db: None) -> Organisation:
+    return make_organisation("Builders", is_publisher=False)
+
+
+@pytest.fixture
+def dev(builders: Organisation) -> User:
+    return make_member(make_user("dev"), builders, Role.ADMINISTRATOR).user
+
+
+@pytest.fixture
+def charlie(db: None) -> User:
+    return make_member(
+        make_user("charlie"), make_organisation("Strangers", is_publisher=False), Role.ADMINISTRATOR
+    ).user
+
+
+@pytest.fixture
+def olga(db: None) -> User:
+    return make_user("olga", is_operator=True)
