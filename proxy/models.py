@@ -6,7 +6,7 @@ from django.db import models
 
 
 class GatewayChange(models.Model):
-    """One change a gateway must know. ``sequence`` has no gaps and grows in commit order (``services.append_changes``)."""
+    """One change a gateway must know. ``sequence`` has no gaps and grows in commit order (``append_changes``)."""
 
     sequence = models.BigIntegerField(primary_key=True)
     kind = models.CharField(max_length=20)

@@ -1,6 +1,7 @@
 """What publishers own: an API, its versions, and what each version is made of.
 
-A version's draft is edited in place (specification, upstream, route); publishing freezes it as a revision and deploys that.
+A version's draft is edited in place (specification, upstream, route); publishing freezes it as a revision and
+deploys that.
 """
 
 from __future__ import annotations
@@ -151,7 +152,7 @@ class Route(Entity):
 
 
 class Revision(Entity):
-    """An immutable snapshot of a version's definition and gateway configuration. One is deployed; others can be again."""
+    """An immutable snapshot of a version's definition and gateway configuration. One is deployed."""
 
     version = models.ForeignKey(Version, on_delete=models.CASCADE, related_name="revisions")
     number = models.PositiveIntegerField()

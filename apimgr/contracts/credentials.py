@@ -1,8 +1,8 @@
 """API keys: their format, how they are made, and the digest that is all we keep of them.
 
 A key is ``<prefix>_<live|test>_<43 base62><6 base62 CRC-32>``: 256 bits from ``secrets`` and a checksum over everything
-before it, so that a typo is refused without a look-up and a leak scanner can tell a key from noise (security.md K1, K2).
-Only a keyed BLAKE2b digest is stored (K3); a fast hash is right for 256-bit secrets (K4).
+before it, so that a typo is refused without a look-up and a leak scanner can tell a key from noise. Only a keyed
+BLAKE2b digest is stored (K3); a fast hash is right for 256-bit secrets (K4).
 """
 
 from __future__ import annotations

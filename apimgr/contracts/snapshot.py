@@ -13,8 +13,8 @@ application    application id, decimal                       its credential
 credential     digest of the key, hexadecimal                the key in the request
 =============  ============================================  ==========================================
 
-Reading is strict: an unknown format, kind, field value or type raises ``InvalidDocument``, so that a node keeps its last
-good document instead of guessing.
+Reading is strict: an unknown format, kind, field value or type raises ``InvalidDocument``, so that a node keeps its
+last good document instead of guessing.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class RouteDocument:
 
 @dataclass(frozen=True, slots=True)
 class VersionDocument:
-    """One live version of an API. Dates are Unix seconds, 0 for none (RFC 9745 ``Deprecation``, RFC 8594 ``Sunset``)."""
+    """One version of an API. Dates are Unix seconds, 0 for none (RFC 9745 ``Deprecation``, RFC 8594 ``Sunset``)."""
 
     id: int
     api_id: int
@@ -100,7 +100,7 @@ class VersionDocument:
 
 @dataclass(frozen=True, slots=True)
 class LimitDocument:
-    """``amount`` calls per ``period``. A rate is a smooth allowance; a quota is a hard count over a calendar period in UTC."""
+    """``amount`` calls per ``period``. A rate smooths traffic; a quota is a hard count per calendar period, UTC."""
 
     id: int
     kind: LimitKind

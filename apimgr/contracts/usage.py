@@ -1,8 +1,8 @@
 """One usage record per call, and its layout in a gateway's spool.
 
 ``frame = length:u16 crc32:u32 body`` where ``length`` counts the body's bytes and the CRC covers them. The body is
-the fixed part below, then the raw path (bounded) and the decision trail (JSON, bounded), both empty on a plain call. All
-integers are little-endian. Ids are the 64-bit ids of the control plane; 0 means "none".
+the fixed part below, then the raw path (bounded) and the decision trail (JSON, bounded), both empty on a plain call.
+All integers are little-endian. Ids are the 64-bit ids of the control plane; 0 means "none".
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ FLAG_TUNNEL: Final = 2
 
 
 class UsageRecord(NamedTuple):
-    """What happened in one call. Times in microseconds; ``started_at_us`` since the Unix epoch, fixed once by the worker.
+    """What happened in one call. Times in microseconds; ``started_at_us`` since the Unix epoch, fixed by the worker.
 
     ``request_id`` is 16 bytes, a UUIDv7 (RFC 9562), shown to callers as ``X-Request-Id``. ``bytes_in`` and
-    ``bytes_out`` count body bytes. ``outcome`` is a number of ``contracts.outcomes``. ``client`` is the peer's address as
-    IPv6 (IPv4 mapped), or zeroes where the deployment keeps none. ``path`` is empty unless it matched no operation
+    ``bytes_out`` count body bytes. ``outcome`` is a number of ``contracts.outcomes``. ``client`` is the peer's address
+    as IPv6 (IPv4 mapped), or zeroes where the deployment keeps none. ``path`` is empty unless it matched no operation
     or was refused.
     """
 
@@ -63,7 +63,7 @@ class UsageRecord(NamedTuple):
 
 
 class CorruptRecord(ValueError):
-    """A frame whose length or checksum does not hold. ``offset`` is where it starts, in bytes from the buffer's start."""
+    """A frame whose length or checksum does not hold. ``offset`` is where it starts, in bytes."""
 
     def __init__(self, offset: int, reason: str) -> None:
         super().__init__(f"usage record at byte {offset}: {reason}")

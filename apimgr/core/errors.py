@@ -1,6 +1,6 @@
 """Errors a person can act on: what, why, and what to do. Services raise them; pages and REST show them.
 
-The REST layer answers them as RFC 9457 problem documents; pages show ``message`` beside the field or on top of the form.
+The REST layer answers them as RFC 9457 problem documents; pages show ``message`` beside the field or above the form.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Facts and who reacts to them.
 
 A service emits a past-tense fact; an app further up reacts, without the service knowing. A reaction registered with
-``receives`` runs at once, inside the service's transaction: what it writes commits with the fact (the gateway's change log
-depends on that), and its failure undoes both. ``receives(..., after_commit=True)`` is for what must not: mail, tasks.
+``receives`` runs at once, inside the service's transaction: what it writes commits with the fact (the gateway's change
+log depends on that), and its failure undoes both. ``receives(..., after_commit=True)`` is for what must not: mail,
+tasks.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Ids: 64-bit, time-ordered, and thirteen characters on the outside.
 
-A usage event names six entities and must stay narrow, so ids are ``bigint`` rather than UUID (docs/adr/0003). The upper 42
-bits are milliseconds since 2024, the lower 21 are random: neighbours in time are neighbours in the index, and an id
+A usage event names six entities and must stay narrow, so ids are ``bigint`` rather than UUID (docs/adr/0003). The upper
+42 bits are milliseconds since 2024, the lower 21 are random: neighbours in time are neighbours in the index, and an id
 cannot be counted up. Outside (URLs, REST) an id is Crockford base 32, lower case.
 """
 

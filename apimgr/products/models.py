@@ -55,7 +55,7 @@ class LimitPeriod(models.TextChoices):
 
 
 class Limit(Entity):
-    """``amount`` calls per ``period``. A rate smooths traffic; a quota is a hard count per calendar day or month, UTC."""
+    """``amount`` calls per ``period``. A rate smooths traffic; a quota is a hard count per day or month, UTC."""
 
     plan = models.ForeignKey(Plan, on_delete=models.CASCADE, related_name="limits")
     kind = models.CharField(max_length=8, choices=LimitKind.choices)
