@@ -132,3 +132,27 @@ EVENT_COLUMNS: Final = (
     "path",
     "trail",
 )
+
+# A retry of a range that is stored already inserts nothing and returns no row: then there is nothing to COPY either.
+INSERT_BATCH: Final = (
+    "INSERT INTO usage_batch"
+    " (node, boot, worker, segment, from_offset, to_offset, events, first_at, last_at)"
+    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING RETURNING id"
+)
+COPY_EVENTS: Final = f"COPY {EVENT_TABLE} ({', '.join(EVENT_COLUMNS)}) FROM STDIN (FORMAT BINARY)"
+# PostgreSQL types of EVENT_COLUMNS, as a binary COPY must name them.
+EVENT_TYPES: Final = (
+    *("int8", "uuid", "timestamptz"),
+    *("int8",) * 8,
+    *("int4",) * 2,
+    *("int2",) * 5,
+    *("inet", "text", "jsonb"),
+)
+# How far a node has shipped: everything it served before ``shipped_until`` is in the database. The agent says so
+# with each batch and each heartbeat, idle or not; without it quiet and behind look the same.
+NODE_TABLE: Final = "usage_node"
+UPSERT_NODE: Final = (
+    "INSERT INTO usage_node (node, shipped_until, seen_at) VALUES (%s, %s, now())"
+    " ON CONFLICT (node) DO UPDATE SET shipped_until = excluded.shipped_until, seen_at = excluded.seen_at"
+)
+assert len(EVENT_TYPES) == len(EVENT_COLUMNS), "each column has its type"

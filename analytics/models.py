@@ -1,3 +1,0 @@
-"""What happened: the ledger of shipped batches, the calls themselves, and their rollups."""
-
-from __future__ import annotations
