@@ -4,9 +4,17 @@ platform, and Charlie is a stranger who tries every door."""
 from __future__ import annotations
 
 import pytest
+from django.conf import settings
 
 from apimgr.accounts.models import Organisation, Role, User
 from tests.factories import make_member, make_organisation, make_user
+
+pytest_plugins = ["tests.browser"]
+
+
+def pytest_configure() -> None:
+    # Hashed names need `collectstatic`; tests serve the files as they lie in static/.
+    settings.STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
 
 
 @pytest.fixture
