@@ -108,6 +108,12 @@ COTTON_DIR = "components"
 # --- Data ---------------------------------------------------------------------------------------------------------
 DATABASES = {"default": {**dj_database_url.parse(env.database_url(), conn_max_age=60, conn_health_checks=True)}}
 REDIS_URL = env.text("REDIS_URL")
+# How long usage is kept, in days, per kind of table (analytics.partitions); counts per day are kept for ever.
+USAGE_RETENTION_DAYS = {
+    "event": env.number("APIMGR_USAGE_EVENT_DAYS", 30, minimum=1),
+    "minute": env.number("APIMGR_USAGE_MINUTE_DAYS", 14, minimum=2),
+    "hour": env.number("APIMGR_USAGE_HOUR_DAYS", 760, minimum=32),
+}
 
 # --- Accounts -----------------------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.User"
@@ -220,6 +226,7 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "celery" / "beat")
 
 LOGGING = {
     "version": 1,

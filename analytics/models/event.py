@@ -25,7 +25,6 @@ class UsageBatch(models.Model):
     rolled_up_at = models.DateTimeField(null=True)
 
     class Meta:
-        managed = False
         db_table = "usage_batch"
 
     def __str__(self) -> str:
@@ -40,7 +39,6 @@ class UsageNode(models.Model):
     seen_at = models.DateTimeField()
 
     class Meta:
-        managed = False
         db_table = "usage_node"
 
     def __str__(self) -> str:
@@ -77,7 +75,6 @@ class UsageEvent(models.Model):
     trail = models.JSONField(null=True)
 
     class Meta:
-        managed = False
         db_table = "usage_event"
 
     def __str__(self) -> str:

@@ -21,7 +21,6 @@ class Rollup(models.Model):
 
     class Meta:
         abstract = True
-        managed = False
 
 
 class MeasuredRollup(Rollup):

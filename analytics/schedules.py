@@ -1,0 +1,21 @@
+"""What beat asks for, and how often. A run that is missed is made up for by the next one, so each may expire."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from celery.schedules import crontab
+
+SCHEDULE: Final[dict[str, dict[str, Any]]] = {
+    "analytics.roll_up": {"task": "analytics.tasks.roll_up", "schedule": 2.0, "options": {"expires": 10}},
+    "analytics.keep_partitions": {
+        "task": "analytics.tasks.keep_partitions",
+        "schedule": 3600.0,
+        "options": {"expires": 1800},
+    },
+    "analytics.drop_expired": {
+        "task": "analytics.tasks.drop_expired",
+        "schedule": crontab(hour=3, minute=17),
+        "options": {"expires": 3600},
+    },
+}

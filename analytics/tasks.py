@@ -1,0 +1,23 @@
+"""Doors for Celery. They say "go look" and carry nothing: what there is to do is in the database."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from analytics import partitions
+from analytics.services import rollups
+
+
+@shared_task(acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator,unused-ignore]
+def roll_up() -> None:
+    rollups.roll_up_all()
+
+
+@shared_task(acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator,unused-ignore]
+def keep_partitions() -> None:
+    partitions.keep_partitions()
+
+
+@shared_task(acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator,unused-ignore]
+def drop_expired() -> None:
+    partitions.drop_expired()
