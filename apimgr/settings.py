@@ -70,6 +70,7 @@ MIDDLEWARE = [
     "allauth.account.middleware.AccountMiddleware",
     "allauth.usersessions.middleware.UserSessionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "apimgr.core.middleware.DomainErrorMiddleware",
 ]
 
 ROOT_URLCONF = "apimgr.urls"
@@ -139,6 +140,7 @@ CSRF_COOKIE_NAME = "__Host-csrf" if _HTTPS else "csrf"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _HTTPS
 SESSION_COOKIE_AGE = 7 * 24 * 3600
 CSRF_COOKIE_HTTPONLY = True
+CSRF_FAILURE_VIEW = "apimgr.core.views.csrf_failure"
 SECURE_SSL_REDIRECT = False  # The edge in front redirects; health checks stay plain.
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if _HTTPS else 0
 SECURE_REFERRER_POLICY = "same-origin"

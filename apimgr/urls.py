@@ -19,3 +19,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("apimgr.core.urls")),
     path("", include("portal.urls")),
 ]
+
+handler400 = "apimgr.core.views.bad_request"
+handler403 = "apimgr.core.views.not_allowed"
+handler404 = "apimgr.core.views.not_found"
+handler500 = "apimgr.core.views.server_error"

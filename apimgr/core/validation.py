@@ -1,0 +1,30 @@
+"""Rows checked by their own models, with errors a form and the REST API can show beside the field."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
+from django.db import IntegrityError, models, transaction
+from django.utils.translation import gettext as _
+
+from apimgr.core.errors import Conflict, DomainError
+
+M = TypeVar("M", bound=models.Model)
+
+
+def store(instance: M) -> M:
+    """Save ``instance`` if its model's validators and constraints agree; otherwise raise a ``DomainError`` per field."""
+    try:
+        instance.full_clean()
+    except ValidationError as error:
+        fields = {name: " ".join(messages) for name, messages in error.message_dict.items()}
+        general = fields.pop(NON_FIELD_ERRORS, "")
+        raise DomainError(general or _("Some fields are not right."), fields=fields) from error
+    try:
+        with transaction.atomic():
+            instance.save()
+    except IntegrityError as error:
+        # Two requests at once: both passed the check above, the database let one through.
+        raise Conflict(_("Someone else has just taken this name."), code="taken") from error
+    return instance
