@@ -40,7 +40,8 @@ CONSUMER: Final = Cube("consumer", ("version_id", "application_id", "plan_id", "
 KEY: Final = Cube("key", ("version_id", "operation_id", "credential_id"))
 GRAINS: Final = ("minute", "hour", "day")
 
-# What a pass adds, per cube, minute and latency bucket. Private to the session and empty between transactions.
+# What a pass adds, private to the session and empty between transactions. A row without ``idx`` holds the sums of its
+# cell and minute, the rows with one its latency histogram: summing all measures per bucket costs twice as much.
 _DELTA: Final = """
 CREATE TEMP TABLE IF NOT EXISTS usage_delta (
     cube text, minute timestamptz, version_id bigint, operation_id bigint, method smallint, status_class smallint,
@@ -64,18 +65,29 @@ SELECT {_bin("minute", "started_at")} AS minute, {_bin("hour", "started_at")} AS
        (outcome IN ({_REFUSALS}))::int AS refusal
 FROM usage_event WHERE batch_id = ANY(%s) AND started_at BETWEEN %s AND %s
 """
-# One pass over the calls fills all cubes: GROUPING SETS hashes them side by side.
-_FILL_DELTA: Final = f"""
+_CUBE: Final = (
+    "CASE WHEN grouping(outcome) = 0 THEN 'traffic' WHEN grouping(application_id) = 0 THEN 'consumer' ELSE 'key' END"
+)
+_CELL: Final = "version_id, operation_id, method, status_class, outcome, application_id, plan_id"
+# GROUPING SETS fill every cube from one reading of the calls.
+_SUM: Final = f"""
 INSERT INTO usage_delta
-SELECT CASE WHEN grouping(outcome) = 0 THEN 'traffic' WHEN grouping(application_id) = 0 THEN 'consumer' ELSE 'key' END,
-       coalesce(minute, hour), version_id, operation_id, method, status_class, outcome, application_id, plan_id,
-       credential_id, idx, count(*), sum(error), sum(refusal), sum(bytes_in)::bigint, sum(bytes_out)::bigint,
-       sum(total_us), sum(upstream_us), max(started_at)
+SELECT {_CUBE}, coalesce(minute, hour), {_CELL}, credential_id, NULL, count(*), sum(error), sum(refusal),
+       sum(bytes_in), sum(bytes_out), sum(total_us), sum(upstream_us), max(started_at)
+FROM ({_CALLS}) calls
+GROUP BY GROUPING SETS (
+    (minute, version_id, operation_id, method, status_class, outcome),
+    (minute, version_id, application_id, plan_id, status_class),
+    (hour, version_id, operation_id, credential_id)
+)
+"""
+_COUNT_LATENCIES: Final = f"""
+INSERT INTO usage_delta (cube, minute, {_CELL}, idx, n)
+SELECT {_CUBE}, minute, {_CELL}, idx, count(*)
 FROM ({_CALLS}) calls
 GROUP BY GROUPING SETS (
     (minute, version_id, operation_id, method, status_class, outcome, idx),
-    (minute, version_id, application_id, plan_id, status_class, idx),
-    (hour, version_id, operation_id, credential_id)
+    (minute, version_id, application_id, plan_id, status_class, idx)
 )
 """
 
@@ -84,11 +96,14 @@ def _add(cube: Cube, grain: str) -> str:
     """SQL that adds the delta to one cube at one grain."""
     dimensions = ", ".join(cube.dimensions)
     keys = f"bucket, {dimensions}"
+    measures = ", ".join(_MEASURES)
     sums = ", ".join(f"sum({name})::bigint AS {name}" for name in _MEASURES)
+    totals = ", ".join(f"max({name}) FILTER (WHERE idx IS NULL)" for name in _MEASURES)
     added = ", ".join(f"{name} = kept.{name} + excluded.{name}" for name in _MEASURES)
     return f"""
-    INSERT INTO usage_{cube.name}_{grain} AS kept ({keys}, {", ".join(_MEASURES)}, h_idx, h_n)
-    SELECT {keys}, {sums}, array_agg(idx ORDER BY idx), array_agg(n::int ORDER BY idx)
+    INSERT INTO usage_{cube.name}_{grain} AS kept ({keys}, {measures}, h_idx, h_n)
+    SELECT {keys}, {totals}, array_agg(idx ORDER BY idx) FILTER (WHERE idx IS NOT NULL),
+           array_agg(n::int ORDER BY idx) FILTER (WHERE idx IS NOT NULL)
     FROM (
         SELECT {_bin(grain, "minute")} AS bucket, {dimensions}, idx, {sums}
         FROM usage_delta WHERE cube = '{cube.name}' GROUP BY 1, {dimensions}, idx
@@ -117,7 +132,7 @@ _ADDS: Final = (*(_add(cube, grain) for cube in (TRAFFIC, CONSUMER) for grain in
 
 # Oldest first, up to MAX_EVENTS, but always at least one.
 _CLAIM: Final = """
-WITH waiting AS (
+WITH waiting AS MATERIALIZED (
     SELECT id, events, first_at, last_at FROM usage_batch WHERE rolled_up_at IS NULL
     ORDER BY id LIMIT 5000 FOR UPDATE SKIP LOCKED
 ), counted AS (SELECT *, sum(events) OVER (ORDER BY id) - events AS before FROM waiting)
@@ -153,7 +168,8 @@ def _add_calls(cursor: Any, batches: list[int], first: datetime, last: datetime)
     cursor.execute("SET LOCAL jit = off; SET LOCAL work_mem = '64MB'")
     cursor.execute(_DELTA)
     cursor.execute("TRUNCATE usage_delta")  # two passes in one transaction do not add twice
-    cursor.execute(_FILL_DELTA, [batches, first, last])
+    cursor.execute(_SUM, [batches, first, last])
+    cursor.execute(_COUNT_LATENCIES, [batches, first, last])
     cursor.execute("ANALYZE usage_delta")
     for add in _ADDS:
         cursor.execute(add)
