@@ -32,7 +32,7 @@ SELECT 1000000000 + g / {BATCH}, gen_random_uuid(), now() - interval '5 min' + i
        1, 1 + operation %% 4, operation, application, application, 1 + application %% 3, 200, 2000,
        (exp(9 + operation / 60.0 + 0.4 * spread))::int, 5000,
        CASE WHEN dice < 0.01 THEN 502 WHEN dice < 0.05 THEN 429 ELSE 200 END, 200,
-       CASE WHEN dice < 0.01 THEN 50 WHEN dice < 0.05 THEN 40 ELSE 0 END, 1 + operation %% 2, 0, '203.0.113.7', NULL, NULL
+       CASE WHEN dice < 0.01 THEN 50 WHEN dice < 0.05 THEN 40 ELSE 0 END, 1 + operation %% 2, 0, NULL, NULL, NULL
 FROM shape
 """
 LEDGER = """
