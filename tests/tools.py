@@ -1,0 +1,66 @@
+"""See to it that the programs tests can use are here: Chromium, and Redis. ``make test`` runs this first.
+
+As root on Debian their packages are installed; otherwise Playwright's Chromium. What cannot be had is said aloud.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+IS_ROOT = os.geteuid() == 0
+
+
+def apt_install(package: str) -> bool:
+    apt = shutil.which("apt-get")
+    if not IS_ROOT or apt is None:
+        return False
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    install = [apt, "install", "-y", "-qq", "--no-install-recommends", package]
+    # A first attempt without `update`: in most images the lists are either fresh or absent.
+    return any(
+        subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False).returncode == 0
+        and shutil.which(package) is not None
+        for command in (install, ["sh", "-c", f"{apt} update -qq && {' '.join(install)}"])
+    )
+
+
+def has_chromium() -> bool:
+    from playwright.sync_api import sync_playwright
+
+    names = (os.environ.get("APIMGR_CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome")
+    if any(shutil.which(name) for name in names if name):
+        return True
+    with sync_playwright() as playwright:
+        return Path(playwright.chromium.executable_path).exists()
+
+
+def ensure_chromium() -> bool:
+    if has_chromium():
+        return True
+    print("Installing Chromium for the browser tests", flush=True)
+    if apt_install("chromium"):
+        return True
+    # --with-deps needs root; without it Playwright's own build may lack libraries, which the first launch would tell.
+    command = [sys.executable, "-m", "playwright", "install", *(["--with-deps"] if IS_ROOT else []), "chromium"]
+    return subprocess.run(command, check=False).returncode == 0 and has_chromium()
+
+
+def ensure_redis() -> bool:
+    return shutil.which("redis-server") is not None or apt_install("redis-server")
+
+
+def main() -> int:
+    if not ensure_redis():
+        print("redis-server is not installed: its tests are skipped", file=sys.stderr)
+    if ensure_chromium():
+        return 0
+    print("!!! No Chromium, and it cannot be installed here: BROWSER TESTS WILL NOT RUN !!!", file=sys.stderr)
+    return 1 if os.environ.get("CI", "").lower() in {"1", "true"} else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
