@@ -10,7 +10,7 @@ register_converter(IdConverter, "id")
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("api/v1/", include("apimgr.api_urls")),
-    path("accounts/", include("allauth.urls")),
+    path("accounts/", include("apimgr.accounts.allauth_urls")),
     path("console/", include("apimgr.catalog.urls")),
     path("console/", include("apimgr.products.urls")),
     path("insights/", include("analytics.urls")),

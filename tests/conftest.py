@@ -3,6 +3,8 @@ platform, and Charlie is a stranger who tries every door."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from django.conf import settings
 
@@ -15,6 +17,8 @@ pytest_plugins = ["tests.browser"]
 def pytest_configure() -> None:
     # Hashed names need `collectstatic`; tests serve the files as they lie in static/.
     settings.STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+    # WhiteNoise warns of a folder that `collectstatic` has not made, and warnings are errors.
+    Path(settings.STATIC_ROOT).mkdir(parents=True, exist_ok=True)
 
 
 @pytest.fixture

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from uuid import uuid4
 
+from django.conf import settings
+from django.contrib.auth import logout
 from django.http import HttpRequest, HttpResponse
 
 from apimgr.core.errors import DomainError
@@ -20,6 +23,32 @@ class RequestIdMiddleware:
         response = self.get_response(request)
         response["X-Request-Id"] = request.request_id  # type: ignore[attr-defined]
         return response
+
+
+class SessionAgeMiddleware:
+    """Ends a session after 12 idle hours and after 7 days, whatever its cookie says (security.md P6).
+
+    The two times live in the session itself; sign-in makes a new session and so starts both anew.
+    """
+
+    NOTED_EVERY = 300  # seconds: not every page view writes the session
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        # An API call carries no session cookie; a page without one has nothing to end.
+        if request.session.session_key and request.user.is_authenticated:
+            self._check(request, int(time.time()))
+        return self.get_response(request)
+
+    def _check(self, request: HttpRequest, now: int) -> None:
+        began = request.session.setdefault("began", now)
+        seen = request.session.setdefault("seen", now)
+        if now - seen > settings.SESSION_IDLE_SECONDS or now - began > settings.SESSION_ABSOLUTE_SECONDS:
+            logout(request)
+        elif now - seen > self.NOTED_EVERY:
+            request.session["seen"] = now
 
 
 class DomainErrorMiddleware:
