@@ -14,13 +14,13 @@ M = TypeVar("M", bound=models.Model)
 
 
 def store(instance: M) -> M:
-    """Save ``instance`` if its model's validators and constraints agree; otherwise raise a ``DomainError`` per field."""
+    """Save ``instance`` if its model's validators and constraints agree; else a ``DomainError`` names the fields."""
     try:
         instance.full_clean()
     except ValidationError as error:
         fields = {name: " ".join(messages) for name, messages in error.message_dict.items()}
         general = fields.pop(NON_FIELD_ERRORS, "")
-        raise DomainError(general or _("Some fields are not right."), fields=fields) from error
+        raise DomainError(general or " ".join(fields.values()), fields=fields) from error
     try:
         with transaction.atomic():
             instance.save()
