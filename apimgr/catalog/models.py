@@ -80,9 +80,11 @@ class Version(Entity):
         validators=[RegexValidator(r"^[A-Za-z0-9][A-Za-z0-9._-]*$", "Use letters, digits, dots, dashes, underscores.")],
     )
     state = models.CharField(max_length=12, choices=VersionState.choices, default=VersionState.DRAFT)
-    specification = models.ForeignKey(Specification, null=True, on_delete=models.PROTECT, related_name="versions")
+    specification = models.ForeignKey(
+        Specification, null=True, blank=True, on_delete=models.PROTECT, related_name="versions"
+    )
     # The revision the gateway serves; null until the first publication.
-    deployed_revision = models.ForeignKey("Revision", null=True, on_delete=models.PROTECT, related_name="+")
+    deployed_revision = models.ForeignKey("Revision", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
     published_at = models.DateTimeField(null=True, blank=True)
     deprecated_at = models.DateTimeField(null=True, blank=True)
     sunset_at = models.DateTimeField(null=True, blank=True)  # when a deprecated version is meant to be retired
@@ -123,7 +125,8 @@ class Upstream(Entity):
     """Where a version's calls go."""
 
     version = models.OneToOneField(Version, on_delete=models.CASCADE, related_name="upstream")
-    url = models.URLField(max_length=500)
+    # Not a URLField: its validator refuses the one-word host names of internal networks. ``core.egress`` checks it.
+    url = models.CharField(max_length=500)
     connect_timeout_ms = models.PositiveIntegerField(default=5_000)
     read_timeout_ms = models.PositiveIntegerField(default=30_000)
     preserve_host = models.BooleanField(default=False)

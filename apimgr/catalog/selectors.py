@@ -1,0 +1,161 @@
+"""Reads of the catalogue. The viewer comes first: what somebody may not see is not there.
+
+The ``public_*`` ones are what the portal shows to everybody and take no viewer.
+"""
+
+from __future__ import annotations
+
+import re
+
+from django.contrib.postgres.aggregates import StringAgg
+from django.contrib.postgres.search import SearchQuery, SearchRank, SearchVector
+from django.db.models import Exists, F, Func, OuterRef, Prefetch, QuerySet, Subquery, TextField, Value
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Coalesce, Concat
+from django.utils.translation import gettext as _
+
+from apimgr.accounts.access import Permission, organisations_for
+from apimgr.accounts.models import User
+from apimgr.catalog.models import API, Operation, Specification, Version, VersionState, Visibility
+from apimgr.core.errors import NotFound
+
+LIVE = (VersionState.PUBLISHED, VersionState.DEPRECATED)
+# A document reaches 20 MB, as bytes and again as JSON: rows are listed without it.
+_HEAVY = ("raw", "document")
+
+
+# --- The console ------------------------------------------------------------------------------------------------------
+
+
+def apis_for(viewer: User) -> QuerySet[API]:
+    """The APIs of the viewer's organisations, drafts included, by name."""
+    organisations = organisations_for(viewer, Permission.API_VIEW)
+    return API.objects.filter(organisation__in=organisations).select_related("organisation").order_by("name", "id")
+
+
+def api_for(viewer: User, slug: str) -> API:
+    """Raises ``NotFound``, also for an API of somebody else."""
+    api = apis_for(viewer).filter(slug=slug).first()
+    if api is None:
+        raise _nothing()
+    return api
+
+
+def versions_for(viewer: User) -> QuerySet[Version]:
+    """Versions of the viewer's APIs, newest first, with API, route, upstream and the document's head."""
+    apis = API.objects.filter(organisation__in=organisations_for(viewer, Permission.API_VIEW))
+    return _with_parts(Version.objects.filter(api__in=apis)).order_by("-id")
+
+
+def version_for(viewer: User, slug: str, name: str) -> Version:
+    """Version ``name`` of the API ``slug``. Raises ``NotFound``."""
+    version = versions_for(viewer).filter(api__slug=slug, name=name).first()
+    if version is None:
+        raise _nothing()
+    return version
+
+
+def specifications_for(viewer: User, api: API) -> QuerySet[Specification]:
+    """Every document imported for ``api``, newest first, without the documents themselves."""
+    found = Specification.objects.filter(api=api, api__organisation__in=organisations_for(viewer, Permission.API_VIEW))
+    return found.defer(*_HEAVY).order_by("-id")
+
+
+def specification_for(viewer: User, pk: int) -> Specification:
+    """One imported document, whole. Raises ``NotFound``."""
+    organisations = organisations_for(viewer, Permission.API_VIEW)
+    found = Specification.objects.select_related("api__organisation").filter(pk=pk, api__organisation__in=organisations)
+    specification = found.first()
+    if specification is None:
+        raise _nothing()
+    return specification
+
+
+def operations_of(version: Version) -> QuerySet[Operation]:
+    """What the version's document has now, by path."""
+    return version.operations.filter(is_current=True).order_by("path", "method")
+
+
+# --- The portal -------------------------------------------------------------------------------------------------------
+
+
+def public_apis(search: str = "") -> QuerySet[API]:
+    """Public APIs with a live version; with ``search`` those that match, best first, else by name.
+
+    Every word must be found, as the beginning of a word, in name, summary, description or the operations. Each API
+    has its live versions, newest first, in ``live_versions``.
+    """
+    live = _with_parts(Version.objects.filter(state__in=LIVE)).order_by("-published_at", "-id")
+    apis = (
+        API.objects.filter(visibility=Visibility.PUBLIC)
+        .filter(Exists(Version.objects.filter(api=OuterRef("pk"), state__in=LIVE)))
+        .select_related("organisation")
+        .prefetch_related(Prefetch("versions", queryset=live, to_attr="live_versions"))
+    )
+    words = re.findall(r"\w+", search)
+    if not words:
+        return apis.order_by("name", "id")
+    query = SearchQuery(" & ".join(f"{word}:*" for word in words[:8]), search_type="raw", config="english")
+    found = apis.annotate(document=_search_vector()).filter(document=query)
+    return found.annotate(rank=SearchRank(F("document"), query)).order_by("-rank", "name", "id")
+
+
+def public_api(slug: str) -> API:
+    """One API as ``public_apis`` has it. Raises ``NotFound``."""
+    api = public_apis().filter(slug=slug).first()
+    if api is None:
+        raise _nothing()
+    return api
+
+
+def public_version(slug: str, name: str) -> Version:
+    """A live version of a public API; ``deployed_revision.specification`` is what it serves. Raises ``NotFound``."""
+    live = Version.objects.filter(state__in=LIVE, api__visibility=Visibility.PUBLIC)
+    version = _with_parts(live).filter(api__slug=slug, name=name).first()
+    if version is None:
+        raise _nothing()
+    return version
+
+
+def served_specification(version: Version) -> Specification | None:
+    """The document of what is live, whole: the deployed revision's, not the draft's."""
+    revision = version.deployed_revision
+    return Specification.objects.get(pk=revision.specification_id) if revision else None
+
+
+def _with_parts(versions: QuerySet[Version]) -> QuerySet[Version]:
+    return versions.select_related(
+        "api__organisation", "route", "upstream", "specification", "deployed_revision"
+    ).defer(*(f"specification__{field}" for field in _HEAVY))
+
+
+def _search_vector() -> Combinable:
+    """Name above summary above description above operations. Paths are taken apart into words."""
+    operation = Func(
+        Concat("path", Value(" "), "summary", Value(" "), "operation_id", output_field=TextField()),
+        Value(r"[^[:alnum:]]+"),
+        Value(" "),
+        Value("g"),
+        function="regexp_replace",
+        output_field=TextField(),
+    )
+    operations = (
+        Operation.objects.filter(version__api=OuterRef("pk"), version__state__in=LIVE, is_current=True)
+        .order_by()
+        .values("version__api")
+        .annotate(text=StringAgg(operation, delimiter=Value(" ")))
+        .values("text")
+    )
+    text = Coalesce(Subquery(operations), Value(""), output_field=TextField())
+    return (
+        SearchVector("name", weight="A", config="english")
+        + SearchVector("summary", weight="B", config="english")
+        + SearchVector("description", weight="C", config="english")
+        + SearchVector(
+            Coalesce(Subquery(operations), Value(""), output_field=TextField()), weight="D", config="english"
+        )
+    )
+
+
+def _nothing() -> NotFound:
+    return NotFound(_("There is nothing here, or nothing for you."))

@@ -1,0 +1,198 @@
+"""Where a version is found (route) and where its calls go (upstream)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from django.db import connection, transaction
+from django.db.models import Q
+from django.db.models.fields.json import KeyTextTransform, KeyTransform
+from django.utils.translation import gettext as _
+
+from apimgr.accounts.access import Permission, organisations_for, require
+from apimgr.accounts.models import User
+from apimgr.audit import services as audit
+from apimgr.catalog.models import Route, Upstream, Version, VersionState, Visibility
+from apimgr.catalog.services.drafts import lock_version
+from apimgr.core import egress
+from apimgr.core.errors import Conflict, DomainError
+from apimgr.core.validation import store
+
+_HOST = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
+_ROUTE_LOCK = 0x726F757465  # "route": two publishers asking for overlapping paths are answered one after another
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamTest:
+    """What a connection test found. Any ``status`` means the upstream answered; ``error`` says why it did not."""
+
+    url: str
+    status: int | None
+    latency_ms: int | None
+    error: str
+
+    @property
+    def is_reachable(self) -> bool:
+        return self.status is not None
+
+
+def set_upstream(
+    *,
+    actor: User | None,
+    version: Version,
+    url: str,
+    connect_timeout_ms: int = 5_000,
+    read_timeout_ms: int = 30_000,
+    preserve_host: bool = False,
+) -> Upstream:
+    """``url`` is ``http(s)://host[:port][/prefix]``, public unless an operator allows it (``APIMGR_EGRESS_ALLOW``)."""
+    require(actor, Permission.API_EDIT, version.api.organisation)
+    url = normalise_upstream(url)
+    _check_public(url)  # asks the name server: before the transaction, not inside
+    with transaction.atomic():
+        version = _editable(version)
+        upstream = Upstream.objects.filter(version=version).first() or Upstream(version=version)
+        upstream.url = url
+        upstream.connect_timeout_ms = connect_timeout_ms
+        upstream.read_timeout_ms = read_timeout_ms
+        upstream.preserve_host = preserve_host
+        store(upstream)
+        audit.record(
+            actor=actor,
+            action="catalog.version.upstream_set",
+            target=version,
+            organisation_id=version.api.organisation_id,
+            url=url,
+        )
+    return upstream
+
+
+def normalise_upstream(url: str) -> str:
+    """Check the spelling of an upstream's address; a trailing slash goes. Resolves nothing."""
+    url = url.strip().rstrip("/")
+    egress.check_url(url)
+    if "?" in url or "#" in url:
+        message = _("An upstream has no query and no fragment.")
+        raise DomainError(message, code="url_not_allowed", fields={"url": message})
+    return url
+
+
+def _check_public(url: str) -> None:
+    # A name that is not known yet is no reason to refuse: a test says so, a draft may be ahead of its upstream.
+    with suppress(egress.EgressFailed):
+        egress.check_target(egress.check_url(url))
+
+
+def test_upstream(*, actor: User | None, version: Version, url: str = "") -> UpstreamTest:  # noqa: PT028
+    """Call the version's upstream, or ``url`` in its place, and say what came back. Changes nothing, never raises
+    for an upstream that does not answer."""
+    require(actor, Permission.API_EDIT, version.api.organisation)
+    upstream = Upstream.objects.filter(version=version).first()
+    url = url.strip() or (upstream.url if upstream else "")
+    if not url:
+        return UpstreamTest("", None, None, _("There is no upstream to test yet."))
+    try:
+        answer = egress.probe(url)
+    except DomainError as error:
+        return UpstreamTest(url, None, None, error.message)
+    return UpstreamTest(url, answer.status, answer.latency_ms, "")
+
+
+test_upstream.__test__ = False  # type: ignore[attr-defined]  # pytest must not take it for one
+
+
+@transaction.atomic
+def set_route(*, actor: User | None, version: Version, base_path: str, host: str = "") -> Route:
+    """Give the version its public address. Raises ``Conflict`` when it is taken, or lies inside or around an address
+    of another organisation; the API in the way is named to those who may know it."""
+    require(actor, Permission.API_EDIT, version.api.organisation)
+    version = _editable(version)
+    host, base_path = _normalise_route(host, base_path)
+    lock_routes()
+    if other := route_conflict(version, host, base_path):
+        raise _route_taken(actor, other, host + base_path)
+    route = Route.objects.filter(version=version).first() or Route(version=version)
+    route.host, route.base_path = host, base_path
+    store(route)
+    audit.record(
+        actor=actor,
+        action="catalog.version.route_set",
+        target=version,
+        organisation_id=version.api.organisation_id,
+        route=str(route),
+    )
+    return route
+
+
+def lock_routes() -> None:
+    """Hold every address as it is to the end of the transaction."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_ROUTE_LOCK])
+
+
+def _normalise_route(host: str, base_path: str) -> tuple[str, str]:
+    host, base_path = host.strip().lower(), "/" + base_path.strip().strip("/")
+    if host and not _HOST.fullmatch(host):
+        message = _("This is not a host name. Leave it empty to serve every host.")
+        raise DomainError(message, code="route_invalid", fields={"host": message})
+    if any(segment in {"", ".", ".."} for segment in base_path[1:].split("/")):
+        message = _("The path needs segments between its slashes, and no dots alone.")
+        raise DomainError(message, code="route_invalid", fields={"base_path": message})
+    return host, base_path
+
+
+def route_conflict(version: Version, host: str, base_path: str) -> Version | None:
+    """Another version that is in the way of this address: it has the same one, drafted or live, or belongs to
+    another organisation and nests with it."""
+    organisation_id = version.api.organisation_id
+    for other, taken_host, taken_path in _addresses_near(version, host, base_path):
+        if (taken_host, taken_path) == (host, base_path):
+            return other
+        if other.api.organisation_id != organisation_id and _overlap(taken_path, base_path):
+            return other
+    return None
+
+
+def _overlap(one: str, two: str) -> bool:
+    return f"{one}/".startswith(f"{two}/") or f"{two}/".startswith(f"{one}/")
+
+
+def _addresses_near(version: Version, host: str, base_path: str) -> Iterator[tuple[Version, str, str]]:
+    """Every address with the same first segment on a host that meets this one: drafted routes, then live ones.
+
+    A live version is served where its deployed revision says, whatever its draft has become.
+    """
+    first = "/" + base_path.split("/")[1]
+    others = Version.objects.exclude(pk=version.pk).select_related("api__organisation", "route")
+    drafted = others.filter(Q(route__base_path=first) | Q(route__base_path__startswith=f"{first}/"))
+    live_route = KeyTransform("route", "deployed_revision__configuration")
+    live = others.annotate(
+        live_host=KeyTextTransform("host", live_route), live_path=KeyTextTransform("base_path", live_route)
+    ).filter(Q(live_path=first) | Q(live_path__startswith=f"{first}/"))
+    found = [(other, other.route.host, other.route.base_path) for other in drafted]
+    found += [(other, other.live_host, other.live_path) for other in live]
+    yield from (row for row in found if not host or not row[1] or row[1] == host)
+
+
+def _route_taken(actor: User | None, other: Version, address: str) -> Conflict:
+    if _may_know(actor, other):
+        message = _("%(address)s meets the address of %(other)s.") % {"address": address, "other": other}
+    else:
+        message = _("%(address)s is taken.") % {"address": address}
+    return Conflict(message, code="route_taken", fix=_("Choose another path."), fields={"base_path": message})
+
+
+def _may_know(actor: User | None, version: Version) -> bool:
+    if actor is None or (version.is_live and version.api.visibility == Visibility.PUBLIC):
+        return True
+    return organisations_for(actor, Permission.API_VIEW).filter(pk=version.api.organisation_id).exists()
+
+
+def _editable(version: Version) -> Version:
+    version = lock_version(version)
+    if version.state == VersionState.RETIRED:
+        raise Conflict(_("A retired version cannot be changed."), code="version_retired")
+    return version
