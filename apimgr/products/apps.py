@@ -3,3 +3,6 @@ from django.apps import AppConfig
 
 class ProductsConfig(AppConfig):
     name = "apimgr.products"
+
+    def ready(self) -> None:
+        from apimgr.products import receivers  # noqa: F401
