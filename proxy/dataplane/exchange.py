@@ -1,0 +1,410 @@
+"""One request, top to bottom.
+
+``begin`` is the list of steps; each either passes or raises ``Refusal``. Then the request is forwarded, the response
+relayed as it comes, and the call recorded before its last byte is written. Nothing here waits: every method is called
+by one of the two connections and returns.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from apimgr.contracts.outcomes import BY_CODE, Outcome
+from apimgr.contracts.usage import FLAG_TEST_KEY, METHOD_NUMBERS, UsageRecord, encode
+from proxy.dataplane.http.body import LAST_CHUNK, BodyReader, ChunkedReader, LengthReader, chunk
+from proxy.dataplane.http.fields import join_fields
+from proxy.dataplane.http.malformed import Malformed
+from proxy.dataplane.http.problem import problem_body, problem_head
+from proxy.dataplane.http.request import CHUNKED, RequestHead
+from proxy.dataplane.http.response import CHUNKED as RESPONSE_CHUNKED
+from proxy.dataplane.http.response import UNTIL_CLOSE, ResponseHead
+from proxy.dataplane.policies.admit import check_body_size, check_hops, find_operation
+from proxy.dataplane.policies.identify import find_key, identify, passes_on
+from proxy.dataplane.policies.limit import spend
+from proxy.dataplane.policies.refusal import Refusal
+from proxy.dataplane.request_ids import new_request_id
+from proxy.dataplane.runtime import Caller, Version
+from proxy.dataplane.stats import REQUESTS, outcome_word
+from proxy.dataplane.trail import explain
+from proxy.dataplane.upstreams.connection import UpstreamConnection
+
+if TYPE_CHECKING:
+    from proxy.dataplane.listener import ClientConnection
+
+_OK: Final = BY_CODE["ok"]
+_CLIENT_ABORTED: Final = BY_CODE["client_aborted"]
+_CLIENT_CLOSED_REQUEST: Final = 499  # in records only, where a caller left before there was a status
+_IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"QUERY"})
+_METHOD_NUMBERS: Final = {method.encode(): number for method, number in METHOD_NUMBERS.items()}
+
+
+class Exchange:
+    """A request and its response. Defaults that most requests never change are class attributes."""
+
+    version: Version | None = None
+    caller: Caller | None = None
+    connection: UpstreamConnection | None = None
+    operation_id = 0
+    rest = b""
+    limit_lines = b""
+    body: BodyReader | None = None
+    bytes_in = 0
+    bytes_out = 0
+    sent_at = 0
+    upstream_us = 0
+    upstream_status = 0
+    status = 0
+    retried = False
+    responding = False
+    chunked_response = False
+    ended = False
+
+    def __init__(self, client: ClientConnection, head: RequestHead) -> None:
+        self.client = client
+        self.worker = client.worker
+        self.head = head
+        self.is_head = head.method == b"HEAD"
+        self.started_at = now = time.time()
+        self.started_ns = time.monotonic_ns()
+        self.request_id = new_request_id(now)
+        if head.body_length:
+            self.body = ChunkedReader() if head.body_length == CHUNKED else LengthReader(head.body_length)
+
+    # --- the steps ----------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Decide, and forward or refuse."""
+        self.worker.stats[REQUESTS] += 1
+        try:
+            self._refresh()  # first: nothing below may rest on what was changed a moment ago
+            self._find_version()
+            self._find_operation()
+            check_hops(self.head, self.worker.pseudonym)
+            check_body_size(self._version, self.head)  # before the key: says nothing about callers, and costs nothing
+            self._identify()
+            self._check_recording()  # before the limits: such a refusal is not the caller's to pay
+            self._spend()
+        except Refusal as refusal:
+            self.refuse(refusal.outcome, refusal.detail, refusal.lines)
+        else:
+            self._forward()
+
+    def _refresh(self) -> None:
+        runtime = self.worker.runtime
+        runtime.refresh()
+        if not runtime.replica.ready:
+            raise Refusal("gateway_not_ready", lines=b"Retry-After: 1\r\n")
+
+    def _find_version(self) -> None:
+        found = self.worker.runtime.version_at(self.head.host, self.head.path)
+        if found is None:
+            raise Refusal("route_not_found")
+        self.version, base_length = found
+        self.rest = self.head.path[base_length:] if base_length > 1 else self.head.path
+        if self.version.document.state == "retired":
+            raise Refusal("version_retired")
+
+    @property
+    def _version(self) -> Version:
+        assert self.version is not None, "found by an earlier step"
+        return self.version
+
+    def _find_operation(self) -> None:
+        self.operation_id = find_operation(self._version, self.rest or b"/", self.head)
+
+    def _identify(self) -> None:
+        if self._version.document.authentication == "none":
+            return
+        self.caller = Caller()
+        self.caller = identify(
+            self.worker.runtime, self._version, find_key(self.head), self.worker.pepper, self.started_at, self.caller
+        )
+
+    def _check_recording(self) -> None:
+        if not self.worker.can_record():
+            raise Refusal("usage_unavailable", lines=b"Retry-After: 5\r\n")
+
+    def _spend(self) -> None:
+        if self.caller is not None and self.caller.meter is not None:
+            spend(self.caller.meter, self.started_at)
+            self.limit_lines = self.caller.meter.fields(self.started_at)
+
+    @property
+    def expects_body(self) -> bool:
+        """Whether a part of the request's body is still to come."""
+        return self.body is not None
+
+    # --- towards the upstream -----------------------------------------------------------------------------------
+
+    def _forward(self) -> None:
+        pool = self.worker.pools.of(self._version.target)
+        connection = pool.take(self.connected, fresh=self.retried)
+        if connection is not None:
+            self.connected(connection, "")
+        else:
+            self.client.wait()
+
+    def connected(self, connection: UpstreamConnection | None, code: str) -> None:
+        """The pool's answer."""
+        if self.ended:
+            if connection is not None:
+                connection.release()
+            return
+        if connection is None:
+            self.failed(code, "")
+            return
+        self.connection = connection
+        self.sent_at = time.monotonic_ns()
+        connection.send(self, self._request_bytes())
+        if self.head.expects_continue and not self.retried and self.body is not None:
+            self.client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.client.proceed()
+
+    def _request_bytes(self) -> bytes:
+        """The request, rebuilt from its parts (H4)."""
+        head, target, client = self.head, self._version.target, self.client
+        parts = [
+            head.method, b" ", target.prefix, self.rest or b"/", head.query, b" HTTP/1.1\r\n",
+            target.host_line, join_fields(head.fields), b"\r\n" if head.fields else b"",
+            client.forwarded_lines, b"X-Forwarded-Host: ", head.host.encode("ascii"),
+            b"\r\nX-Request-Id: ", self.request_id.hex().encode("ascii"), b"\r\n",
+            b"Via: " + head.via + b", 1.1 " if head.via else b"Via: 1.1 ", self.worker.pseudonym, b"\r\n",
+        ]  # fmt: skip
+        if target.document.preserve_host and head.host:
+            parts[6] = b"Host: " + head.host.encode("ascii") + b"\r\n"
+        keyed = self._version.document.authentication == "key"
+        parts += [
+            b"Authorization: " + value + b"\r\n" for value in head.authorizations if passes_on(value, keyed=keyed)
+        ]
+        if head.body_length == CHUNKED:
+            parts.append(b"Transfer-Encoding: chunked\r\n\r\n")
+        elif head.body_length or head.method in (b"POST", b"PUT", b"PATCH"):
+            parts.append(b"Content-Length: %d\r\n\r\n" % head.body_length)
+        else:
+            parts.append(b"\r\n")
+        return b"".join(parts)
+
+    def client_data(self, data: bytes) -> bytes:
+        """More of the request's body. Returns what follows the body."""
+        body = self.body
+        assert body is not None, "only called while there is a body to come"
+        try:
+            payload, rest = body.feed(data)
+        except Malformed as error:
+            self.client.keep_alive = False
+            self.refuse(BY_CODE[error.code], error.detail)
+            return b""
+        self.bytes_in += len(payload)
+        if self.head.body_length == CHUNKED and self.bytes_in > self._max_body_bytes():
+            self.client.keep_alive = False
+            self.refuse(BY_CODE["body_too_large"], "")
+            return b""
+        if self.connection is not None:
+            self._send_body(payload, last=body.done)
+        if body.done:
+            self.body = None
+        return rest
+
+    def _max_body_bytes(self) -> int:
+        return self.version.document.max_body_bytes if self.version is not None else 0
+
+    def _send_body(self, payload: bytes, *, last: bool) -> None:
+        assert self.connection is not None, "checked by the caller"
+        if self.head.body_length == CHUNKED:
+            payload = (chunk(payload) if payload else b"") + (LAST_CHUNK if last else b"")
+        if payload:
+            self.connection.send_more(payload)
+
+    def upstream_blocked(self, *, blocked: bool) -> None:
+        """The upstream takes no more of the body for now, or does again."""
+        self.client.hold_reading(hold=blocked)
+
+    # --- from the upstream --------------------------------------------------------------------------------------
+
+    def informed(self, head: ResponseHead) -> None:
+        """An interim response. 100 was answered by us; others, such as 103, are passed on."""
+        if head.status != 100 and self.head.is_http11:
+            lines = join_fields(head.fields) + b"\r\n" if head.fields else b""
+            self.client.write(b"HTTP/1.1 %d %b\r\n%b\r\n" % (head.status, head.reason, lines))
+
+    def answered(self, head: ResponseHead, payload: bytes, *, done: bool) -> None:
+        """The response's head and as much of its body as came with it."""
+        self.upstream_status = self.status = head.status
+        self.responding = True
+        if self.body is not None:
+            # Answered before the request was whole: what is still to come has nowhere to go.
+            self.client.keep_alive = False
+        self.bytes_out = len(payload)
+        lines = self._response_head(head, done=done)
+        if self.chunked_response and payload:
+            payload = chunk(payload)
+        if done:
+            self._end_relay(lines + payload)
+        else:
+            self.client.write(lines + payload)
+
+    def _response_head(self, head: ResponseHead, *, done: bool) -> bytes:
+        framing = b""
+        if head.length == RESPONSE_CHUNKED or head.length == UNTIL_CLOSE:
+            if self.head.is_http11:
+                self.chunked_response = True
+                framing = b"Transfer-Encoding: chunked\r\n"
+            else:
+                self.client.keep_alive = False
+        elif head.has_length and not self.is_head and head.status not in (204, 304):
+            framing = b"Content-Length: %d\r\n" % head.length
+        elif not self.is_head and head.status not in (204, 304):
+            framing = b"Content-Length: 0\r\n"
+        return b"".join(
+            (
+                b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason),
+                join_fields(head.fields), b"\r\n" if head.fields else b"",
+                framing, self._own_lines(), b"\r\n",
+            )
+        )  # fmt: skip
+
+    def _own_lines(self) -> bytes:
+        """The fields that every response of ours carries."""
+        version = self.version
+        return b"".join(
+            (
+                b"X-Request-Id: ", self.request_id.hex().encode("ascii"), b"\r\n",
+                self.limit_lines,
+                version.extra_lines if version is not None else b"",
+                self.client.connection_line(is_http11=self.head.is_http11),
+            )
+        )  # fmt: skip
+
+    def continued(self, payload: bytes, *, done: bool) -> None:
+        """More of the response's body."""
+        self.bytes_out += len(payload)
+        if self.chunked_response:
+            payload = chunk(payload) if payload else b""
+        if done:
+            self._end_relay(payload)
+        else:
+            self.client.write(payload)
+
+    def _end_relay(self, data: bytes) -> None:
+        """Record the call, then write its last bytes."""
+        if self.chunked_response:
+            data += LAST_CHUNK
+        self.upstream_us = (time.monotonic_ns() - self.sent_at) // 1000
+        connection = self.connection
+        assert connection is not None, "the response came over it"
+        self._end(_OK)
+        if connection.in_step and self.body is None:
+            connection.release()
+        else:
+            connection.close()
+        self.client.finish(data)
+
+    def failed(self, code: str, detail: str) -> None:
+        """The upstream could not be asked, or its answer could not be used."""
+        connection, self.connection = self.connection, None
+        if self.ended:
+            return
+        if connection is not None and self._may_retry(connection, code):
+            self.retried = True
+            self._forward()
+            return
+        if self.sent_at:
+            self.upstream_us = (time.monotonic_ns() - self.sent_at) // 1000
+        if self.responding:
+            self._end(BY_CODE["upstream_aborted" if code != "upstream_timeout" else code])
+            self.client.abort()
+        else:
+            self.refuse(BY_CODE[code], detail)
+
+    def _may_retry(self, connection: UpstreamConnection, code: str) -> bool:
+        """A kept connection may close of old age as we write: then the upstream has not begun, and nothing is lost."""
+        return (
+            code == "upstream_unreachable"
+            and connection.reused
+            and not self.retried
+            and not self.head.body_length
+            and self.head.method in _IDEMPOTENT
+        )
+
+    # --- the end ------------------------------------------------------------------------------------------------
+
+    def refuse(self, outcome: Outcome, detail: str, lines: bytes = b"") -> None:
+        """Answer with a problem document."""
+        if self.ended:
+            return
+        if self.responding:
+            self._end(outcome)
+            self._drop_upstream()
+            self.client.abort()
+            return
+        self.status = outcome.status
+        if self.body is not None and not self.client.swallow(self.body):
+            self.client.keep_alive = False  # the rest of the body would have to be read for nothing
+        body = problem_body(outcome, outcome.status, detail, self.request_id.hex())
+        head = problem_head(outcome.status, len(body), self.worker.date_line() + lines + self._own_lines()) + b"\r\n"
+        sent = b"" if self.is_head else body
+        self.bytes_out = len(sent)
+        self._end(outcome, explain(self, outcome, detail))
+        self._drop_upstream()
+        self.client.finish(head + sent)
+
+    def client_lost(self) -> None:
+        """The caller closed the connection."""
+        if self.ended:
+            return
+        self.status = self.status or _CLIENT_CLOSED_REQUEST
+        if self.sent_at:
+            self.upstream_us = (time.monotonic_ns() - self.sent_at) // 1000
+        self._end(_CLIENT_ABORTED)
+        self._drop_upstream()
+
+    def client_timed_out(self) -> None:
+        """The caller stopped sending the body, or waited for a connection longer than the upstream may take."""
+        if self.body is not None and self.connection is not None:
+            self.client.keep_alive = False
+            self.refuse(BY_CODE["request_timeout"], "")
+        else:
+            self.worker.pools.of(self._version.target).give_up(self.connected)
+            self.refuse(BY_CODE["upstream_saturated"], "", b"Retry-After: 1\r\n")
+
+    def _drop_upstream(self) -> None:
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.close()
+
+    def _end(self, outcome: Outcome, trail: bytes = b"") -> None:
+        self.ended = True
+        worker = self.worker
+        worker.stats[outcome_word(outcome.number)] += 1
+        worker.record(self._usage(outcome, trail))
+
+    def _usage(self, outcome: Outcome, trail: bytes) -> bytes:
+        version, caller, head = self.version, self.caller, self.head
+        credential = caller.credential if caller is not None else None
+        application = caller.application if caller is not None else None
+        plan = caller.plan if caller is not None else None
+        return encode(
+            UsageRecord(
+                self.request_id,
+                int(self.started_at * 1_000_000),
+                version.document.api_id if version is not None else 0,
+                version.document.id if version is not None else 0,
+                self.operation_id,
+                application.id if application is not None else 0,
+                credential.id if credential is not None else 0,
+                plan.id if plan is not None else 0,
+                self.bytes_in,
+                self.bytes_out,
+                (time.monotonic_ns() - self.started_ns) // 1000,
+                self.upstream_us,
+                self.status,
+                self.upstream_status,
+                outcome.number,
+                _METHOD_NUMBERS.get(head.method, 0),
+                FLAG_TEST_KEY if credential is not None and credential.test else 0,
+                self.client.address,
+                b"" if self.operation_id and not outcome.refusal else head.path,
+                trail,
+            )
+        )

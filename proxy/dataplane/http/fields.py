@@ -1,0 +1,118 @@
+"""Header fields: their grammar, and what the gateway does with each name.
+
+A field is *plain* (passed on) unless its name says otherwise. ``kind_of`` decides once per spelling of a name and
+remembers it, so that the usual request costs one dictionary look-up per field.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+VALUE: Final = rb"[\t\x20-\x7e\x80-\xff]"
+FIELD_LINES: Final = rb"(?:" + TOKEN + rb"++:" + VALUE + rb"*+\r\n)*+"
+# For lines that already matched FIELD_LINES: names hold no colon, values no CR, so single-character scans will do.
+_SPLIT: Final = re.compile(rb"([^:]++):[ \t]*+([^\r]*+)\r\n")
+_CONNECTION_OPTION: Final = re.compile(rb"[ \t]*+(" + TOKEN + rb"++)[ \t]*+")
+
+Field = tuple[bytes, bytes]
+
+PLAIN: Final = 0
+HOST: Final = 1
+CONTENT_LENGTH: Final = 2
+TRANSFER_ENCODING: Final = 3
+CONNECTION: Final = 4
+EXPECT: Final = 5
+API_KEY: Final = 6
+AUTHORIZATION: Final = 7
+VIA: Final = 8
+UPGRADE: Final = 9
+CONTENT_TYPE: Final = 10
+DROPPED: Final = 11  # hop by hop, or an identity that only the gateway may state
+FORBIDDEN: Final = 12  # a second spelling of a framing field
+
+_KINDS: Final[dict[bytes, int]] = {
+    b"host": HOST,
+    b"content-length": CONTENT_LENGTH,
+    b"transfer-encoding": TRANSFER_ENCODING,
+    b"connection": CONNECTION,
+    b"expect": EXPECT,
+    b"x-api-key": API_KEY,
+    b"authorization": AUTHORIZATION,
+    b"via": VIA,
+    b"upgrade": UPGRADE,
+    b"content-type": CONTENT_TYPE,
+    b"keep-alive": DROPPED,
+    b"te": DROPPED,
+    b"trailer": DROPPED,
+    b"http2-settings": DROPPED,
+    b"forwarded": DROPPED,
+    b"x-real-ip": DROPPED,
+    b"x-request-id": DROPPED,
+    b"true-client-ip": DROPPED,
+    b"client-ip": DROPPED,
+}
+_DROPPED_PREFIXES: Final = (b"proxy-", b"x-forwarded-", b"x-consumer-", b"x-api-", b"x-original-", b"x-rewrite-")
+# Servers that turn "_" into "-" would read these as framing: there is no honest reason to send them.
+_FRAMING: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection"})
+_METHOD_OVERRIDES: Final = frozenset({b"x-http-method", b"x-http-method-override", b"x-method-override"})
+
+_remembered: dict[bytes, int] = {}
+_REMEMBER_AT_MOST: Final = 4096
+
+
+def kind_of(name: bytes) -> int:
+    """What to do with a request field of this name, in any case and spelling."""
+    kind = _remembered.get(name)
+    if kind is None:
+        kind = _classify(name)
+        if len(_remembered) < _REMEMBER_AT_MOST:
+            _remembered[name] = kind
+    return kind
+
+
+def _classify(name: bytes) -> int:
+    lower = name.lower()
+    if b"_" in lower:
+        dashed = lower.replace(b"_", b"-")
+        if dashed in _FRAMING:
+            return FORBIDDEN
+        return DROPPED if _is_dropped(dashed) or dashed in _KINDS else PLAIN
+    kind = _KINDS.get(lower, PLAIN)
+    return DROPPED if kind == PLAIN and _is_dropped(lower) else kind
+
+
+def _is_dropped(lower: bytes) -> bool:
+    return lower.startswith(_DROPPED_PREFIXES) or lower in _METHOD_OVERRIDES
+
+
+def split_fields(lines: bytes) -> list[Field]:
+    """The fields of lines that matched ``FIELD_LINES``, values without surrounding white space."""
+    fields: list[Field] = _SPLIT.findall(lines)
+    if b" \r\n" in lines or b"\t\r\n" in lines:
+        return [(name, value.rstrip(b" \t")) for name, value in fields]
+    return fields
+
+
+def connection_options(value: bytes) -> set[bytes] | None:
+    """The options of a ``Connection`` value in lower case, or ``None`` if it is not a list of tokens."""
+    options = set()
+    for part in value.split(b","):
+        if part.strip(b" \t"):
+            match = _CONNECTION_OPTION.fullmatch(part)
+            if match is None:
+                return None
+            options.add(match[1].lower())
+    return options
+
+
+def without(fields: Iterable[Field], names: set[bytes]) -> list[Field]:
+    """``fields`` without those whose name is in ``names`` (lower case)."""
+    return [field for field in fields if field[0].lower() not in names]
+
+
+def join_fields(fields: Iterable[Field]) -> bytes:
+    """The lines of ``fields``, the last one without its CRLF."""
+    return b"\r\n".join(map(b": ".join, fields))

@@ -1,0 +1,152 @@
+"""The head of an upstream's response, parsed as strictly as a request (H5, H17)."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from proxy.dataplane.http import fields as f
+from proxy.dataplane.http.body import BodyReader, ChunkedReader, LengthReader, UntilCloseReader
+from proxy.dataplane.http.malformed import Malformed
+
+MAX_HEAD: Final = 64 * 1024
+MAX_FIELDS: Final = 200
+UNTIL_CLOSE: Final = -2
+CHUNKED: Final = -1
+
+_HEAD: Final = re.compile(
+    rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: (" + f.VALUE + rb"*+))?\r\n(" + f.FIELD_LINES + rb")\r\n"
+)
+_DIGITS: Final = re.compile(rb"[0-9]{1,18}")
+_OTHER, _LENGTH, _ENCODING, _CONNECTION, _DROPPED = range(5)
+_KINDS: Final[dict[bytes, int]] = {
+    b"content-length": _LENGTH,
+    b"transfer-encoding": _ENCODING,
+    b"connection": _CONNECTION,
+    b"keep-alive": _DROPPED,
+    b"trailer": _DROPPED,
+    b"upgrade": _DROPPED,
+    b"te": _DROPPED,
+    b"proxy-connection": _DROPPED,
+    b"proxy-authenticate": _DROPPED,
+    b"proxy-authentication-info": _DROPPED,
+    # The gateway states these itself.
+    b"x-request-id": _DROPPED,
+    b"ratelimit": _DROPPED,
+    b"ratelimit-policy": _DROPPED,
+}
+_remembered: dict[bytes, int] = {}
+
+
+def _invalid(detail: str) -> Malformed:
+    return Malformed("upstream_invalid", detail)
+
+
+class ResponseHead:
+    """A response, parsed. ``fields`` are those passed on; ``length`` is bytes, ``CHUNKED`` or ``UNTIL_CLOSE``."""
+
+    __slots__ = ("fields", "has_length", "keep_alive", "length", "reason", "size", "status")
+
+    status: int
+    reason: bytes
+    fields: list[f.Field]
+    length: int
+    has_length: bool
+    keep_alive: bool
+    size: int
+
+    def body_reader(self) -> BodyReader:
+        if self.length == CHUNKED:
+            return ChunkedReader()
+        return UntilCloseReader() if self.length == UNTIL_CLOSE else LengthReader(self.length)
+
+
+def parse_response(buffer: bytes, *, to_head: bool) -> ResponseHead | None:
+    """The response at the start of ``buffer``, or ``None`` while incomplete. ``to_head``: it answers a HEAD request."""
+    match = _HEAD.match(buffer)
+    if match is None:
+        _check_incomplete(buffer)
+        return None
+    minor, status, reason, lines = match.groups()
+    head = ResponseHead()
+    head.size = match.end()
+    head.status = int(status)
+    head.reason = reason or b""
+    _read_fields(head, f.split_fields(lines), is_http11=minor == b"1", to_head=to_head)
+    return head
+
+
+def _read_fields(head: ResponseHead, fields: list[f.Field], *, is_http11: bool, to_head: bool) -> None:
+    if len(fields) > MAX_FIELDS or head.size > MAX_HEAD:
+        raise _invalid("The upstream's head is too large.")
+    plain: list[f.Field] = []
+    length: bytes | None = None
+    encoding: bytes | None = None
+    connection: bytes | None = None
+    for field in fields:
+        name, value = field
+        kind = _remembered.get(name)
+        if kind is None:
+            kind = _classify(name)
+        if kind == _OTHER:
+            plain.append(field)
+        elif kind == _LENGTH:
+            if length is not None:
+                raise _invalid("The upstream sent more than one Content-Length.")
+            length = value
+        elif kind == _ENCODING:
+            encoding = value if encoding is None else encoding + b"," + value
+        elif kind == _CONNECTION:
+            connection = value if connection is None else connection + b"," + value
+    head.keep_alive = is_http11
+    if connection is not None:
+        options = f.connection_options(connection)
+        if options is None:
+            raise _invalid("The upstream's Connection field is not a list of names.")
+        head.keep_alive = b"close" not in options and (is_http11 or b"keep-alive" in options)
+        if not options <= {b"close", b"keep-alive"}:
+            plain = f.without(plain, options)
+    head.fields = plain
+    head.has_length = length is not None
+    head.length = _length(head, length, encoding, is_http11=is_http11, to_head=to_head)
+    head.keep_alive = head.keep_alive and head.length != UNTIL_CLOSE
+
+
+def _classify(name: bytes) -> int:
+    kind = _KINDS.get(name.lower(), _OTHER)
+    if len(_remembered) < 4096:
+        _remembered[name] = kind
+    return kind
+
+
+def _length(head: ResponseHead, length: bytes | None, encoding: bytes | None, *, is_http11: bool, to_head: bool) -> int:
+    if encoding is not None and (length is not None or not is_http11 or encoding.lower() != b"chunked"):
+        raise _invalid("The upstream's framing is ambiguous.")
+    if length is not None and _DIGITS.fullmatch(length) is None:
+        raise _invalid("The upstream's Content-Length is not a number.")
+    status = head.status
+    if to_head and length is not None:
+        # What a GET would have been answered with: a HEAD's response states it and has no body.
+        head.fields.append((b"Content-Length", length))
+    if to_head or status < 200 or status in (204, 304):
+        return 0
+    if encoding is not None:
+        return CHUNKED
+    return UNTIL_CLOSE if length is None else int(length)
+
+
+_PART: Final = re.compile(rb"[^\r\n]*\r\n(?:[^\r\n]+\r\n)*[^\r\n]*\r?")
+
+
+def _check_incomplete(buffer: bytes) -> None:
+    if b"\r\n\r\n" in buffer or len(buffer) > MAX_HEAD:
+        raise _invalid("The upstream's head is not valid HTTP/1.1.")
+    start = buffer[:9]
+    if not (
+        start.startswith((b"HTTP/1.1 ", b"HTTP/1.0 "))
+        or b"HTTP/1.1 ".startswith(start)
+        or b"HTTP/1.0 ".startswith(start)
+    ):
+        raise _invalid("The upstream did not answer with HTTP/1.1.")
+    if b"\r\n" in buffer and _PART.fullmatch(buffer) is None:
+        raise _invalid("The upstream's head is not valid HTTP/1.1.")

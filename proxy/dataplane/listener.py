@@ -1,0 +1,248 @@
+"""Client connections: bytes in, one exchange at a time, bytes out."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from typing import TYPE_CHECKING, Final, cast
+
+from apimgr.contracts.outcomes import BY_CODE
+from proxy.dataplane.exchange import Exchange
+from proxy.dataplane.http.body import BodyReader
+from proxy.dataplane.http.malformed import Malformed
+from proxy.dataplane.http.request import RequestHead, parse_request, unreadable_head
+from proxy.dataplane.stats import CONNECTIONS, CONNECTIONS_REFUSED
+from proxy.dataplane.timers import NEVER, Timed
+
+if TYPE_CHECKING:
+    from proxy.dataplane.worker import Worker
+
+HEAD_SECONDS: Final = 10.0
+IDLE_SECONDS: Final = 60.0
+BODY_STALL_SECONDS: Final = 30.0
+WRITE_STALL_SECONDS: Final = 30.0
+_LINGER_SECONDS: Final = 2.0
+_MAX_BUFFERED: Final = 64 * 1024
+
+
+class ClientConnection(asyncio.Protocol, Timed):
+    """Reads requests, hands them to an ``Exchange`` one after the other, and writes what it is given."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.keep_alive = True
+        self._wheel = worker.wheel
+        self._exchange: Exchange | None = None
+        self._buffer = b""
+        self._parsing = False
+        self._reading_held = False
+        self._writing_blocked = False
+        self._lingering = False
+
+    # --- asyncio.Protocol ---------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.address, shown = _peer(transport.get_extra_info("peername"))
+        self.forwarded_lines = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: http\r\n" % shown
+        self.worker.connections.add(self)
+        self.worker.stats[CONNECTIONS] += 1
+        if len(self.worker.connections) > self.worker.max_connections:
+            self.worker.stats[CONNECTIONS_REFUSED] += 1
+            self._refuse_unread("gateway_overloaded", "", b"Retry-After: 1\r\n")
+        else:
+            self._wheel.arm(self, HEAD_SECONDS)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._wheel.disarm(self)
+        self.worker.stats[CONNECTIONS] -= 1
+        self.worker.connections.discard(self)
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.client_lost()
+
+    def data_received(self, data: bytes) -> None:
+        if self._lingering:
+            return
+        if self._buffer:
+            data = self._buffer + data
+        self._buffer = data
+        if self._exchange is None:
+            self._parse()
+        else:
+            self._feed()
+
+    def eof_received(self) -> bool:
+        """The caller sends no more. It may still read: a request that is whole is answered (RFC 9112 section 9.6)."""
+        exchange = self._exchange
+        if exchange is None:
+            if self._buffer and not self._lingering:
+                self._refuse_unread("bad_request", "The connection closed in the middle of a request head.")
+            return False
+        self.keep_alive = False
+        return exchange.body is None
+
+    def pause_writing(self) -> None:
+        self._writing_blocked = True
+        self._wheel.arm(self, WRITE_STALL_SECONDS)
+        if self._exchange is not None and self._exchange.connection is not None:
+            self._exchange.connection.pause()
+
+    def resume_writing(self) -> None:
+        self._writing_blocked = False
+        self._wheel.disarm(self)
+        if self._exchange is not None and self._exchange.connection is not None:
+            self._exchange.connection.resume()
+        elif self._exchange is None:
+            self._wheel.arm(self, IDLE_SECONDS)
+            self._parse()
+
+    def deadline_passed(self) -> None:
+        exchange = self._exchange
+        if self._lingering or self._writing_blocked:
+            self.transport.abort()
+        elif exchange is not None:
+            exchange.client_timed_out()
+        elif self._buffer:
+            self._refuse_unread("request_timeout", f"The request head was not complete within {HEAD_SECONDS:.0f} s.")
+        else:
+            self.transport.close()
+
+    # --- for the exchange ---------------------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(data)
+
+    def wait(self) -> None:
+        """The exchange waits for an upstream connection."""
+        self._wheel.arm(self, BODY_STALL_SECONDS)
+
+    def proceed(self) -> None:
+        """The exchange has its upstream: the body may flow."""
+        self._wheel.disarm(self)
+        self._feed()
+
+    def hold_reading(self, hold: bool) -> None:
+        if hold != self._reading_held:
+            self._reading_held = hold
+            if hold:
+                self.transport.pause_reading()
+            else:
+                self.transport.resume_reading()
+
+    def swallow(self, body: BodyReader) -> bool:
+        """Read the body of a refused request out of the buffer. False if it is not all there."""
+        try:
+            _, self._buffer = body.feed(self._buffer)
+        except Malformed:
+            return False
+        return body.done
+
+    def connection_line(self, is_http11: bool) -> bytes:
+        """What the response says about the connection."""
+        if not self.keep_alive or self.worker.draining:
+            self.keep_alive = False
+            return b"Connection: close\r\n"
+        return b"" if is_http11 else b"Connection: keep-alive\r\n"
+
+    def finish(self, data: bytes) -> None:
+        """Write the last of a response and go on to the next request."""
+        exchange, self._exchange = self._exchange, None
+        self.write(data)
+        if not self.keep_alive:
+            self._close(unread=exchange is None or exchange.body is not None)
+            return
+        self._wheel.arm(self, IDLE_SECONDS)
+        if self._reading_held:
+            self.hold_reading(hold=False)
+        if self._buffer and not self._parsing:
+            self._parse()
+
+    def abort(self) -> None:
+        """Break the connection off: the only way left to say that a response is not whole."""
+        self._exchange = None
+        self.transport.abort()
+
+    def drain(self) -> None:
+        """The worker is leaving: close now if idle, else after the response."""
+        self.keep_alive = False
+        if self._exchange is None and not self._buffer:
+            self.transport.close()
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    def _parse(self) -> None:
+        """Begin exchanges with what is in the buffer. A loop, as refusals answer at once and pipelines are long."""
+        self._parsing = True
+        try:
+            while self._exchange is None and self._buffer and not self._lingering and not self._writing_blocked:
+                if not self._begin_next():
+                    break
+        finally:
+            self._parsing = False
+
+    def _begin_next(self) -> bool:
+        try:
+            head = parse_request(self._buffer)
+        except Malformed as error:
+            self._refuse_unread(error.code, error.detail)
+            return False
+        if head is None:
+            self._wheel.arm(self, HEAD_SECONDS)
+            return False
+        self._begin(head)
+        return not self.transport.is_closing()
+
+    def _begin(self, head: RequestHead) -> None:
+        self._buffer = self._buffer[head.size :]
+        self.keep_alive = head.keep_alive and not self.worker.draining
+        self._wheel.disarm(self)
+        self._exchange = exchange = Exchange(self, head)
+        exchange.begin()
+        if self._exchange is exchange and self._buffer:
+            self._feed()
+
+    def _feed(self) -> None:
+        """Give the exchange its body; keep what belongs to the next request."""
+        exchange = self._exchange
+        if exchange is not None and exchange.body is not None and exchange.connection is not None and self._buffer:
+            data, self._buffer = self._buffer, b""
+            rest = exchange.client_data(data)
+            if self._exchange is exchange:
+                self._buffer = rest
+                self._wheel.arm(self, BODY_STALL_SECONDS if exchange.expects_body else NEVER)
+        if len(self._buffer) > _MAX_BUFFERED:
+            self.hold_reading(hold=True)
+
+    def _refuse_unread(self, code: str, detail: str, lines: bytes = b"") -> None:
+        """Answer what could not be read as a request, and close: where the next one would start is unknown."""
+        self.keep_alive = False
+        exchange = Exchange(self, unreadable_head())
+        exchange.refuse(BY_CODE[code], detail, lines)
+
+    def _close(self, *, unread: bool) -> None:
+        """Close once all is written.
+
+        Closing while the caller still sends would make its kernel throw the answer away, so then we only stop writing
+        and read on for a moment.
+        """
+        self._buffer = b""
+        if not unread or self.transport.is_closing() or not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        self._lingering = True
+        self.hold_reading(hold=False)
+        self.transport.write_eof()
+        self._wheel.arm(self, _LINGER_SECONDS)
+
+
+def _peer(peername: object) -> tuple[bytes, bytes]:
+    """The peer's address as 16 bytes for the record, and as text for the upstream."""
+    if not isinstance(peername, tuple):
+        return bytes(16), b"unknown"
+    address = ipaddress.ip_address(str(peername[0]).partition("%")[0])
+    if isinstance(address, ipaddress.IPv4Address):
+        return b"\0" * 10 + b"\xff\xff" + address.packed, str(address).encode()
+    mapped = address.ipv4_mapped
+    return address.packed, str(mapped or address).encode()

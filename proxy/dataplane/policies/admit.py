@@ -1,0 +1,34 @@
+"""Address to version, path and method to operation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from proxy.dataplane.http.request import RequestHead
+from proxy.dataplane.policies.refusal import Refusal
+
+if TYPE_CHECKING:
+    from proxy.dataplane.runtime import Version
+
+
+def find_operation(version: Version, path: bytes, head: RequestHead) -> int:
+    """The operation's id, 0 for one the description does not know where the version lets those pass."""
+    operation, allowed = version.trie.find(path, head.method)
+    if operation or version.document.unknown_operation == "pass":
+        return operation
+    if allowed:
+        raise Refusal("method_not_allowed", lines=b"Allow: " + b", ".join(allowed) + b"\r\n")
+    raise Refusal("operation_not_found")
+
+
+def check_body_size(version: Version, head: RequestHead) -> None:
+    if head.body_length > version.document.max_body_bytes:
+        raise Refusal("body_too_large", f"The API accepts bodies of up to {version.document.max_body_bytes} bytes.")
+
+
+def check_hops(head: RequestHead, pseudonym: bytes) -> None:
+    """Refuse a call that has been here before, and protocol upgrades, which no version allows yet."""
+    if head.via and pseudonym in head.via.split():
+        raise Refusal("loop_detected")
+    if head.upgrade and b"websocket" in head.upgrade.lower():
+        raise Refusal("upgrade_not_allowed")

@@ -1,0 +1,21 @@
+"""A request the gateway answers itself."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from apimgr.contracts.outcomes import BY_CODE
+
+
+class Refusal(Exception):
+    """Ends a request with an outcome. ``detail`` is a sentence about this very call; ``lines`` are response fields."""
+
+    def __init__(self, code: str, detail: str = "", lines: bytes = b"") -> None:
+        super().__init__(code)
+        self.outcome = BY_CODE[code]
+        self.detail = detail
+        self.lines = lines
+
+
+CHALLENGE: Final = b'WWW-Authenticate: Bearer realm="api"\r\n'
+INVALID_TOKEN: Final = b'WWW-Authenticate: Bearer realm="api", error="invalid_token"\r\n'

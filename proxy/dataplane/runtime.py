@@ -1,0 +1,211 @@
+"""Documents compiled into what a request needs, looked up lazily and dropped when they change.
+
+The replica says with one number per kind (its epoch) whether anything of that kind changed. ``Runtime.refresh`` is
+called for every request, so that a revoked key fails on an open connection too; what was compiled from a document that
+did not change is kept.
+"""
+
+from __future__ import annotations
+
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Final, Protocol
+from urllib.parse import urlsplit
+
+from apimgr.contracts.snapshot import (
+    ApplicationDocument,
+    CredentialDocument,
+    Document,
+    PlanDocument,
+    RouteDocument,
+    SubscriptionDocument,
+    VersionDocument,
+)
+from proxy.dataplane.limits.meter import Meter, Meters
+from proxy.dataplane.limits.store import QuotaStore
+from proxy.dataplane.routing import OperationTrie
+
+if TYPE_CHECKING:
+    from proxy.dataplane.upstreams.pool import Pool
+
+_KINDS: Final = ("route", "version", "plan", "application", "credential")
+_MAX_ROUTES: Final = 20_000
+_MAX_CALLERS: Final = 50_000
+_MAX_VERSIONS: Final = 10_000
+_DEEPEST_BASE_PATH: Final = 16
+
+
+class Replica(Protocol):
+    """The node's copy of the configuration, as a worker sees it."""
+
+    @property
+    def ready(self) -> bool: ...
+
+    def get(self, kind: str, key: str) -> Document | None: ...
+
+    def epoch(self, kind: str) -> int: ...
+
+
+class Target:
+    """An upstream's address and what a request to it starts with."""
+
+    __slots__ = ("document", "host", "host_line", "pool", "port", "prefix", "tls")
+
+    def __init__(self, version: VersionDocument) -> None:
+        self.document = version.upstream
+        self.pool: Pool | None = None  # found at the first call
+        url = urlsplit(version.upstream.url)
+        self.tls = url.scheme == "https"
+        self.host = url.hostname or ""
+        self.port = url.port or (443 if self.tls else 80)
+        self.prefix = url.path.rstrip("/").encode()
+        self.host_line = b"Host: " + url.netloc.rpartition("@")[2].encode() + b"\r\n"
+
+
+class Version:
+    """A version of an API, ready to serve."""
+
+    __slots__ = ("document", "extra_lines", "products", "target", "trie")
+
+    def __init__(self, document: VersionDocument) -> None:
+        self.document = document
+        self.trie = OperationTrie(document.operations)
+        self.target = Target(document)
+        self.products = frozenset(document.product_ids)
+        self.extra_lines = _lifecycle_lines(document)
+
+
+class Caller:
+    """Who calls: filled in as far as it is known, so that a refusal can be put down to somebody."""
+
+    __slots__ = ("application", "credential", "meter", "plan", "subscription")
+
+    def __init__(self) -> None:
+        self.credential: CredentialDocument | None = None
+        self.application: ApplicationDocument | None = None
+        self.subscription: SubscriptionDocument | None = None
+        self.plan: PlanDocument | None = None
+        self.meter: Meter | None = None
+
+
+class Runtime:
+    """One worker's view of the configuration. Every cache is bounded; the replica holds the whole."""
+
+    def __init__(self, replica: Replica, store: QuotaStore) -> None:
+        self.replica = replica
+        self._meters = Meters(store)
+        self._seen: tuple[int, ...] = ()
+        self._versions: dict[int, Version] = {}
+        self._stale_versions: dict[int, Version] = {}
+        self._routes: dict[str, dict[bytes, tuple[Version | None, Version | None]]] = {}
+        self._routes_held = 0
+        self.callers: dict[tuple[bytes, int], Caller] = {}
+
+    def refresh(self) -> None:
+        """Forget what may have changed since the last call."""
+        epoch = self.replica.epoch
+        seen = (epoch("route"), epoch("version"), epoch("plan"), epoch("application"), epoch("credential"))
+        if seen != self._seen:
+            self._forget(seen)
+
+    def _forget(self, seen: tuple[int, ...]) -> None:
+        moved = {kind for kind, was, now in zip(_KINDS, self._seen or (-1,) * 5, seen, strict=True) if was != now}
+        self._seen = seen
+        if "version" in moved:
+            self._stale_versions = self._versions
+            self._versions = {}
+        if moved & {"route", "version"}:
+            self._routes, self._routes_held = {}, 0
+        if moved - {"route"}:
+            self.callers = {}
+
+    def version_at(self, host: str, path: bytes) -> tuple[Version, int] | None:
+        """The version published at the longest base path of ``path``, and that base path's length.
+
+        A route for this very host comes before any route for every host.
+        """
+        known = self._routes.get(host)
+        if known is None:
+            known = self._routes[host] = {}
+        fallback: tuple[Version, int] | None = None
+        for base in _base_paths(path):
+            pair = known.get(base)
+            if pair is None:
+                pair = self._remember_route(known, host, base)
+            own, shared = pair
+            if own is not None:
+                return own, len(base)
+            if shared is not None and fallback is None:
+                fallback = shared, len(base)
+        return fallback
+
+    def _remember_route(
+        self, known: dict[bytes, tuple[Version | None, Version | None]], host: str, base: bytes
+    ) -> tuple[Version | None, Version | None]:
+        if self._routes_held >= _MAX_ROUTES:
+            self._routes, self._routes_held = {host: known}, 0
+            known.clear()
+        self._routes_held += 1
+        text = base.decode("ascii")
+        pair = self._routed(host + text) if host else None, self._routed(text)
+        known[base] = pair
+        return pair
+
+    def _routed(self, key: str) -> Version | None:
+        route = self.replica.get("route", key)
+        return self.version(route.version_id) if isinstance(route, RouteDocument) else None
+
+    def version(self, version_id: int) -> Version | None:
+        """A version, compiled once per change of its document."""
+        version = self._versions.get(version_id)
+        if version is None:
+            document = self.replica.get("version", str(version_id))
+            if not isinstance(document, VersionDocument):
+                return None
+            stale = self._stale_versions.pop(version_id, None)
+            version = stale if stale is not None and stale.document == document else Version(document)
+            if len(self._versions) >= _MAX_VERSIONS:
+                self._versions = {}
+            self._versions[version_id] = version
+        return version
+
+    def remember_caller(self, key: tuple[bytes, int], caller: Caller) -> None:
+        if len(self.callers) >= _MAX_CALLERS:
+            self.callers = {}
+        self.callers[key] = caller
+
+    def credential(self, digest: str) -> CredentialDocument | None:
+        found = self.replica.get("credential", digest)
+        return found if isinstance(found, CredentialDocument) else None
+
+    def application(self, application_id: int) -> ApplicationDocument | None:
+        found = self.replica.get("application", str(application_id))
+        return found if isinstance(found, ApplicationDocument) else None
+
+    def plan(self, plan_id: int) -> PlanDocument | None:
+        found = self.replica.get("plan", str(plan_id))
+        return found if isinstance(found, PlanDocument) else None
+
+    def meter(self, plan: PlanDocument, subscription_id: int, now: float) -> Meter:
+        return self._meters.of(plan, subscription_id, now)
+
+
+def _base_paths(path: bytes) -> list[bytes]:
+    """The base paths that ``path`` could lie under, longest first."""
+    bases = []
+    base = path.rstrip(b"/") if path.endswith(b"/") else path
+    while base:
+        bases.append(base)
+        base = base[: base.rfind(b"/")]
+    bases.append(b"/")
+    return bases[-_DEEPEST_BASE_PATH:]
+
+
+def _lifecycle_lines(document: VersionDocument) -> bytes:
+    """``Deprecation`` (RFC 9745) and ``Sunset`` (RFC 8594) for a version that is on its way out."""
+    lines = ""
+    if document.state == "deprecated":
+        if document.deprecated_at:
+            lines += f"Deprecation: @{document.deprecated_at}\r\n"
+        if document.sunset_at:
+            lines += f"Sunset: {formatdate(document.sunset_at, usegmt=True)}\r\n"
+    return lines.encode("ascii")

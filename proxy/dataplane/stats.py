@@ -1,0 +1,75 @@
+"""What each worker counted, in a file that the agent maps: one writer per block, no locks, no messages.
+
+A block is 256 little-endian 64-bit words: the named counters, then one count per outcome number. Counts grow as long
+as the node runs; the supervisor calls ``reset`` when it starts.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+MAX_WORKERS: Final = 64
+NAMES: Final = ("requests", "generated", "spooled", "unrecorded", "connections", "connections_refused")
+_WORDS: Final = 256
+_OUTCOMES_AT: Final = 64
+REQUESTS, GENERATED, SPOOLED, UNRECORDED, CONNECTIONS, CONNECTIONS_REFUSED = range(len(NAMES))
+_SIZE: Final = MAX_WORKERS * _WORDS * 8
+
+
+def reset(path: Path) -> None:
+    """An empty stats file at ``path``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(bytes(_SIZE))
+
+
+def open_block(path: Path, number: int) -> memoryview:
+    """The words of worker ``number``, to be written: ``block[stats.REQUESTS] += 1``."""
+    block = _map(path)[number * _WORDS : (number + 1) * _WORDS]
+    block[CONNECTIONS] = 0  # those of a worker that died died with it
+    return block
+
+
+def outcome_word(number: int) -> int:
+    """Where the count of outcome ``number`` stands in a block."""
+    return _OUTCOMES_AT + number
+
+
+def _map(path: Path) -> memoryview:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if os.fstat(fd).st_size < _SIZE:
+            os.ftruncate(fd, _SIZE)
+        return memoryview(mmap.mmap(fd, _SIZE)).cast("Q")
+    finally:
+        os.close(fd)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The counts of one worker; ``outcomes`` maps outcome numbers that occurred to how often."""
+
+    worker: int
+    counts: dict[str, int]
+    outcomes: dict[int, int]
+
+
+class StatsReader:
+    """The agent's side: read as often as it likes."""
+
+    def __init__(self, path: Path) -> None:
+        self._words = _map(path)
+
+    def read(self) -> list[Snapshot]:
+        """One snapshot per worker that has counted anything."""
+        blocks = [self._words[at : at + _WORDS].tolist() for at in range(0, MAX_WORKERS * _WORDS, _WORDS)]
+        return [_snapshot(number, words) for number, words in enumerate(blocks) if any(words)]
+
+
+def _snapshot(number: int, words: list[int]) -> Snapshot:
+    outcomes = {at - _OUTCOMES_AT: count for at, count in enumerate(words) if at >= _OUTCOMES_AT and count}
+    return Snapshot(number, dict(zip(NAMES, words, strict=False)), outcomes)

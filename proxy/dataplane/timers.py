@@ -1,0 +1,66 @@
+"""One coarse timer wheel per worker instead of a timer per request.
+
+Setting a deadline is usually two attribute writes: an entry that sits in an earlier slot is looked at there, found to
+have a later deadline by now, and moved. Deadlines are kept to within a tick (100 ms), never early.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+TICK: Final = 0.1
+NEVER: Final = float("inf")
+
+
+class Timed:
+    """Something with a deadline. ``due`` is the slot it sits in, in ticks."""
+
+    deadline = NEVER
+    due = NEVER
+
+    def deadline_passed(self) -> None:
+        raise NotImplementedError
+
+
+class Wheel:
+    """``now`` is the clock as of the last tick: exact enough for timeouts, and free to read."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self.now = clock()
+        self._tick = int(self.now / TICK)
+        self._slots: dict[int, list[Timed]] = {}
+
+    def arm(self, entry: Timed, seconds: float) -> None:
+        """Call ``entry.deadline_passed()`` once, ``seconds`` from now, unless it is armed again or disarmed before."""
+        deadline = self.now + seconds
+        entry.deadline = deadline
+        if deadline < entry.due * TICK:
+            self._insert(entry, deadline)
+
+    def disarm(self, entry: Timed) -> None:
+        entry.deadline = NEVER
+
+    def _insert(self, entry: Timed, deadline: float) -> None:
+        slot = max(int(deadline / TICK) + 1, self._tick + 1)
+        entry.due = slot
+        self._slots.setdefault(slot, []).append(entry)
+
+    def advance(self) -> None:
+        """Look at every slot up to the present."""
+        self.now = self._clock()
+        last = int(self.now / TICK)
+        while self._tick < last:
+            self._tick += 1
+            for entry in self._slots.pop(self._tick, ()):
+                if entry.due == self._tick:
+                    self._visit(entry)
+
+    def _visit(self, entry: Timed) -> None:
+        entry.due = NEVER
+        if entry.deadline <= self.now:
+            entry.deadline = NEVER
+            entry.deadline_passed()
+        elif entry.deadline != NEVER:
+            self._insert(entry, entry.deadline)

@@ -1,0 +1,33 @@
+"""Why a call was refused, step by step, for whoever has to find out. Only made for refusals."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from apimgr.contracts.outcomes import Outcome
+
+if TYPE_CHECKING:
+    from proxy.dataplane.exchange import Exchange
+
+
+def explain(exchange: Exchange, outcome: Outcome, detail: str) -> bytes:
+    """The decision trail as JSON: what each step found, the last one being the refusal."""
+    steps: list[dict[str, object]] = []
+    if exchange.version is not None:
+        document = exchange.version.document
+        steps.append({"step": "route", "base_path": document.base_path, "version": document.name})
+    if exchange.operation_id:
+        steps.append({"step": "operation", "id": str(exchange.operation_id)})
+    caller = exchange.caller
+    if caller is not None:
+        if caller.credential is not None:
+            steps.append({"step": "credential", "state": caller.credential.state})
+        if caller.application is not None:
+            steps.append({"step": "application", "state": caller.application.state})
+        if caller.subscription is not None:
+            steps.append({"step": "subscription", "state": caller.subscription.state})
+        if caller.plan is not None:
+            steps.append({"step": "plan", "name": caller.plan.name})
+    steps.append({"step": "refused", "code": outcome.code, "detail": detail or outcome.title})
+    return json.dumps(steps, ensure_ascii=False, separators=(",", ":")).encode()

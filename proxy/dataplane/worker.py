@@ -1,0 +1,148 @@
+"""One worker process: an event loop, its listeners, and everything requests share."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+import time
+from email.utils import formatdate
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+
+import uvloop
+
+from proxy.dataplane import stats
+from proxy.dataplane.limits.store import QuotaStore
+from proxy.dataplane.listener import ClientConnection
+from proxy.dataplane.request_ids import reseed
+from proxy.dataplane.runtime import Replica, Runtime
+from proxy.dataplane.timers import TICK, Wheel
+from proxy.dataplane.upstreams.pool import Pools
+
+if TYPE_CHECKING:
+    from proxy.dataplane.config import GatewayConfig
+
+log = logging.getLogger(__name__)
+
+DRAIN_SECONDS: Final = 30.0
+_RETRY_FULL_SPOOL_SECONDS: Final = 1.0
+
+
+class Recorder(Protocol):
+    """Where usage goes; ``usage.spool.Spool``. Raises ``OSError`` or ``SpoolFull`` where it cannot take a frame."""
+
+    def append(self, frame: bytes) -> None: ...
+
+
+class Worker:
+    """What the connections of one process share."""
+
+    def __init__(
+        self,
+        *,
+        replica: Replica,
+        recorder: Recorder,
+        store: QuotaStore,
+        stats_block: memoryview,
+        pepper: bytes,
+        node_name: str,
+        max_connections: int,
+    ) -> None:
+        self.wheel = Wheel(time.monotonic)
+        self.runtime = Runtime(replica, store)
+        self.pools = Pools(self.wheel)
+        self.stats = stats_block
+        self.pepper = pepper
+        self.pseudonym = b"apimgr-" + node_name.encode("ascii", "replace").replace(b" ", b"-").replace(b",", b"-")
+        self.max_connections = max_connections
+        self.connections: set[ClientConnection] = set()
+        self.draining = False
+        self._recorder = recorder
+        self._unrecordable_until = 0.0
+        self._date = (0, b"")
+
+    def record(self, frame: bytes) -> None:
+        """Append one usage record. A call that is already made is never failed for it, but no further one begins."""
+        self.stats[stats.GENERATED] += 1
+        try:
+            self._recorder.append(frame)
+        except Exception:
+            self.stats[stats.UNRECORDED] += 1
+            if self.can_record():
+                log.exception("A usage record was lost; calls are refused until the spool takes records again")
+            self._unrecordable_until = self.wheel.now + _RETRY_FULL_SPOOL_SECONDS
+        else:
+            self.stats[stats.SPOOLED] += 1
+
+    def can_record(self) -> bool:
+        """Whether the spool took the last record, or it is time to try again."""
+        return self.wheel.now >= self._unrecordable_until
+
+    def date_line(self) -> bytes:
+        second = int(time.time())
+        if self._date[0] != second:
+            self._date = second, f"Date: {formatdate(second, usegmt=True)}\r\n".encode("ascii")
+        return self._date[1]
+
+    async def serve(self, sockets: list[socket.socket], stop: asyncio.Event) -> None:
+        """Accept until ``stop`` is set, then finish what is in flight."""
+        loop = asyncio.get_running_loop()
+        servers = [await loop.create_server(lambda: ClientConnection(self), sock=sock) for sock in sockets]
+        ticking = loop.create_task(self._tick())
+        try:
+            await stop.wait()
+            for server in servers:
+                server.close()
+            await self._drain()
+        finally:
+            ticking.cancel()
+            self.pools.close()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            self.wheel.advance()
+
+    async def _drain(self) -> None:
+        self.draining = True
+        for connection in list(self.connections):
+            connection.drain()
+        give_up_at = time.monotonic() + DRAIN_SECONDS
+        while self.connections and time.monotonic() < give_up_at:
+            await asyncio.sleep(TICK / 2)
+        for connection in list(self.connections):
+            connection.transport.abort()
+
+
+def run(config: GatewayConfig, number: int, sockets: list[socket.socket]) -> None:
+    """Be worker ``number`` until SIGTERM, then drain and return."""
+    # Imported here: the agent's process and tests of this module need neither.
+    from proxy.dataplane.replica.reader import ReplicaReader
+    from proxy.dataplane.usage.spool import Spool
+
+    reseed()
+    gateway_dir = Path(config.var_dir) / "gateway"
+    worker = Worker(
+        replica=ReplicaReader(config.replica_path),
+        recorder=Spool(config.spool_path, number),
+        store=QuotaStore(gateway_dir / "limits" / f"worker-{number}.quota", time.time()),
+        stats_block=stats.open_block(gateway_dir / "stats", number),
+        pepper=config.key_pepper,
+        node_name=config.node_name,
+        max_connections=config.max_connections,
+    )
+    # What was imported lives as long as the process: collecting it again and again costs latency for nothing.
+    gc.collect()
+    gc.freeze()
+    uvloop.run(_serve_until_told(worker, sockets))
+
+
+async def _serve_until_told(worker: Worker, sockets: list[socket.socket]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop.set)
+    await worker.serve(sockets, stop)
