@@ -151,9 +151,7 @@ def _search_vector() -> Combinable:
         SearchVector("name", weight="A", config="english")
         + SearchVector("summary", weight="B", config="english")
         + SearchVector("description", weight="C", config="english")
-        + SearchVector(
-            Coalesce(Subquery(operations), Value(""), output_field=TextField()), weight="D", config="english"
-        )
+        + SearchVector(text, weight="D", config="english")
     )
 
 
