@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from django.contrib.auth.models import AnonymousUser
 from django.contrib.postgres.aggregates import StringAgg
 from django.contrib.postgres.search import SearchQuery, SearchRank, SearchVector
 from django.db.models import Exists, F, Func, OuterRef, Prefetch, QuerySet, Subquery, TextField, Value
@@ -27,13 +28,13 @@ _HEAVY = ("raw", "document")
 # --- The console ------------------------------------------------------------------------------------------------------
 
 
-def apis_for(viewer: User) -> QuerySet[API]:
+def apis_for(viewer: User | AnonymousUser) -> QuerySet[API]:
     """The APIs of the viewer's organisations, drafts included, by name."""
     organisations = organisations_for(viewer, Permission.API_VIEW)
     return API.objects.filter(organisation__in=organisations).select_related("organisation").order_by("name", "id")
 
 
-def api_for(viewer: User, slug: str) -> API:
+def api_for(viewer: User | AnonymousUser, slug: str) -> API:
     """Raises ``NotFound``, also for an API of somebody else."""
     api = apis_for(viewer).filter(slug=slug).first()
     if api is None:
@@ -41,13 +42,13 @@ def api_for(viewer: User, slug: str) -> API:
     return api
 
 
-def versions_for(viewer: User) -> QuerySet[Version]:
+def versions_for(viewer: User | AnonymousUser) -> QuerySet[Version]:
     """Versions of the viewer's APIs, newest first, with API, route, upstream and the document's head."""
     apis = API.objects.filter(organisation__in=organisations_for(viewer, Permission.API_VIEW))
     return _with_parts(Version.objects.filter(api__in=apis)).order_by("-id")
 
 
-def version_for(viewer: User, slug: str, name: str) -> Version:
+def version_for(viewer: User | AnonymousUser, slug: str, name: str) -> Version:
     """Version ``name`` of the API ``slug``. Raises ``NotFound``."""
     version = versions_for(viewer).filter(api__slug=slug, name=name).first()
     if version is None:
@@ -55,13 +56,13 @@ def version_for(viewer: User, slug: str, name: str) -> Version:
     return version
 
 
-def specifications_for(viewer: User, api: API) -> QuerySet[Specification]:
+def specifications_for(viewer: User | AnonymousUser, api: API) -> QuerySet[Specification]:
     """Every document imported for ``api``, newest first, without the documents themselves."""
     found = Specification.objects.filter(api=api, api__organisation__in=organisations_for(viewer, Permission.API_VIEW))
     return found.defer(*_HEAVY).order_by("-id")
 
 
-def specification_for(viewer: User, pk: int) -> Specification:
+def specification_for(viewer: User | AnonymousUser, pk: int) -> Specification:
     """One imported document, whole. Raises ``NotFound``."""
     organisations = organisations_for(viewer, Permission.API_VIEW)
     found = Specification.objects.select_related("api__organisation").filter(pk=pk, api__organisation__in=organisations)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.contrib.auth.models import AnonymousUser
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
@@ -13,7 +14,7 @@ from apimgr.core.errors import NotFound
 from apimgr.products.models import Plan, Product
 
 
-def products_for(viewer: User) -> QuerySet[Product]:
+def products_for(viewer: User | AnonymousUser) -> QuerySet[Product]:
     """Products of the viewer's organisations, by name, with plans, limits and versions."""
     found = Product.objects.filter(organisation__in=organisations_for(viewer, Permission.API_VIEW))
     return (
@@ -21,7 +22,7 @@ def products_for(viewer: User) -> QuerySet[Product]:
     )
 
 
-def product_for(viewer: User, slug: str) -> Product:
+def product_for(viewer: User | AnonymousUser, slug: str) -> Product:
     """Raises ``NotFound``, also for a product of somebody else."""
     product = products_for(viewer).filter(slug=slug).first()
     if product is None:
@@ -29,13 +30,13 @@ def product_for(viewer: User, slug: str) -> Product:
     return product
 
 
-def plans_for(viewer: User) -> QuerySet[Plan]:
+def plans_for(viewer: User | AnonymousUser) -> QuerySet[Plan]:
     """Every plan of the viewer's organisations, internal ones included."""
     found = Plan.objects.filter(product__organisation__in=organisations_for(viewer, Permission.API_VIEW))
     return found.select_related("product__organisation").prefetch_related("limits")
 
 
-def plan_for(viewer: User, pk: int) -> Plan:
+def plan_for(viewer: User | AnonymousUser, pk: int) -> Plan:
     """Raises ``NotFound``."""
     plan = plans_for(viewer).filter(pk=pk).first()
     if plan is None:

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from typing import Any
@@ -149,7 +150,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def plain(self, body: bytes = b"hello", status: int = 200, **headers: str) -> None:
         self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+        for name, value in {"Content_Length": str(len(body)), **headers}.items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
         self.wfile.write(body)
@@ -192,10 +193,8 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"SSH-2.0-OpenSSH_9.9\r\n")
 
     def handle(self) -> None:
-        try:
+        with suppress(BrokenPipeError, ConnectionResetError):  # the guard hangs up, as it should
             super().handle()
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the guard hung up, as it should
 
     def log_message(self, *args: object) -> None:
         pass
