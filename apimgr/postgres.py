@@ -311,7 +311,8 @@ def hold() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     server = embedded()
     try:
-        print(server.start(), flush=True)
+        server.start()
+        print("PostgreSQL is ready", flush=True)  # Its URL is in the file: a log should not hold a password.
         sys.stdin.read()
     finally:
         server.stop()

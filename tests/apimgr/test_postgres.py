@@ -141,7 +141,8 @@ def test_hold_stops_the_server_when_its_parent_dies(tmp_path: Path) -> None:
     assert held.stdout
     server = postgres.embedded(tmp_path / "postgres")
     try:
-        psycopg.connect(held.stdout.readline().strip()).close()
+        assert held.stdout.readline() == "PostgreSQL is ready\n"
+        psycopg.connect(server.url_file.read_text()).close()
         held.stdin.close()
         assert held.wait(30) == 0
         assert server.process() is None

@@ -1,0 +1,1 @@
+"""The demo: its processes, and the world in its database."""
