@@ -1,0 +1,121 @@
+"""What a gateway node is told from outside: read once from the environment, checked, then frozen."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+SOFTWARE_VERSION: Final = "0.1.0"
+MAX_WORKERS: Final = 64
+# The number a supervisor gives to everything it starts, so that agent and workers agree on it.
+BOOT_VARIABLE: Final = "APIMGR_GATEWAY_BOOT"
+
+_ADDRESS: Final = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<host>[^\[\]:]*)):(?P<port>[0-9]{1,5})")
+_NODE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class ImproperConfiguration(ValueError):
+    """A setting that is missing or wrong; the message says which one and what to give."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A host and port to listen at. Port 0 lets the system choose."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConfig:
+    """Secrets are kept out of ``repr``, so that no log line can hold them."""
+
+    listen: Address
+    admin_listen: Address
+    workers: int
+    node_name: str
+    var_dir: Path
+    boot: int
+    max_connections: int
+    spool_bytes: int
+    database_url: str = field(repr=False)
+    key_pepper: bytes = field(repr=False)
+    admin_token: str = field(repr=False)
+
+    @property
+    def home(self) -> Path:
+        return self.var_dir / "gateway"
+
+    @property
+    def replica_path(self) -> Path:
+        return self.home / "replica"
+
+    @property
+    def spool_root(self) -> Path:
+        return self.home / "spool"
+
+    @property
+    def spool_path(self) -> Path:
+        """This boot's spool. Those of earlier boots lie beside it until they are shipped."""
+        return self.spool_root / str(self.boot)
+
+    @property
+    def stats_path(self) -> Path:
+        return self.home / "stats"
+
+
+def parse_address(text: str, name: str) -> Address:
+    """``host:port`` or ``[v6]:port``; an empty host is every IPv4 address."""
+    match = _ADDRESS.fullmatch(text.strip())
+    if match is None or int(match["port"]) > 65_535:
+        raise ImproperConfiguration(f"{name}={text!r} is not an address: give host:port, such as 127.0.0.1:8080")
+    return Address(match["six"] or match["host"] or "0.0.0.0", int(match["port"]))  # noqa: S104 - the empty host says so
+
+
+def _number(environ: Mapping[str, str], name: str, default: int, minimum: int, maximum: int) -> int:
+    text = environ.get(name, "").strip() or str(default)
+    if not (text.isascii() and text.isdigit() and minimum <= int(text) <= maximum):
+        raise ImproperConfiguration(f"{name}={text!r} is not a whole number from {minimum} to {maximum}")
+    return int(text)
+
+
+def _pepper(environ: Mapping[str, str]) -> bytes:
+    pepper = environ.get("APIMGR_KEY_PEPPER", "").strip().encode()
+    if not 16 <= len(pepper) <= 64:
+        raise ImproperConfiguration("APIMGR_KEY_PEPPER must have 16 to 64 characters, the same as the web process has")
+    return pepper
+
+
+def _node_name(environ: Mapping[str, str]) -> str:
+    name = environ.get("APIMGR_NODE_NAME", "").strip() or socket.gethostname()
+    if not _NODE_NAME.fullmatch(name):
+        raise ImproperConfiguration(f"APIMGR_NODE_NAME={name!r}: use letters, digits, dots, dashes and underscores")
+    return name
+
+
+def from_environment(environ: Mapping[str, str] = os.environ) -> GatewayConfig:
+    """Raises ``ImproperConfiguration``. Without ``DATABASE_URL`` the node runs on the replica it has."""
+    return GatewayConfig(
+        listen=parse_address(environ.get("APIMGR_GATEWAY_LISTEN", "127.0.0.1:8080"), "APIMGR_GATEWAY_LISTEN"),
+        admin_listen=parse_address(
+            environ.get("APIMGR_GATEWAY_ADMIN_LISTEN", "127.0.0.1:8081"), "APIMGR_GATEWAY_ADMIN_LISTEN"
+        ),
+        workers=_number(environ, "APIMGR_GATEWAY_WORKERS", 1, 1, MAX_WORKERS),
+        node_name=_node_name(environ),
+        var_dir=Path(environ.get("APIMGR_VAR", "").strip() or "var").absolute(),
+        boot=_number(environ, BOOT_VARIABLE, time.time_ns() // 1_000_000, 1, 2**63 - 1),
+        max_connections=_number(environ, "APIMGR_GATEWAY_MAX_CONNECTIONS", 10_000, 1, 1_000_000),
+        spool_bytes=_number(environ, "APIMGR_GATEWAY_SPOOL_BYTES", 10 * 1024**3, 1024**2, 2**62),
+        database_url=environ.get("DATABASE_URL", "").strip(),
+        key_pepper=_pepper(environ),
+        admin_token=environ.get("APIMGR_GATEWAY_ADMIN_TOKEN", "").strip(),
+    )

@@ -1,0 +1,82 @@
+"""How the replica lies on disk, shared by the agent that writes it and the workers that read it.
+
+``state`` is a page of 64-bit words that every process maps: which generation of the data is the one to read, whether a
+full synchronisation ever completed, and one epoch per kind. ``data-<generation>`` is an LMDB environment. A rebuild
+fills the next generation aside and then moves the word: nobody ever reads a half-filled one.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import zlib
+from pathlib import Path
+from typing import Any, Final
+
+import lmdb
+
+from apimgr.contracts.snapshot import KINDS
+
+GENERATION: Final = 0
+READY: Final = 1
+DAMAGED: Final = 2  # the generation in which somebody met damage
+EPOCH_WORDS: Final = {kind: 8 + number for number, kind in enumerate(KINDS)}
+_STATE_BYTES: Final = mmap.PAGESIZE
+# Address space, not memory and not disk: LMDB grows into it.
+MAP_BYTES: Final = 64 * 1024**3
+MAX_KEY_BYTES: Final = 511  # LMDB's own limit
+CHECK_BYTES: Final = 4
+
+
+class ReplicaDamaged(RuntimeError):
+    """The data does not read back as it was written."""
+
+
+def open_state(path: Path) -> memoryview:
+    """The mapped words, made if they are not there."""
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    fd = os.open(path / "state", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if os.fstat(fd).st_size < _STATE_BYTES:
+            os.ftruncate(fd, _STATE_BYTES)
+        return memoryview(mmap.mmap(fd, _STATE_BYTES)).cast("Q")
+    finally:
+        os.close(fd)
+
+
+def data_path(path: Path, generation: int) -> Path:
+    return path / f"data-{generation}"
+
+
+def open_data(path: Path, *, readonly: bool) -> Any:
+    """The LMDB environment at ``path``. Raises ``ReplicaDamaged`` if it is not one, or is cut short.
+
+    A page beyond the end of the file would kill the process that touches it (SIGBUS), so the length is checked first.
+    """
+    try:
+        data = lmdb.open(
+            str(path), map_size=MAP_BYTES, readonly=readonly, create=not readonly, max_readers=256, mode=0o600
+        )
+    except (lmdb.Error, OSError) as error:
+        raise ReplicaDamaged(f"{path.name} cannot be opened: {error}") from error
+    whole = (data.info()["last_pgno"] + 1) * data.stat()["psize"]
+    if not readonly or (path / "data.mdb").stat().st_size >= whole:
+        return data
+    data.close()
+    raise ReplicaDamaged(f"{path.name} is cut short")
+
+
+def entry_key(kind: str, key: str) -> bytes:
+    return f"{kind}:{key}".encode()
+
+
+def seal(key: bytes, document: bytes) -> bytes:
+    """LMDB has no checksums, so each value starts with one; it covers the key, so that no value can change places."""
+    return zlib.crc32(document, zlib.crc32(key)).to_bytes(CHECK_BYTES, "little") + document
+
+
+def unseal(key: bytes, value: bytes) -> bytes:
+    document = value[CHECK_BYTES:]
+    if zlib.crc32(document, zlib.crc32(key)).to_bytes(CHECK_BYTES, "little") != value[:CHECK_BYTES]:
+        raise ReplicaDamaged(f"the value of {key!r} fails its checksum")
+    return document

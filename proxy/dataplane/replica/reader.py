@@ -1,0 +1,66 @@
+"""A worker's side of the replica: look up one document, see whether anything of a kind changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lmdb
+
+from apimgr.contracts import snapshot
+from apimgr.contracts.snapshot import Document
+from proxy.dataplane.replica import layout
+from proxy.dataplane.replica.layout import DAMAGED, EPOCH_WORDS, GENERATION, READY, ReplicaDamaged
+
+
+class ReplicaReader:
+    """Reads what the agent last committed; follows it to the next generation by itself.
+
+    Damage is never served: whoever meets it marks the generation, and the node is not ready until the agent has built
+    another.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._words = layout.open_state(path)
+        self._generation = 0
+        self._data: Any = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether a full synchronisation ever completed, and what it left is sound."""
+        return bool(self._words[READY]) and self._words[DAMAGED] != self._words[GENERATION]
+
+    def epoch(self, kind: str) -> int:
+        """Moves with every change of that kind. One read of mapped memory."""
+        return self._words[EPOCH_WORDS[kind]]
+
+    def get(self, kind: str, key: str) -> Document | None:
+        """The document, or ``None``. Raises ``ReplicaDamaged`` or ``InvalidDocument``: the caller must not pass."""
+        entry = layout.entry_key(kind, key)
+        if len(entry) > layout.MAX_KEY_BYTES or not self.ready:
+            return None
+        try:
+            value = self._read(entry)
+            return None if value is None else snapshot.load(layout.unseal(entry, value))
+        except (ReplicaDamaged, lmdb.Error) as error:
+            self._words[DAMAGED] = self._words[GENERATION]
+            raise ReplicaDamaged(str(error)) from error
+
+    def _read(self, entry: bytes) -> bytes | None:
+        if self._generation != self._words[GENERATION]:
+            self._reopen()
+        with self._data.begin() as transaction:
+            value: bytes | None = transaction.get(entry)
+            return value
+
+    def _reopen(self) -> None:
+        self.close()
+        generation = self._words[GENERATION]
+        self._data = layout.open_data(layout.data_path(self._path, generation), readonly=True)
+        self._generation = generation
+
+    def close(self) -> None:
+        if self._data is not None:
+            self._data.close()
+            self._data, self._generation = None, 0
