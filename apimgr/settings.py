@@ -141,6 +141,8 @@ ACCOUNT_EMAIL_VERIFICATION = "mandatory"
 ACCOUNT_EMAIL_VERIFICATION_BY_CODE_ENABLED = True
 ACCOUNT_EMAIL_VERIFICATION_SUPPORTS_RESEND = True
 ACCOUNT_PASSWORD_RESET_BY_CODE_ENABLED = True
+ACCOUNT_PASSWORD_RESET_BY_CODE_TIMEOUT = 15 * 60
+ALLAUTH_USER_CODE_FORMAT = {"numeric": True, "dashed": False, "length": 6}
 ACCOUNT_PREVENT_ENUMERATION = True
 ACCOUNT_EMAIL_NOTIFICATIONS = True
 ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
@@ -148,6 +150,17 @@ ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = True
 ACCOUNT_SESSION_REMEMBER = True
 ACCOUNT_LOGOUT_REDIRECT_URL = "/"
 ACCOUNT_ADAPTER = "apimgr.accounts.adapter.AccountAdapter"
+ACCOUNT_FORMS = {
+    "login": "apimgr.accounts.forms.entrance.LoginForm",
+    "signup": "apimgr.accounts.forms.entrance.SignupForm",
+    "reset_password": "apimgr.accounts.forms.entrance.ResetPasswordForm",
+    "reset_password_from_key": "apimgr.accounts.forms.entrance.NewPasswordForm",
+    "change_password": "apimgr.accounts.forms.entrance.ChangePasswordForm",
+    "set_password": "apimgr.accounts.forms.entrance.SetPasswordForm",
+    "reauthenticate": "apimgr.accounts.forms.entrance.ReauthenticateForm",
+    "confirm_email_verification_code": "apimgr.accounts.forms.entrance.EmailCodeForm",
+    "confirm_password_reset_code": "apimgr.accounts.forms.entrance.ResetCodeForm",
+}
 ALLAUTH_TRUSTED_PROXY_COUNT = env.number("APIMGR_TRUSTED_PROXIES", 0)  # whose X-Forwarded-For counts, for limits
 USERSESSIONS_TRACK_ACTIVITY = True
 LOGIN_URL = "account_login"

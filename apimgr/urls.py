@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, include, path, register_converter
 
+from apimgr.accounts.views.home import home
 from apimgr.core.ids import IdConverter
 
 register_converter(IdConverter, "id")
@@ -11,6 +12,7 @@ register_converter(IdConverter, "id")
 urlpatterns: list[URLPattern | URLResolver] = [
     path("api/v1/", include("apimgr.api_urls")),
     path("accounts/", include("apimgr.accounts.allauth_urls")),
+    path("home/", home, name="home"),
     path("console/", include("apimgr.catalog.urls")),
     path("console/", include("apimgr.products.urls")),
     path("insights/", include("analytics.urls")),

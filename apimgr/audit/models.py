@@ -3,6 +3,7 @@ from __future__ import annotations
 from django.conf import settings
 from django.db import models
 
+from apimgr.audit.sentences import sentence
 from apimgr.core.ids import Entity
 
 
@@ -23,3 +24,8 @@ class AuditEntry(Entity):
 
     def __str__(self) -> str:
         return f"{self.action} {self.target_name}"
+
+    @property
+    def sentence(self) -> str:
+        """What happened, in words."""
+        return sentence(self)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from django.db.models import Model
 
 from apimgr.audit.models import AuditEntry
+from apimgr.audit.sentences import ACTION
 
 if TYPE_CHECKING:
     from apimgr.accounts.models import User
@@ -13,7 +14,12 @@ if TYPE_CHECKING:
 def record(
     *, actor: User | None, action: str, target: Model, organisation_id: int | None = None, **data: Any
 ) -> AuditEntry:
-    """Add one entry, in the caller's transaction. ``actor`` is ``None`` for the platform itself."""
+    """Add one entry, in the caller's transaction. ``actor`` is ``None`` for the platform itself.
+
+    ``action`` is ``app.thing.happened``; ``data`` is what its sentence needs, as JSON.
+    """
+    if not ACTION.fullmatch(action):
+        raise ValueError(f"an audit action is app.thing.happened, not {action!r}")
     return AuditEntry.objects.create(
         actor=actor,
         action=action,

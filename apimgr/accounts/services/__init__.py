@@ -1,6 +1,11 @@
 """Every change to people, organisations and tokens: one verb each."""
 
-from apimgr.accounts.services.invitations import accept_invitation, invite_member, withdraw_invitation
+from apimgr.accounts.services.invitations import (
+    accept_invitation,
+    invitation_by_token,
+    invite_member,
+    withdraw_invitation,
+)
 from apimgr.accounts.services.members import add_member, change_role, remove_member
 from apimgr.accounts.services.organisations import create_organisation, own_organisation
 from apimgr.accounts.services.tokens import issue_api_token, revoke_api_token
@@ -12,6 +17,7 @@ __all__ = [
     "change_role",
     "create_organisation",
     "create_user",
+    "invitation_by_token",
     "invite_member",
     "issue_api_token",
     "own_organisation",
