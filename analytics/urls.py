@@ -1,6 +1,21 @@
 from __future__ import annotations
 
-from django.urls import URLPattern, URLResolver
+from django.urls import URLPattern, URLResolver, path
+
+from analytics.views import insights, panels, requests
 
 app_name = "analytics"
-urlpatterns: list[URLPattern | URLResolver] = []
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("", insights.overview, name="overview"),
+    path("apis/<slug:slug>/", insights.api, name="api"),
+    path("charts/<slug:name>/", insights.chart, name="chart"),
+    path("export.csv", insights.export, name="export"),
+    path("requests/", requests.log, name="requests"),
+    path("requests/<uuid:request_id>/", requests.detail, name="request"),
+    path("panels/apis/<slug:slug>/", panels.api_panel, name="api-panel"),
+    path("panels/applications/<id:application_id>/usage/", panels.application_usage, name="application-usage"),
+    path("panels/applications/<id:application_id>/chart/", panels.application_chart, name="application-chart"),
+    path("panels/applications/<id:application_id>/requests/", panels.application_requests, name="application-requests"),
+    path("panels/credentials/<id:credential_id>/first-call/", panels.first_call, name="first-call"),
+    path("panels/credentials/<id:credential_id>/activity/", panels.key_activity, name="key-activity"),
+]

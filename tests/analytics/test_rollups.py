@@ -49,9 +49,11 @@ def recount(records: Iterable[UsageRecord], grain: str, cube: rollups.Cube) -> d
         facts = {**record._asdict(), "status_class": record.status // 100}
         key = (at - (at - EPOCH) % SPANS[grain], *(facts[name] for name in cube.dimensions))
         failed = record.status >= 500 or record.outcome == 53
-        measures = (1, failed, BY_NUMBER[record.outcome].refusal, *record[8:12])
+        refused = BY_NUMBER[record.outcome].refusal
+        measures = (1, failed, refused, *record[8:12])
         sums[key] = [total + more for total, more in zip(sums[key], measures, strict=True)]
-        buckets[key][histogram.index(record.total_us)] += 1
+        if not refused:
+            buckets[key][histogram.index(record.total_us)] += 1
     return {key: (*total, dict(buckets[key])) for key, total in sums.items()}
 
 

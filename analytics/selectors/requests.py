@@ -1,0 +1,171 @@
+"""The request log: the one reader of calls themselves. Newest first, page by page along the keys, never by offset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from django.db.models import Q
+from django.utils.translation import gettext as _
+
+from analytics.models import UsageEvent
+from analytics.selectors import scope
+from analytics.selectors.labels import labels
+from apimgr.accounts.models import User
+from apimgr.contracts.outcomes import BY_CODE
+from apimgr.core.errors import DomainError, NotFound
+from portal.models import Application
+
+PAGE: Final = 50
+MAX_PAGE: Final = 200
+# A request id holds its own time, to the millisecond, by the same clock as ``started_at``.
+_SLACK: Final = timedelta(seconds=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What to look for; empty fields let everything through. ``before`` is the cursor of the last row read."""
+
+    api_id: int | None = None
+    application_id: int | None = None
+    version_id: int | None = None
+    operation_id: int | None = None
+    credential_id: int | None = None
+    outcome: str = ""
+    status: str = ""  # "404", or "4" and "4xx" for the class
+    since: datetime | None = None
+    before: str = ""
+    limit: int = PAGE
+
+    def condition(self) -> Q:
+        ids = ("application_id", "version_id", "operation_id", "credential_id", "api_id")
+        found = Q(**{name: getattr(self, name) for name in ids if getattr(self, name) is not None})
+        if self.outcome:
+            found &= _outcome(self.outcome)
+        if self.status:
+            found &= _status(self.status)
+        if self.since:
+            found &= Q(started_at__gte=self.since)
+        return found & _older(self.before) if self.before else found
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    events: list[UsageEvent]
+    next: str = ""
+    names: dict[str, dict[int, str]] = field(default_factory=dict)
+
+
+def of_apis(viewer: User, search: Search) -> Page:
+    """Calls of the APIs ``viewer`` looks after, those without a known key included."""
+    ids = list(scope.apis(viewer).values_list("pk", flat=True))
+    if search.api_id is not None:
+        ids = [pk for pk in ids if pk == search.api_id]
+    return _page("api_id", ids, replace(search, api_id=None))
+
+
+def of_application(viewer: User, application: Application, search: Search) -> Page:
+    """Calls that came with a key of one of ``viewer``'s own applications, refused ones included."""
+    ids = [scope.application(viewer, application.pk).pk]
+    return _page("application_id", ids, replace(search, application_id=None))
+
+
+def of_credential(viewer: User, credential_id: int, limit: int = 1) -> list[UsageEvent]:
+    """The last calls with one key of ``viewer``'s."""
+    credential = scope.credential(viewer, credential_id)
+    mine = UsageEvent.objects.filter(application_id=credential.application_id, credential_id=credential.pk)
+    # A key is not older than itself: the bound keeps older partitions shut.
+    return list(mine.filter(started_at__gte=credential.created_at - _SLACK).order_by("-started_at")[:limit])
+
+
+def one(viewer: User, request_id: UUID) -> UsageEvent:
+    """One call, for the owners of its API and of its application and for nobody else."""
+    at = moment(request_id)
+    near = UsageEvent.objects.filter(started_at__range=(at - _SLACK, at + _SLACK), request_id=request_id)
+    seen = Q(api_id__in=scope.apis(viewer).values("pk")) | Q(application_id__in=scope.applications(viewer).values("pk"))
+    event = near.filter(seen).first()
+    if event is None:
+        raise NotFound(
+            _("No call with this request id, or none of yours."),
+            fix=_("Calls are kept for a limited time; check the id for a missing character."),
+        )
+    return event
+
+
+def names_of(events: Sequence[UsageEvent]) -> dict[str, dict[int, str]]:
+    """Names for what the events point to, one query per kind however many they are."""
+    kinds = ("version_id", "operation_id", "application_id")
+    return {kind: dict(labels(kind, {getattr(event, kind) for event in events})) for kind in kinds if events}
+
+
+def moment(request_id: UUID) -> datetime:
+    """The time a UUIDv7 was made at; the epoch for any other."""
+    milliseconds = request_id.int >> 80 if request_id.version == 7 else 0
+    try:
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
+    except OverflowError:
+        return datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def cursor_of(event: UsageEvent) -> str:
+    return f"{round(event.started_at.timestamp() * 1_000_000)}-{event.request_id}"
+
+
+def _page(column: str, ids: Sequence[int], search: Search) -> Page:
+    """The newest rows of each id, merged: one walk along (id, time) each, so reading does not grow with the log."""
+    limit = max(1, min(search.limit, MAX_PAGE))
+    condition, order = search.condition(), ("-started_at", "-request_id")
+    walks = [UsageEvent.objects.filter(condition, **{column: pk}).order_by(*order)[: limit + 1] for pk in ids]
+    if not walks:
+        return Page([])
+    found = list(walks[0].union(*walks[1:], all=True).order_by(*order)[: limit + 1] if walks[1:] else walks[0])
+    events = found[:limit]
+    return Page(events, cursor_of(events[-1]) if len(found) > limit else "", names_of(events))
+
+
+def _older(cursor: str) -> Q:
+    micros, _dash, request_id = cursor.partition("-")
+    try:
+        at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(micros))
+        last = UUID(request_id)
+    except (ValueError, OverflowError):
+        raise _bad("cursor", _("The cursor is not one this list gave out.")) from None
+    # The first condition alone lets the index find its place.
+    return Q(started_at__lte=at) & (Q(started_at__lt=at) | Q(request_id__lt=last))
+
+
+def _outcome(code: str) -> Q:
+    if code == "refused":
+        return Q(outcome__in=[outcome.number for outcome in BY_CODE.values() if outcome.refusal])
+    if code not in BY_CODE:
+        raise _bad("outcome", _("There is no outcome %(code)s.") % {"code": code})
+    return Q(outcome=BY_CODE[code].number)
+
+
+def _status(text: str) -> Q:
+    digits = text.removesuffix("xx")
+    if digits.isascii() and digits.isdigit() and len(digits) == 1:
+        return Q(status__gte=int(digits) * 100, status__lt=int(digits) * 100 + 100)
+    if digits == text and text.isascii() and text.isdigit() and len(text) == 3:
+        return Q(status=int(text))
+    raise _bad("status", _("A status is three digits, such as 404, or a class, such as 4xx."))
+
+
+def _bad(name: str, sentence: str) -> DomainError:
+    return DomainError(sentence, fields={name: sentence})
+
+
+def as_row(event: UsageEvent, names: dict[str, dict[int, str]]) -> dict[str, Any]:
+    """An event with its names, for tables."""
+    operation = names["operation_id"].get(event.operation_id, "") if event.operation_id else ""
+    return {
+        "event": event,
+        "version": names["version_id"].get(event.version_id, "") if event.version_id else "",
+        "operation": operation,
+        "operation_path": operation.partition(" ")[2],
+        "application": names["application_id"].get(event.application_id, "") if event.application_id else "",
+        "cursor": cursor_of(event),
+    }

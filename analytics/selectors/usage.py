@@ -1,0 +1,182 @@
+"""Usage as dashboards tell it: totals against the period before, series for charts, breakdowns, who moved most."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from django.utils.translation import gettext as _
+
+from analytics.metrics import METRICS, Metric, change, rounded
+from analytics.selectors import scope
+from analytics.selectors.cubes import Question, ask, complete_to, series, total
+from analytics.selectors.labels import labels
+from analytics.selectors.periods import Period
+from apimgr.accounts.models import User
+from apimgr.catalog.models import API, Version
+from portal.models import Application
+
+STATUS_CLASSES: Final = (2, 3, 4, 5, 0)
+HEADLINE: Final = ("requests", "success_rate", "p95")
+COLUMNS: Final = ("requests", "success_rate", "error_rate", "p95")
+TOP: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Kpi:
+    metric: Metric
+    value: float | None
+    before: float | None
+    spark: Sequence[float | None]
+
+    @property
+    def text(self) -> str:
+        return self.metric.show(self.value)
+
+    @property
+    def change(self) -> str:
+        return change(self.metric, self.value, self.before)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One value of a dimension with its numbers, ``share`` its part of all calls in percent."""
+
+    value: int
+    label: str
+    numbers: dict[str, float | None]
+    before: float | None
+    share: float
+
+    @property
+    def requests(self) -> float:
+        return self.numbers["requests"] or 0
+
+    @property
+    def change(self) -> str:
+        return change(METRICS["requests"], self.requests, self.before)
+
+    def show(self, name: str) -> str:
+        return METRICS[name].show(self.numbers[name])
+
+
+def of_apis(viewer: User, period: Period, api: API | None = None) -> Question:
+    """Calls of every API ``viewer`` looks after, or of one of them."""
+    seen = scope.apis(viewer) if api is None else scope.apis(viewer).filter(pk=api.pk)
+    versions = Version.objects.filter(api__in=seen).values_list("pk", flat=True)
+    return Question(period).only(version_id=list(versions))
+
+
+def of_application(viewer: User, period: Period, application: Application) -> Question:
+    """Calls of one of ``viewer``'s own applications, whatever they called."""
+    return Question(period).only(application_id=scope.application(viewer, application.pk).pk)
+
+
+def headline(question: Question, names: Sequence[str] = HEADLINE) -> list[Kpi]:
+    """The numbers on top of a dashboard, each against the period before and with its course."""
+    now, before, course = total(question, names), total(question.before(), names), series(question, names).get((), {})
+    return [Kpi(METRICS[name], now[name], before[name], course.get(name, [])) for name in names]
+
+
+def active_applications(question: Question) -> Kpi:
+    return headline(question, ["active_applications"])[0]
+
+
+def traffic(question: Question) -> dict[str, Any]:
+    """Requests over time, stacked by status class. Zero is a count; what is not yet complete is a gap."""
+    lines = series(question, ["requests"], ["status_class"])
+    names = labels("status_class", [value for (value,) in lines])
+    shown = [value for value in STATUS_CLASSES if (value,) in lines]
+    return _chart(
+        question.period,
+        [
+            {
+                "name": names[value],
+                "data": filled(question.period, lines[(value,)]["requests"]),
+                **({"color": f"{value}xx"} if value else {}),
+            }
+            for value in shown
+        ],
+        METRICS["requests"],
+    )
+
+
+def latency(question: Question) -> dict[str, Any]:
+    """Percentiles over time. A bucket without calls has no latency, which is not the same as a latency of zero."""
+    lines = series(question, ["p50", "p95", "p99"]).get((), {})
+    data = [{"name": name, "data": [rounded(METRICS[name], v) for v in values]} for name, values in lines.items()]
+    return _chart(question.period, data, METRICS["p95"])
+
+
+def errors(question: Question) -> dict[str, Any]:
+    """Calls that did not end with the upstream's own answer, over time, by outcome; the six commonest."""
+    lines = {key: line["requests"] for key, line in series(question, ["requests"], ["outcome"]).items() if key != (0,)}
+    shown = sorted(lines, key=lambda key: -sum(value or 0 for value in lines[key]))[:6]
+    names = labels("outcome", [value for (value,) in shown])
+    data = [{"name": names[key[0]], "data": filled(question.period, lines[key])} for key in shown]
+    return _chart(question.period, data, METRICS["requests"])
+
+
+def breakdown(question: Question, dimension: str, names: Sequence[str] = COLUMNS, top: int = TOP) -> list[Row]:
+    """The ``top`` values of a dimension by calls, each against the period before."""
+    now = {key[0]: numbers for key, numbers in ask(question, names, [dimension]).items()}
+    before = {key[0]: n["requests"] for key, n in ask(question.before(), ["requests"], [dimension]).items()}
+    everything = sum(numbers["requests"] or 0 for numbers in now.values()) or 1
+    largest = sorted(now, key=lambda value: (-(now[value]["requests"] or 0), value))[:top]
+    called = labels(dimension, largest)
+    return [
+        Row(value, called[value], now[value], before.get(value), 100 * (now[value]["requests"] or 0) / everything)
+        for value in largest
+    ]
+
+
+def movers(question: Question) -> str:
+    """One sentence: what moved the number of requests most against the period before."""
+    now, before = (total(q, ["requests"])["requests"] or 0 for q in (question, question.before()))
+    if not now and not before:
+        return ""
+    gap = question.period.range.before
+    if not before:
+        return _("First requests in this period: none in %(before)s.") % {"before": gap}
+    parts = [
+        text for name in ("operation_id", "application_id") if (text := _most(question, name, rising=now >= before))
+    ]
+    moved = _("Requests %(change)s against %(before)s") % {
+        "change": change(METRICS["requests"], now, before),
+        "before": gap,
+    }
+    return f"{moved}, {_('most from')} {_(' and ').join(parts)}." if parts else f"{moved}."
+
+
+def _most(question: Question, dimension: str, *, rising: bool) -> str:
+    """The value of a dimension that rose (or fell) most, with by how much."""
+    now, before = (
+        {key[0]: n["requests"] or 0 for key, n in ask(q, ["requests"], [dimension]).items()}
+        for q in (question, question.before())
+    )
+    moved = {value: now.get(value, 0) - before.get(value, 0) for value in now.keys() | before.keys()}
+    value = max(moved, key=lambda v: moved[v] if rising else -moved[v], default=None)
+    if value is None or not moved[value] or (moved[value] > 0) != rising:
+        return ""
+    return f"{labels(dimension, [value])[value]} ({'+' if rising else '−'}{abs(moved[value]):,.0f})"
+
+
+def filled(period: Period, values: Sequence[float | None], until: datetime | None = None) -> list[int | None]:
+    """Counts along the buckets: 0 where nothing was called, a gap where it is not known yet."""
+    edge = until or complete_to() or period.start
+    return [
+        int(value or 0) if value is not None or bucket < edge else None
+        for bucket, value in zip(period.buckets, values, strict=True)
+    ]
+
+
+def _chart(period: Period, lines: list[dict[str, Any]], metric: Metric) -> dict[str, Any]:
+    return {
+        "x": [bucket.strftime("%Y-%m-%dT%H:%M:%SZ") for bucket in period.buckets],
+        "xlabel": _("Time (UTC)"),
+        "unit": metric.unit,
+        "series": lines,
+        "note": _("No calls in this period."),
+    }
