@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import csv
+import io
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from analytics.export import neutral
+from apimgr.accounts.models import User
+from apimgr.core.ids import encode_id
+from tests.analytics.calls import store
+from tests.analytics.world import Scene, told
+
+
+@pytest.fixture
+def busy(scene: Scene, now: datetime) -> Scene:
+    told(
+        *(scene.call(now - timedelta(hours=hour), total_us=9_000 + hour) for hour in range(40)),
+        *(scene.refusal(now - timedelta(minutes=minute), "rate_limited") for minute in range(5)),
+        scene.refusal(now, "key_unknown", application_id=0, credential_id=0, operation_id=0, plan_id=0),
+        scene.call(now, status=502, outcome=50, trail=b'[["upstream","refused the connection"]]'),
+    )
+    return scene
+
+
+def page(client: Client, viewer: User, name: str, query: str = "", **kwargs: object) -> str:
+    client.force_login(viewer)
+    response = client.get(reverse(f"analytics:{name}", kwargs=kwargs) + query)
+    assert response.status_code == 200, response.content[:500]
+    return response.content.decode()
+
+
+def test_the_overview_tells_the_numbers_without_javascript(client: Client, oscar: User, busy: Scene) -> None:
+    text = page(client, oscar, "overview")
+    for expected in (
+        "Complete to",
+        ">47<",
+        "Orders v1",
+        "Orders shop",
+        "Too many requests for the plan",
+        '<th scope="col">4xx',
+    ):
+        assert expected in text
+
+
+def test_the_first_visit_is_not_blank(client: Client, oscar: User) -> None:
+    assert "No APIs to read yet" in page(client, oscar, "overview")
+
+
+def test_a_quiet_period_says_so(client: Client, oscar: User, scene: Scene) -> None:
+    assert "No calls in this period" in page(client, oscar, "overview", "?range=1h")
+
+
+@pytest.mark.parametrize("by", ["version", "operation", "application", "plan", "outcome"])
+def test_an_api_is_told_by_each_dimension(client: Client, oscar: User, busy: Scene, by: str) -> None:
+    text = page(client, oscar, "api", f"?by={by}&range=7d", slug=busy.api.slug)
+    assert {
+        "version": "Orders v1",
+        "operation": "GET /get",
+        "application": "Orders shop",
+        "plan": "Free",
+        "outcome": "Wait as Retry-After says.",
+    }[by] in text
+
+
+@pytest.mark.parametrize("name", ["operation", "application"])
+def test_a_click_is_a_filter_and_the_filter_is_in_the_address(
+    client: Client, oscar: User, busy: Scene, name: str
+) -> None:
+    wanted = encode_id(getattr(busy, name).pk)
+    assert f"{name}={wanted}" in page(client, oscar, "api", f"?by={name}", slug=busy.api.slug)
+    text = page(client, oscar, "api", f"?by={name}&{name}={wanted}", slug=busy.api.slug)
+    assert "Remove filter" in text
+
+
+def test_nonsense_in_the_address_is_not_a_fault(client: Client, oscar: User, busy: Scene) -> None:
+    client.force_login(oscar)
+    address = reverse("analytics:api", args=[busy.api.slug])
+    assert client.get(f"{address}?range=x&by=y").status_code == 200
+    assert client.get(f"{address}?operation=zzz").status_code == 404
+    both = f"?operation={encode_id(busy.operation.pk)}&application={encode_id(busy.application.pk)}"
+    assert client.get(address + both).status_code == 422
+
+
+def test_charts_are_json_of_the_same_figures(client: Client, oscar: User, busy: Scene) -> None:
+    client.force_login(oscar)
+    for name in ("traffic", "latency", "errors"):
+        data = client.get(reverse("analytics:chart", args=[name]), {"range": "7d", "api": busy.api.slug}).json()
+        assert all(len(line["data"]) == len(data["x"]) == 168 for line in data["series"])
+
+
+def test_the_export_is_what_the_page_shows(client: Client, oscar: User, busy: Scene) -> None:
+    client.force_login(oscar)
+    response = client.get(reverse("analytics:export"), {"by": "operation", "range": "7d"})
+    rows = list(csv.DictReader(io.StringIO(b"".join(response).decode())))  # type: ignore[arg-type]
+    assert [(row["operation"], row["requests"]) for row in rows] == [
+        ("GET /get", "46.0"),
+        ("No operation matched", "1.0"),
+    ]
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", " =1", "＝1"])
+def test_a_cell_never_runs(text: str) -> None:
+    assert neutral(text) == f"'{text}"
+
+
+def test_plain_cells_stay_as_they_are() -> None:
+    assert [neutral(value) for value in ("GET /get", 5, None, -1)] == ["GET /get", 5, "", -1]
+
+
+def test_the_log_lists_refusals_and_filters(client: Client, oscar: User, busy: Scene) -> None:
+    assert "The API key is not known." in page(client, oscar, "requests")
+    filtered = page(client, oscar, "requests", f"?api={busy.api.slug}&status=502")
+    assert filtered.count('class="http-status') == 1
+    assert "No requests match" in page(client, oscar, "requests", "?status=504")
+    assert "A status is three digits" in page(client, oscar, "requests", "?status=abc")
+
+
+def test_the_tail_asks_again_by_itself(client: Client, oscar: User, busy: Scene) -> None:
+    assert 'hx-trigger="every 2s"' in page(client, oscar, "requests", "?live=1")
+    client.force_login(oscar)
+    rows = client.get(reverse("analytics:requests") + "?live=1", headers={"HX-Target": "log"}).content.decode()
+    assert rows.startswith('<div id="log"')
+
+
+def test_a_call_is_explained_to_its_owners(client: Client, oscar: User, dev: User, busy: Scene, now: datetime) -> None:
+    record = busy.refusal(now, "quota_exceeded", trail=b'[["plan","Free"],["quota","10,000 of 10,000 this month"]]')
+    store(record)
+    for viewer in (oscar, dev):
+        text = page(client, viewer, "request", request_id=UUID(bytes=record.request_id))
+        for expected in ("quota for the period is used up", "move to a larger plan", "10,000 of 10,000", "203.0.113.7"):
+            assert expected in text
+
+
+def test_the_first_call_waits_then_tells_a_refusal_then_a_success(
+    client: Client, dev: User, scene: Scene, now: datetime
+) -> None:
+    def panel() -> str:
+        return page(client, dev, "first-call", credential_id=scene.credential.pk)
+
+    assert "Waiting for your first request" in panel()
+    store(scene.refusal(now, "subscription_inactive"))
+    # The key was made a moment ago in this test, the calls a moment before: within the slack of the clocks.
+    scene.credential.__class__.objects.update(created_at=now - timedelta(minutes=1))
+    refused = panel()
+    assert "Arrived, but refused" in refused
+    assert "subscription is not active" in refused
+    assert "every 2s" in refused
+    store(scene.call(now))
+    answered = panel()
+    assert "Your first request arrived" in answered
+    assert "every 2s" not in answered
+
+
+def test_a_developer_reads_their_own_application(client: Client, dev: User, busy: Scene) -> None:
+    usage = page(client, dev, "application-usage", application_id=busy.application.pk)
+    assert "Orders v1" in usage
+    assert ">46<" in usage
+    listed = page(client, dev, "application-requests", application_id=busy.application.pk)
+    assert listed.count('class="http-status') == 25
+    assert "The API key is not known." not in listed
+
+
+def test_a_key_tells_its_activity(client: Client, dev: User, busy: Scene) -> None:
+    busy.credential.__class__.objects.update(created_at=busy.credential.created_at - timedelta(days=30))
+    text = page(client, dev, "key-activity", credential_id=busy.credential.pk)
+    assert "203.0.113.7" in text
+    assert "GET /get" in text
+    assert ">46<" in text
+
+
+def test_the_console_shows_an_api_at_a_glance(client: Client, oscar: User, busy: Scene) -> None:
+    assert ">47<" in page(client, oscar, "api-panel", slug=busy.api.slug)
