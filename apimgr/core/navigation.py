@@ -46,7 +46,10 @@ SECTIONS: Final = (
         "insights",
         _("Insights"),
         "publisher",
-        [Entry("analytics:overview", _("Usage"), "chart-bar")],
+        [
+            Entry("analytics:overview", _("Usage"), "chart-bar"),
+            Entry("analytics:requests", _("Requests"), "list"),
+        ],
     ),
     Section(
         "apps",
