@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from http import HTTPStatus
+from math import ceil
+from typing import Any, Final
 
 from django.core.exceptions import PermissionDenied
-from django.http import Http404
+from django.http import Http404, HttpRequest, JsonResponse
+from django.utils.translation import gettext
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import exceptions, pagination, serializers
 from rest_framework.response import Response
 
 from apimgr.core.errors import DomainError
-from apimgr.core.ids import decode_id, encode_id
+from apimgr.core.ids import PATTERN, decode_id, encode_id
+
+PROBLEM_TYPE: Final = "application/problem+json"
 
 
+@extend_schema_field({"type": "string", "pattern": f"^{PATTERN}$"})
 class IdField(serializers.Field[int, str, str, Any]):
     """An id: 13 characters outside, 64 bits inside."""
 
@@ -37,32 +44,50 @@ class KeysetPagination(pagination.CursorPagination):
     max_page_size = 200
 
 
-def _problem(status: int, code: str, detail: str, **extra: Any) -> dict[str, Any]:
-    return {"type": "about:blank", "status": status, "code": code, "detail": detail, **extra}
+def problem(status: int, code: str, detail: str, *, request_id: str = "", **extra: Any) -> dict[str, Any]:
+    """An RFC 9457 problem document. Its type is ``about:blank``: ``code`` is what programs go by."""
+    title = HTTPStatus(status).phrase
+    body = {"type": "about:blank", "title": title, "status": status, "code": code, "detail": detail}
+    return {**body, **extra, "request_id": request_id}
+
+
+def problem_page(request: HttpRequest, status: int, detail: str, fix: str = "") -> JsonResponse:
+    """The problem document for an error that Django met before or behind a REST view."""
+    code = {400: "bad_request", 403: "not_allowed", 404: "not_found", 500: "internal_error"}.get(status, "error")
+    extra = {"fix": fix} if fix else {}
+    body = problem(status, code, detail, request_id=getattr(request, "request_id", ""), **extra)
+    return JsonResponse(body, status=status, content_type=PROBLEM_TYPE)
 
 
 def problem_response(error: Exception, context: dict[str, Any]) -> Response | None:
-    """Every error of the REST API as RFC 9457 ``application/problem+json``. ``None`` lets a bug become a 500."""
+    """Every error of a REST view as ``application/problem+json``. ``None`` lets a bug become a 500."""
+    told = _told(error)
+    if told is None:
+        return None
+    status, code, detail, extra = told
     headers: dict[str, str] = {}
+    if auth := getattr(error, "auth_header", None):
+        headers["WWW-Authenticate"] = auth
+    if wait := getattr(error, "wait", None):
+        headers["Retry-After"] = str(ceil(wait))
+    body = problem(status, code, detail, request_id=getattr(context["request"], "request_id", ""), **extra)
+    return Response(body, status=status, headers=headers, content_type=PROBLEM_TYPE)
+
+
+def _told(error: Exception) -> tuple[int, str, str, dict[str, Any]] | None:
+    """``(status, code, sentence, more members)``, or ``None`` for an error nobody foresaw."""
     match error:
         case DomainError():
-            extra: dict[str, Any] = {"fix": error.fix} if error.fix else {}
-            if error.fields:
-                extra["fields"] = error.fields
-            body = _problem(error.status, error.code, error.message, **extra)
+            more = {"fix": error.fix, "fields": error.fields}
+            return error.status, error.code, error.message, {name: value for name, value in more.items() if value}
         case Http404():
-            body = _problem(404, "not_found", "There is nothing here, or nothing for you.")
+            return 404, "not_found", gettext("There is nothing here, or nothing for you."), {}
         case PermissionDenied():
-            body = _problem(403, "not_allowed", "Your role does not allow this.")
-        case exceptions.ValidationError():
-            body = _problem(422, "invalid", "Some fields are not right.", fields=error.detail)
+            return 403, "not_allowed", gettext("Your role does not allow this."), {}
+        case exceptions.ValidationError(detail=dict() as fields):
+            return 422, "invalid", gettext("Some fields are not right."), {"fields": fields}
+        case exceptions.ValidationError(detail=sentences):
+            return 422, "invalid", " ".join(str(sentence) for sentence in sentences), {}
         case exceptions.APIException():
-            body = _problem(error.status_code, error.default_code, str(error.detail))
-            if getattr(error, "auth_header", None):
-                headers["WWW-Authenticate"] = error.auth_header  # type: ignore[attr-defined]
-            if getattr(error, "wait", None):
-                headers["Retry-After"] = str(int(error.wait))  # type: ignore[attr-defined]
-        case _:
-            return None
-    body["request_id"] = getattr(context["request"], "request_id", "")
-    return Response(body, status=body["status"], headers=headers, content_type="application/problem+json")
+            return error.status_code, error.default_code, str(error.detail), {}
+    return None
