@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+
+from apimgr.accounts.models import Organisation
+from apimgr.catalog.lifecycle import moves_from
+from apimgr.catalog.models import API, Operation, Route, Specification, Upstream, Version, Visibility
+from apimgr.core.rest import IdField
+
+
+class ApiSerializer(serializers.ModelSerializer[API]):
+    id = IdField(read_only=True)
+    organisation = serializers.SlugRelatedField[Organisation](slug_field="slug", read_only=True)
+
+    class Meta:
+        model = API
+        fields = ["id", "slug", "organisation", "name", "summary", "description", "visibility", "created_at"]
+        read_only_fields = fields
+
+
+class NewApiSerializer(serializers.Serializer[Any]):
+    """``organisation`` may be left out by a token: it acts in one organisation anyway."""
+
+    organisation = serializers.SlugField(required=False, help_text="Slug of the owning organisation.")
+    name = serializers.CharField(max_length=120)
+    slug = serializers.SlugField(max_length=60, required=False, default="", help_text="Made from the name if absent.")
+    summary = serializers.CharField(max_length=200, required=False, allow_blank=True, default="")
+    description = serializers.CharField(required=False, allow_blank=True, default="", help_text="Markdown.")
+    visibility = serializers.ChoiceField(choices=Visibility.choices, default=Visibility.PUBLIC)
+
+
+class ApiChangesSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField(max_length=120, required=False)
+    summary = serializers.CharField(max_length=200, required=False, allow_blank=True)
+    description = serializers.CharField(required=False, allow_blank=True)
+    visibility = serializers.ChoiceField(choices=Visibility.choices, required=False)
+
+
+class RouteSerializer(serializers.ModelSerializer[Route]):
+    """A public address: every host when ``host`` is empty."""
+
+    host = serializers.CharField(max_length=253, required=False, allow_blank=True, default="")
+    base_path = serializers.CharField(max_length=200)
+
+    class Meta:
+        model = Route
+        fields = ["host", "base_path"]
+
+
+class UpstreamSerializer(serializers.ModelSerializer[Upstream]):
+    url = serializers.CharField(max_length=500)
+    connect_timeout_ms = serializers.IntegerField(min_value=1, max_value=60_000, default=5_000)
+    read_timeout_ms = serializers.IntegerField(min_value=1, max_value=600_000, default=30_000)
+    preserve_host = serializers.BooleanField(default=False)
+
+    class Meta:
+        model = Upstream
+        fields = ["url", "connect_timeout_ms", "read_timeout_ms", "preserve_host"]
+
+
+class UpstreamTestRequestSerializer(serializers.Serializer[Any]):
+    url = serializers.CharField(max_length=500, required=False, default="", help_text="In place of the saved one.")
+
+
+class UpstreamTestSerializer(serializers.Serializer[Any]):
+    url = serializers.CharField()
+    status = serializers.IntegerField(allow_null=True)
+    latency_ms = serializers.IntegerField(allow_null=True)
+    error = serializers.CharField(allow_blank=True)
+
+
+class FindingSerializer(serializers.Serializer[Any]):
+    severity = serializers.ChoiceField(choices=["error", "warning", "info"])
+    code = serializers.CharField()
+    message = serializers.CharField()
+    pointer = serializers.CharField(help_text="A JSON pointer (RFC 6901) into the document.")
+    line = serializers.IntegerField()
+
+
+class SpecificationSerializer(serializers.ModelSerializer[Specification]):
+    id = IdField(read_only=True)
+    findings = FindingSerializer(many=True, read_only=True)
+
+    class Meta:
+        model = Specification
+        fields = [
+            "id",
+            "title",
+            "document_version",
+            "openapi_version",
+            "syntax",
+            "source",
+            "source_url",
+            "filename",
+            "size_bytes",
+            "sha256",
+            "findings",
+            "created_at",
+        ]
+        read_only_fields = fields
+
+
+class NewSpecificationSerializer(serializers.Serializer[Any]):
+    """Either ``content`` or ``url``."""
+
+    content = serializers.CharField(required=False, trim_whitespace=False, help_text="The document, JSON or YAML.")
+    url = serializers.CharField(max_length=500, required=False, help_text="Where to fetch the document.")
+    filename = serializers.CharField(max_length=200, required=False, default="")
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if ("content" in attrs) == ("url" in attrs):
+            raise serializers.ValidationError("Give either content or url.")
+        return attrs
+
+
+class OperationSerializer(serializers.ModelSerializer[Operation]):
+    id = IdField(read_only=True)
+    tags = serializers.ListField(child=serializers.CharField(), read_only=True)
+
+    class Meta:
+        model = Operation
+        fields = ["id", "method", "path", "operation_id", "summary", "tags", "is_deprecated"]
+        read_only_fields = fields
+
+
+class ProblemSerializer(serializers.Serializer[Any]):
+    code = serializers.CharField()
+    message = serializers.CharField()
+    fix = serializers.CharField()
+
+
+class VersionSerializer(serializers.ModelSerializer[Version]):
+    """``moves`` are the steps its state allows. ``specification``, ``route`` and ``upstream`` are the draft's;
+    ``revision`` is the number of the one that is live."""
+
+    id = IdField(read_only=True)
+    api = serializers.SlugRelatedField[API](slug_field="slug", read_only=True)
+    specification = IdField(source="specification_id", read_only=True, allow_null=True)
+    route = RouteSerializer(read_only=True, allow_null=True)
+    upstream = UpstreamSerializer(read_only=True, allow_null=True)
+    revision = serializers.IntegerField(
+        source="deployed_revision.number", read_only=True, allow_null=True, default=None
+    )
+    moves = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Version
+        fields = [
+            "id",
+            "api",
+            "name",
+            "state",
+            "moves",
+            "specification",
+            "route",
+            "upstream",
+            "revision",
+            "created_at",
+            "published_at",
+            "deprecated_at",
+            "sunset_at",
+            "retired_at",
+        ]
+        read_only_fields = fields
+
+    def get_moves(self, version: Version) -> list[str]:
+        return [move.value for move in moves_from(version.state)]
+
+
+class NewVersionSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField(max_length=40)
+
+
+class DeprecationSerializer(serializers.Serializer[Any]):
+    sunset_at = serializers.DateTimeField(required=False, allow_null=True, default=None)

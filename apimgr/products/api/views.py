@@ -1,0 +1,104 @@
+"""Products and plans over REST."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from django.db import transaction
+from django.db.models import QuerySet
+from drf_spectacular.utils import extend_schema
+from rest_framework import generics, status
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
+
+from apimgr.accounts.models import User
+from apimgr.products import selectors, services
+from apimgr.products.api import serializers
+from apimgr.products.models import Plan, Product
+from apimgr.products.services import LimitTerms
+
+
+class _ProductsView(generics.GenericAPIView[Any]):
+    @property
+    def actor(self) -> User:
+        return cast("User", self.request.user)
+
+    def given(self, serializer: type[BaseSerializer[Any]]) -> dict[str, Any]:
+        """What the caller sent, checked field by field; limits as terms."""
+        checked = serializer(data=self.request.data)
+        checked.is_valid(raise_exception=True)
+        given = cast("dict[str, Any]", checked.validated_data)
+        if "limits" in given:
+            given["limits"] = [LimitTerms(**limit) for limit in given["limits"]]
+        return given
+
+
+class ProductList(_ProductsView, generics.ListAPIView[Product]):
+    serializer_class = serializers.ProductSerializer
+
+    def get_queryset(self) -> QuerySet[Product]:
+        return selectors.products_for(self.actor)
+
+    @extend_schema(operation_id="products_list", summary="List your products with their plans")
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return super().get(request, *args, **kwargs)
+
+
+class ProductDetail(_ProductsView):
+    serializer_class = serializers.ProductSerializer
+
+    @extend_schema(operation_id="products_read", summary="Read a product")
+    def get(self, request: Request, slug: str) -> Response:
+        return Response(self.get_serializer(selectors.product_for(self.actor, slug)).data)
+
+
+class ProductPlans(_ProductsView):
+    serializer_class = serializers.PlanSerializer
+
+    @extend_schema(
+        operation_id="plans_list",
+        summary="List the plans of a product",
+        responses=serializers.PlanSerializer(many=True),
+    )
+    def get(self, request: Request, slug: str) -> Response:
+        product = selectors.product_for(self.actor, slug)
+        return Response(serializers.PlanSerializer(product.plans.all(), many=True).data)
+
+    @extend_schema(
+        operation_id="plans_create",
+        summary="Add a plan",
+        request=serializers.NewPlanSerializer,
+        responses={201: serializers.PlanSerializer},
+    )
+    def post(self, request: Request, slug: str) -> Response:
+        product = selectors.product_for(self.actor, slug)
+        plan = services.create_plan(actor=self.actor, product=product, **self.given(serializers.NewPlanSerializer))
+        return Response(self.get_serializer(plan).data, status.HTTP_201_CREATED)
+
+
+class PlanDetail(_ProductsView):
+    serializer_class = serializers.PlanSerializer
+
+    def plan(self) -> Plan:
+        return selectors.plan_for(self.actor, self.kwargs["plan_id"])
+
+    @extend_schema(operation_id="plans_read", summary="Read a plan")
+    def get(self, request: Request, plan_id: int) -> Response:
+        return Response(self.get_serializer(self.plan()).data)
+
+    @extend_schema(
+        operation_id="plans_update",
+        summary="Change a plan",
+        description="New limits are enforced on every connected gateway within a second.",
+        request=serializers.PlanChangesSerializer,
+    )
+    @transaction.atomic
+    def patch(self, request: Request, plan_id: int) -> Response:
+        plan = self.plan()
+        given = self.given(serializers.PlanChangesSerializer)
+        limits = given.pop("limits", None)
+        services.update_plan(actor=self.actor, plan=plan, **given)
+        if limits is not None:
+            services.change_limits(actor=self.actor, plan=plan, limits=limits)
+        return Response(self.get_serializer(self.plan()).data)
