@@ -1,0 +1,37 @@
+"""What can be done on the developer's side: one verb each."""
+
+from portal.services.access import QuickStart, quick_start
+from portal.services.applications import (
+    create_application,
+    resume_application,
+    suspend_application,
+    update_application,
+)
+from portal.services.credentials import issue_credential, revoke_credential
+from portal.services.subscriptions import (
+    approve_subscription,
+    cancel_subscription,
+    change_plan,
+    reject_subscription,
+    resume_subscription,
+    subscribe,
+    suspend_subscription,
+)
+
+__all__ = [
+    "QuickStart",
+    "approve_subscription",
+    "cancel_subscription",
+    "change_plan",
+    "create_application",
+    "issue_credential",
+    "quick_start",
+    "reject_subscription",
+    "resume_application",
+    "resume_subscription",
+    "revoke_credential",
+    "subscribe",
+    "suspend_application",
+    "suspend_subscription",
+    "update_application",
+]
