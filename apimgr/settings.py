@@ -243,14 +243,31 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "apimgr",
     "VERSION": "1",
     "OAS_VERSION": "3.1.1",
-    "DESCRIPTION": "Everything a page of the platform can do.",
+    "DESCRIPTION": "Everything a page of the platform can do. Send `Authorization: Bearer <API token>`; a token acts as "
+    "its owner in one organisation. Lists come newest first: follow `next`. Errors are `application/problem+json`.",
+    "SERVERS": [{"url": "/"}],
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "SERVE_INCLUDE_SCHEMA": False,
     "COMPONENT_SPLIT_REQUEST": True,
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "apimgr.core.openapi.add_problems",
+    ],
+    "ENUM_NAME_OVERRIDES": {
+        "RoleEnum": "apimgr.accounts.models.Role",
+        "TokenStateEnum": ["active", "expired", "revoked"],
+        "VersionStateEnum": "apimgr.catalog.models.VersionState",
+        "ApplicationStateEnum": "portal.models.ApplicationState",
+        "SubscriptionStateEnum": "portal.models.SubscriptionState",
+        "CredentialStateEnum": "portal.models.CredentialState",
+        "LimitKindEnum": "apimgr.products.models.LimitKind",
+        "LimitPeriodEnum": "apimgr.products.models.LimitPeriod",
+    },
 }
 
 # --- Work in the background ---------------------------------------------------------------------------------------
-CELERY_BROKER_URL = REDIS_URL or "filesystem://"
+# Without Redis the broker is a folder: it needs no server and loses at most a "go look" (docs/adr/0006).
+CELERY_BROKER_URL = REDIS_URL or "filesystem://localhost//"
 CELERY_BROKER_TRANSPORT_OPTIONS = (
     {}
     if REDIS_URL

@@ -14,6 +14,10 @@ from tests.factories import make_member, make_organisation, make_user
 pytest_plugins = ["tests.browser"]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write the snapshots in tests/golden anew")
+
+
 def pytest_configure() -> None:
     # Hashed names need `collectstatic`; tests serve the files as they lie in static/.
     settings.STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}

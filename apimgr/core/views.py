@@ -13,6 +13,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from apimgr.core.context import THEMES
 from apimgr.core.errors import DomainError
+from apimgr.core.rest import problem_page
 
 YEAR = 365 * 24 * 3600
 
@@ -45,6 +46,8 @@ def healthz(request: HttpRequest) -> JsonResponse:
 def error_page(
     request: HttpRequest, status: int, title: str, text: str, fix: str = "", retry: str = ""
 ) -> HttpResponse:
+    if request.path.startswith("/api/"):
+        return problem_page(request, status, text, fix)
     context = {
         "status": status,
         "title": title,

@@ -51,4 +51,27 @@ ACCESS = {
         kwargs=lambda w: {"slug": w.acme.slug, "token_id": w.token.pk}, allow=TOKENS, method="post"
     ),
     "accounts:audit": Row(kwargs=acme, allow={"ada", "alice", "oscar"}),
+    # REST. A token acts for its owner in one organisation.
+    "api-me": Row(allow=EVERYONE),
+    "api-organisations": Row(allow=EVERYONE),
+    "api-organisation": Row(kwargs=acme, allow=ACME),
+    "api-members": Row(kwargs=acme, allow=ACME),
+    "api-member": (
+        Row(kwargs=victors_membership, allow=ACME),
+        Row(kwargs=victors_membership, allow=MANAGERS, method="put", data={"role": "publisher"}),
+        Row(kwargs=victors_membership, allow={"ada", "victor"}, method="delete"),
+    ),
+    "api-invitations": (
+        Row(kwargs=acme, allow=MANAGERS),
+        Row(kwargs=acme, allow=MANAGERS, method="post", data={"email": "new@example.com", "role": "viewer"}),
+    ),
+    "api-invitation": Row(
+        kwargs=lambda w: {"slug": w.acme.slug, "invitation_id": w.invitation.pk}, allow=MANAGERS, method="delete"
+    ),
+    "api-tokens": (
+        Row(kwargs=acme, allow=TOKENS),
+        Row(kwargs=acme, allow=TOKENS, method="post", data={"name": "Script"}),
+    ),
+    "api-token": Row(kwargs=lambda w: {"slug": w.acme.slug, "token_id": w.token.pk}, allow=TOKENS, method="delete"),
+    "api-audit": Row(kwargs=acme, allow={"ada", "alice", "oscar"}),
 }
