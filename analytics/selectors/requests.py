@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -15,6 +15,7 @@ from analytics.models import UsageEvent
 from analytics.selectors import scope
 from analytics.selectors.labels import labels
 from apimgr.accounts.models import User
+from apimgr.catalog.models import API
 from apimgr.contracts.outcomes import BY_CODE
 from apimgr.core.errors import DomainError, NotFound
 from portal.models import Application
@@ -29,7 +30,6 @@ _SLACK: Final = timedelta(seconds=5)
 class Search:
     """What to look for; empty fields let everything through. ``before`` is the cursor of the last row read."""
 
-    api_id: int | None = None
     application_id: int | None = None
     version_id: int | None = None
     operation_id: int | None = None
@@ -41,7 +41,7 @@ class Search:
     limit: int = PAGE
 
     def condition(self) -> Q:
-        ids = ("application_id", "version_id", "operation_id", "credential_id", "api_id")
+        ids = ("application_id", "version_id", "operation_id", "credential_id")
         found = Q(**{name: getattr(self, name) for name in ids if getattr(self, name) is not None})
         if self.outcome:
             found &= _outcome(self.outcome)
@@ -59,18 +59,20 @@ class Page:
     names: dict[str, dict[int, str]] = field(default_factory=dict)
 
 
-def of_apis(viewer: User, search: Search) -> Page:
-    """Calls of the APIs ``viewer`` looks after, those without a known key included."""
-    ids = list(scope.apis(viewer).values_list("pk", flat=True))
-    if search.api_id is not None:
-        ids = [pk for pk in ids if pk == search.api_id]
-    return _page("api_id", ids, replace(search, api_id=None))
+def of_apis(viewer: User, search: Search, api: API | None = None) -> Page:
+    """Calls of the APIs ``viewer`` looks after, or of one of them, those without a known key included."""
+    seen = scope.apis(viewer) if api is None else scope.apis(viewer).filter(pk=api.pk)
+    return _page("api_id", list(seen.values_list("pk", flat=True)), search)
 
 
 def of_application(viewer: User, application: Application, search: Search) -> Page:
     """Calls that came with a key of one of ``viewer``'s own applications, refused ones included."""
-    ids = [scope.application(viewer, application.pk).pk]
-    return _page("application_id", ids, replace(search, application_id=None))
+    return _page("application_id", [scope.application(viewer, application.pk).pk], search)
+
+
+def of_applications(viewer: User, search: Search) -> Page:
+    """Calls that came with a key of any of ``viewer``'s own applications."""
+    return _page("application_id", list(scope.applications(viewer).values_list("pk", flat=True)), search)
 
 
 def of_credential(viewer: User, credential_id: int, limit: int = 1) -> list[UsageEvent]:

@@ -27,9 +27,13 @@ def applications(viewer: User) -> QuerySet[Application]:
     return Application.objects.filter(organisation__in=mine).order_by("name")
 
 
+def reads_usage(viewer: User) -> bool:
+    return organisations_for(viewer, Permission.USAGE_VIEW).exists()
+
+
 def require_usage(viewer: User) -> None:
     """Insights open to whoever may read the usage of some organisation's APIs, even if it has none yet."""
-    if not organisations_for(viewer, Permission.USAGE_VIEW).exists():
+    if not reads_usage(viewer):
         raise NotAllowed(
             _("Insights show how your organisation's APIs are used, and your role does not include that."),
             fix=_("Ask an administrator of the organisation for the role Product owner or Viewer."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from django.contrib.auth.decorators import login_required
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.functional import Promise
@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_GET
 
 from analytics.export import csv_response
+from analytics.metrics import METRICS, rounded
 from analytics.selectors import scope, usage
 from analytics.selectors.cubes import Question
 from analytics.views.shared import Chart, asked_period, frame, narrowed, person
@@ -29,6 +30,7 @@ SECTIONS: Final[dict[str, tuple[str | Promise, str]]] = {
     "plan": (_("Plans"), "plan_id"),
     "outcome": (_("Outcomes"), "outcome"),
 }
+MAX_EXPORT: Final = 10_000
 _BY_CALLER: Final = {"application", "plan", "version"}
 
 
@@ -91,15 +93,22 @@ def chart(request: HttpRequest, name: str) -> JsonResponse:
 
 @login_required
 @require_GET
-def export(request: HttpRequest) -> StreamingHttpResponse:
+def export(request: HttpRequest) -> HttpResponse:
     """What the page shows, as CSV."""
     by = request.GET.get("by", "version")
     if by not in SECTIONS:
         raise Http404
     question = _asked(request)
-    rows = usage.breakdown(question, SECTIONS[by][1], top=10_000)
+    rows = usage.breakdown(question, SECTIONS[by][1], top=MAX_EXPORT)
     head = [by, *usage.COLUMNS, "requests_before"]
-    body = ([row.label, *(row.numbers[name] for name in usage.COLUMNS), row.before] for row in rows)
+    body = (
+        [
+            row.label,
+            *(rounded(METRICS[name], row.numbers[name]) for name in usage.COLUMNS),
+            rounded(METRICS["requests"], row.before),
+        ]
+        for row in rows
+    )
     return csv_response(f"usage-by-{by}-{question.period.range.name}", head, body)
 
 

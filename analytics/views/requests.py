@@ -97,7 +97,6 @@ def _text(value: Any) -> str:
 def _page(request: HttpRequest, api: API | None) -> tuple[requests.Page, str]:
     asked = request.GET
     search = requests.Search(
-        api_id=api.pk if api else None,
         application_id=_id(asked.get("application", "")),
         operation_id=_id(asked.get("operation", "")),
         version_id=_id(asked.get("version", "")),
@@ -106,7 +105,7 @@ def _page(request: HttpRequest, api: API | None) -> tuple[requests.Page, str]:
         before=asked.get("before", ""),
     )
     try:
-        return requests.of_apis(person(request), search), ""
+        return requests.of_apis(person(request), search, api), ""
     except DomainError as error:
         return requests.Page([]), error.message
 

@@ -1,0 +1,171 @@
+"""Usage by REST: the same questions, the same metrics, the same guards as the pages."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+from uuid import UUID
+
+from django.utils.translation import gettext as _
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.utils.urls import replace_query_param
+from rest_framework.views import APIView
+
+from analytics.api.serializers import (
+    NAMES,
+    ExplainedRequestSerializer,
+    RequestPageSerializer,
+    RequestQuerySerializer,
+    RequestSerializer,
+    UsageQuerySerializer,
+    UsageSerializer,
+)
+from analytics.metrics import METRICS, rounded
+from analytics.selectors import requests, scope, usage
+from analytics.selectors.cubes import Question, ask, complete_to
+from analytics.selectors.labels import labels
+from analytics.selectors.periods import period
+from apimgr.accounts.models import User
+from apimgr.core.errors import DomainError
+from apimgr.core.rest import IdField
+
+
+class UsageView(APIView):
+    @extend_schema(
+        operation_id="usage_read",
+        summary="Read metrics over a period, by time or by what was called",
+        parameters=[UsageQuerySerializer],
+        responses=UsageSerializer,
+        tags=["usage"],
+    )
+    def get(self, request: Request) -> Response:
+        asked = _valid(UsageQuerySerializer, request)
+        question = _question(_viewer(request), asked)
+        by = ["bucket" if name == "time" else NAMES[name] for name in asked["by"]]
+        found = ask(question, asked["metrics"], by)
+        body = {
+            "range": question.period.range.name,
+            "since": question.period.start,
+            "until": question.period.end,
+            "grain": question.period.grain,
+            "complete_to": complete_to(),
+            "metrics": [METRICS[name] for name in asked["metrics"]],
+            "rows": list(_rows(found, by)),
+        }
+        return Response(UsageSerializer(body).data)
+
+
+class RequestsView(APIView):
+    @extend_schema(
+        operation_id="requests_list",
+        summary="List calls, newest first, refused ones included",
+        parameters=[RequestQuerySerializer],
+        responses=RequestPageSerializer,
+        tags=["usage"],
+    )
+    def get(self, request: Request) -> Response:
+        page = _page(_viewer(request), _valid(RequestQuerySerializer, request))
+        address = request.build_absolute_uri()
+        body = {
+            "next": _with_cursor(address, page.next) if page.next else None,
+            "results": RequestSerializer(page.events, many=True).data,
+        }
+        return Response(body)
+
+
+class RequestView(APIView):
+    @extend_schema(
+        operation_id="requests_explain",
+        summary="Explain one call to the owners of its API and of its application",
+        responses=ExplainedRequestSerializer,
+        tags=["usage"],
+    )
+    def get(self, request: Request, request_id: UUID) -> Response:
+        return Response(ExplainedRequestSerializer(requests.one(_viewer(request), request_id)).data)
+
+
+def _viewer(request: Request) -> User:
+    return cast("User", request.user)
+
+
+def _valid(serializer: type[Any], request: Request) -> dict[str, Any]:
+    query = serializer(data=request.query_params)
+    query.is_valid(raise_exception=True)
+    return dict(query.validated_data)
+
+
+def _side(viewer: User, asked: dict[str, Any]) -> str:
+    return str(asked.get("of") or ("apis" if scope.reads_usage(viewer) else "applications"))
+
+
+def _question(viewer: User, asked: dict[str, Any]) -> Question:
+    span = period(asked["range"])
+    if _side(viewer, asked) == "apis":
+        scope.require_usage(viewer)
+        question = usage.of_apis(viewer, span, scope.api(viewer, asked["api"]) if asked["api"] else None)
+    else:
+        _no_api(asked)
+        mine = scope.applications(viewer).values_list("pk", flat=True)
+        question = Question(span).only(application_id=list(mine))
+    for name in ("version", "operation", "application"):
+        if name in asked:
+            question = _narrow(question, f"{name}_id", asked[name])
+    return question
+
+
+def _narrow(question: Question, dimension: str, value: int) -> Question:
+    """Never wider than before: a filter cannot reach what the scope leaves out."""
+    allowed = question.where.get(dimension, [value])
+    return question.only(**{dimension: [value] if value in allowed else []})
+
+
+def _page(viewer: User, asked: dict[str, Any]) -> requests.Page:
+    search = requests.Search(
+        version_id=asked.get("version"),
+        operation_id=asked.get("operation"),
+        application_id=asked.get("application"),
+        outcome=asked["outcome"],
+        status=asked["status"],
+        since=asked.get("since"),
+        before=asked["cursor"],
+        limit=asked["limit"],
+    )
+    if _side(viewer, asked) == "apis":
+        scope.require_usage(viewer)
+        api = scope.api(viewer, asked["api"]) if asked["api"] else None
+        return requests.of_apis(viewer, search, api)
+    _no_api(asked)
+    return requests.of_applications(viewer, search)
+
+
+def _no_api(asked: dict[str, Any]) -> None:
+    if asked["api"]:
+        sentence = _("An application's calls are narrowed by version, not by API.")
+        raise DomainError(sentence, fields={"api": sentence})
+
+
+def _rows(found: dict[tuple[Any, ...], dict[str, float | None]], by: list[str]) -> Any:
+    names = {
+        dimension: labels(dimension, {key[at] for key in found})
+        for at, dimension in enumerate(by)
+        if dimension != "bucket"
+    }
+    for key, numbers in sorted(found.items()):
+        row: dict[str, Any] = {}
+        for dimension, value in zip(by, key, strict=True):
+            row |= _told(dimension, value, names.get(dimension, {}))
+        yield row | {name: rounded(METRICS[name], value) for name, value in numbers.items()}
+
+
+def _told(dimension: str, value: Any, names: Any) -> dict[str, Any]:
+    """A dimension's value as REST says it: the id, or the word, and its label."""
+    if dimension == "bucket":
+        return {"time": value}
+    name = dimension.removesuffix("_id")
+    outside = (IdField().to_representation(value) if value else None) if dimension.endswith("_id") else value
+    return {name: outside, f"{name}_label": names[value]}
+
+
+def _with_cursor(address: str, cursor: str) -> str:
+    return str(replace_query_param(address, "cursor", cursor))
