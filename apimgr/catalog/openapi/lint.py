@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
-from apimgr.catalog.openapi.parse import METHODS, Facts, describe, follow, openapi_version, resolve
+from apimgr.catalog.openapi import schema
+from apimgr.catalog.openapi.parse import METHODS, Facts, as_list, describe, follow, openapi_version, resolve
 from apimgr.catalog.openapi.syntax import Source, escape
 
 Severity = Literal["error", "warning", "info"]
@@ -71,6 +72,7 @@ def check(source: Source) -> tuple[Facts, list[Finding]]:
     ]
     for rule in _RULES:
         found += _capped(rule(source.value, facts))
+    found += _capped(_departures(source, facts, {finding.pointer for finding in found}))
     lines = source.lines({finding.pointer for finding in found if not finding.line})
     placed = [_placed(finding, lines) for finding in found]
     return facts, sorted(placed, key=lambda finding: (_ORDER[finding.severity], finding.line))
@@ -87,6 +89,20 @@ def _capped(findings: Iterator[Finding]) -> Iterator[Finding]:
         seen[finding.code] = seen.get(finding.code, 0) + 1
         if seen[finding.code] <= MAX_PER_CODE:
             yield finding
+
+
+def _departures(source: Source, facts: Facts, told: set[str]) -> Iterator[Finding]:
+    """Where the document departs from the official schema and no rule of ours has said so already.
+
+    Warnings: documents in the wild are rarely perfect, and neither gateway nor reference needs them to be.
+    """
+    try:
+        for pointer, message in schema.violations(source.value, facts.openapi_version):
+            if pointer not in told:
+                yield Finding("warning", "schema_violation", message, pointer)
+    except schema.Unfinished:
+        message = "The document is too large to be held against the OpenAPI schema as a whole; all else is checked."
+        yield Finding("info", "schema_unchecked", message, "")
 
 
 # --- Rules: each takes the document and its facts, and says what it finds ---------------------------------------------
@@ -142,14 +158,14 @@ def _operation(document: dict[str, Any], path: str, method: str, operation: Any,
     if not isinstance(operation, dict):
         yield Finding("error", "operation_not_object", f"{name} is not an object.", pointer)
         return
-    if not operation.get("responses") and not facts_allow_no_responses(document):
+    if not operation.get("responses") and not _responses_are_optional(document):
         yield Finding("warning", "no_responses", f"{name} names no responses.", pointer)
     if not operation.get("summary") and not operation.get("description"):
         yield Finding("info", "no_summary", f"{name} has neither summary nor description.", pointer)
     declared = {
-        parameter.get("name")
+        str(parameter.get("name"))
         for owner in (follow(document, document["paths"][path]), operation)
-        for parameter in (follow(document, each) for each in owner.get("parameters") or [])
+        for parameter in (follow(document, each) for each in as_list(owner.get("parameters")))
         if parameter.get("in") == "path"
     }
     for parameter in re.findall(r"\{([^{}/]+)\}", path):
@@ -158,7 +174,7 @@ def _operation(document: dict[str, Any], path: str, method: str, operation: Any,
             yield Finding("warning", "parameter_undeclared", message, pointer)
 
 
-def facts_allow_no_responses(document: dict[str, Any]) -> bool:
+def _responses_are_optional(document: dict[str, Any]) -> bool:
     """OpenAPI 3.1 made ``responses`` optional."""
     return str(document.get("openapi", "")).startswith(("3.1", "3.2"))
 
@@ -236,7 +252,7 @@ def _servers(document: dict[str, Any], facts: Facts) -> Iterator[Finding]:
         message = "No server has an absolute address: give the upstream yourself."
         yield Finding("info", "no_absolute_server", message, "/host" if "swagger" in document else "/servers")
     if facts.openapi_version.startswith("3.2"):
-        message = "OpenAPI 3.2 is read like 3.1: what is new in it is shown, but not checked."
+        message = "OpenAPI 3.2 is read like 3.1: methods that are new in it are not served."
         yield Finding("info", "openapi_3_2", message, "/openapi")
 
 

@@ -136,7 +136,7 @@ def _operations(document: JsonObject) -> Iterator[OperationFacts]:
                     path=path,
                     operation_id=_text(operation.get("operationId")),
                     summary=_text(operation.get("summary")),
-                    tags=tuple(_text(tag) for tag in _list(operation.get("tags"))),
+                    tags=tuple(_text(tag) for tag in as_list(operation.get("tags"))),
                     is_deprecated=operation.get("deprecated") is True,
                     pointer=f"/paths/{escape(path)}/{method}",
                 )
@@ -145,12 +145,12 @@ def _operations(document: JsonObject) -> Iterator[OperationFacts]:
 def _servers(document: JsonObject) -> Iterator[str]:
     if "swagger" in document:
         host, base = _text(document.get("host")), _text(document.get("basePath"))
-        schemes = [_text(scheme) for scheme in _list(document.get("schemes"))] or ["https"]
+        schemes = [_text(scheme) for scheme in as_list(document.get("schemes"))] or ["https"]
         # The safe one first: a proposal should not be plain HTTP when it need not be.
         for scheme in sorted(schemes, key=lambda scheme: scheme != "https"):
             yield f"{scheme}://{host}{base}" if host else base
         return
-    for server in _list(document.get("servers")):
+    for server in as_list(document.get("servers")):
         url = _text(_object(server).get("url"))
         for name, variable in _object(_object(server).get("variables")).items():
             url = url.replace("{" + name + "}", _text(_object(variable).get("default")))
@@ -170,7 +170,7 @@ def _object(value: Any) -> JsonObject:
     return value if isinstance(value, dict) else {}
 
 
-def _list(value: Any) -> list[Any]:
+def as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
