@@ -7,6 +7,7 @@ by one of the two connections and returns.
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -31,6 +32,8 @@ from proxy.dataplane.upstreams.connection import UpstreamConnection
 
 if TYPE_CHECKING:
     from proxy.dataplane.listener import ClientConnection
+
+log = logging.getLogger(__name__)
 
 _OK: Final = BY_CODE["ok"]
 _CLIENT_ABORTED: Final = BY_CODE["client_aborted"]
@@ -87,6 +90,10 @@ class Exchange:
             self._spend()
         except Refusal as refusal:
             self.refuse(refusal.outcome, refusal.detail, refusal.lines)
+        except Exception:
+            # A document or a replica that cannot be read: never pass a call on a guess.
+            log.exception("A request could not be decided")
+            self.refuse(BY_CODE["internal_error"], "")
         else:
             self._forward()
 

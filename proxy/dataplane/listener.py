@@ -21,6 +21,7 @@ HEAD_SECONDS: Final = 10.0
 IDLE_SECONDS: Final = 60.0
 BODY_STALL_SECONDS: Final = 30.0
 WRITE_STALL_SECONDS: Final = 30.0
+HALF_CLOSED_SECONDS: Final = 1.0
 _LINGER_SECONDS: Final = 2.0
 _MAX_BUFFERED: Final = 64 * 1024
 
@@ -36,8 +37,10 @@ class ClientConnection(asyncio.Protocol, Timed):
         self._buffer = b""
         self._parsing = False
         self._reading_held = False
+        self._upstream_blocked = False
         self._writing_blocked = False
         self._lingering = False
+        self._heard_all = False
 
     # --- asyncio.Protocol ---------------------------------------------------------------------------------------
 
@@ -73,14 +76,20 @@ class ClientConnection(asyncio.Protocol, Timed):
             self._feed()
 
     def eof_received(self) -> bool:
-        """The caller sends no more. It may still read: a request that is whole is answered (RFC 9112 section 9.6)."""
+        """The caller sends no more, and nothing says whether it still reads.
+
+        A whole request is therefore answered if the answer begins soon; later, the caller counts as gone.
+        """
         exchange = self._exchange
         if exchange is None:
             if self._buffer and not self._lingering:
                 self._refuse_unread("bad_request", "The connection closed in the middle of a request head.")
             return False
         self.keep_alive = False
-        return exchange.body is None
+        self._heard_all = True
+        if not exchange.responding:
+            self._wheel.arm(self, HALF_CLOSED_SECONDS)
+        return not exchange.expects_body
 
     def pause_writing(self) -> None:
         self._writing_blocked = True
@@ -101,6 +110,9 @@ class ClientConnection(asyncio.Protocol, Timed):
         exchange = self._exchange
         if self._lingering or self._writing_blocked:
             self.transport.abort()
+        elif self._heard_all:
+            if exchange is None or not exchange.responding:
+                self.transport.abort()
         elif exchange is not None:
             exchange.client_timed_out()
         elif self._buffer:
@@ -123,7 +135,14 @@ class ClientConnection(asyncio.Protocol, Timed):
         self._wheel.disarm(self)
         self._feed()
 
-    def hold_reading(self, hold: bool) -> None:
+    def hold_reading(self, *, hold: bool) -> None:
+        """The upstream takes no more of the body for now, or does again."""
+        self._upstream_blocked = hold
+        self._regulate()
+
+    def _regulate(self) -> None:
+        """Read from the caller only what has somewhere to go."""
+        hold = self._upstream_blocked or len(self._buffer) > _MAX_BUFFERED
         if hold != self._reading_held:
             self._reading_held = hold
             if hold:
@@ -158,6 +177,7 @@ class ClientConnection(asyncio.Protocol, Timed):
             self.hold_reading(hold=False)
         if self._buffer and not self._parsing:
             self._parse()
+            self._regulate()
 
     def abort(self) -> None:
         """Break the connection off: the only way left to say that a response is not whole."""
@@ -212,8 +232,7 @@ class ClientConnection(asyncio.Protocol, Timed):
             if self._exchange is exchange:
                 self._buffer = rest
                 self._wheel.arm(self, BODY_STALL_SECONDS if exchange.expects_body else NEVER)
-        if len(self._buffer) > _MAX_BUFFERED:
-            self.hold_reading(hold=True)
+        self._regulate()
 
     def _refuse_unread(self, code: str, detail: str, lines: bytes = b"") -> None:
         """Answer what could not be read as a request, and close: where the next one would start is unknown."""

@@ -9,7 +9,6 @@ import signal
 import socket
 import time
 from email.utils import formatdate
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 import uvloop
@@ -124,12 +123,11 @@ def run(config: GatewayConfig, number: int, sockets: list[socket.socket]) -> Non
     from proxy.dataplane.usage.spool import Spool
 
     reseed()
-    gateway_dir = Path(config.var_dir) / "gateway"
     worker = Worker(
         replica=ReplicaReader(config.replica_path),
-        recorder=Spool(config.spool_path, number),
-        store=QuotaStore(gateway_dir / "limits" / f"worker-{number}.quota", time.time()),
-        stats_block=stats.open_block(gateway_dir / "stats", number),
+        recorder=Spool(config.spool_path, number, budget_bytes=config.spool_bytes),
+        store=QuotaStore(config.home / "limits" / f"worker-{number}.quota", time.time()),
+        stats_block=stats.open_block(config.stats_path, number),
         pepper=config.key_pepper,
         node_name=config.node_name,
         max_connections=config.max_connections,

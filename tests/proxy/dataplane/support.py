@@ -55,31 +55,38 @@ class MemoryRecorder:
         return [record for _, record in usage.decode(b"".join(self.frames))]
 
 
+VERSION = snapshot.VersionDocument(
+    id=20,
+    api_id=10,
+    organisation_id=1,
+    name="v1",
+    state="published",
+    base_path="/orders",
+    upstream=snapshot.UpstreamDocument(url="http://127.0.0.1:1"),
+    product_ids=(30,),
+    operations=(
+        snapshot.OperationDocument(1, "GET", "/items/{id}"),
+        snapshot.OperationDocument(2, "POST", "/items"),
+        snapshot.OperationDocument(3, "GET", "/items"),
+    ),
+)
+PLAN = snapshot.PlanDocument(id=40, name="Free")
+SUBSCRIPTION = snapshot.SubscriptionDocument(50, 30, 40)
+APPLICATION = snapshot.ApplicationDocument(60, 2, "App")
+CREDENTIAL = snapshot.CredentialDocument(70, 60, digest="")
+
+
 @dataclass
 class World:
     """One API "orders" at /orders with a key on a plan. Change documents and ``publish`` again."""
 
     replica: MemoryReplica = field(default_factory=MemoryReplica)
     key: str = field(default_factory=lambda: credentials.generate_key("acme").secret)
-    version: snapshot.VersionDocument = snapshot.VersionDocument(
-        id=20,
-        api_id=10,
-        organisation_id=1,
-        name="v1",
-        state="published",
-        base_path="/orders",
-        upstream=snapshot.UpstreamDocument(url="http://127.0.0.1:1"),
-        product_ids=(30,),
-        operations=(
-            snapshot.OperationDocument(1, "GET", "/items/{id}"),
-            snapshot.OperationDocument(2, "POST", "/items"),
-            snapshot.OperationDocument(3, "GET", "/items"),
-        ),
-    )
-    plan: snapshot.PlanDocument = snapshot.PlanDocument(id=40, name="Free")
-    subscription: snapshot.SubscriptionDocument = snapshot.SubscriptionDocument(50, 30, 40)
-    application: snapshot.ApplicationDocument = snapshot.ApplicationDocument(60, 2, "App")
-    credential: snapshot.CredentialDocument = snapshot.CredentialDocument(70, 60, digest="")
+    version: snapshot.VersionDocument = VERSION
+    plan: snapshot.PlanDocument = PLAN
+    subscription: snapshot.SubscriptionDocument = SUBSCRIPTION
+    application: snapshot.ApplicationDocument = APPLICATION
+    credential: snapshot.CredentialDocument = CREDENTIAL
 
     def __post_init__(self) -> None:
         self.credential = replace(self.credential, digest=digest(self.key))
@@ -168,9 +175,17 @@ class Running:
     upstream: Upstream
     recorder: MemoryRecorder
     port: int
+    writers: list[asyncio.StreamWriter] = field(default_factory=list)
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection("127.0.0.1", self.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        self.writers.append(writer)
+        return reader, writer
+
+    async def close(self) -> None:
+        for writer in self.writers:
+            writer.transport.abort()
+        await asyncio.sleep(0)
 
     async def send(self, raw: bytes, *, to_head: bool = False) -> Reply:
         """Send bytes on a connection of their own and read one response."""
@@ -242,9 +257,11 @@ async def running(tmp_path: Path, world: World | None = None, **upstream_fields:
     stop = asyncio.Event()
     serving = asyncio.ensure_future(worker.serve([listening], stop))
     await asyncio.sleep(0)
+    gateway = Running(world, worker, upstream, recorder, listening.getsockname()[1])
     try:
-        yield Running(world, worker, upstream, recorder, listening.getsockname()[1])
+        yield gateway
     finally:
+        await gateway.close()
         for connection in list(worker.connections):
             connection.transport.abort()
         stop.set()

@@ -1,0 +1,788 @@
+"""A real worker between a real client and a real upstream, over loopback, byte for byte."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from apimgr.contracts import credentials, snapshot
+from apimgr.contracts.outcomes import BY_CODE, BY_NUMBER
+from proxy.dataplane import listener
+from tests.proxy.dataplane.support import Running, World, read_message, read_reply, request, response, running
+
+pytestmark = pytest.mark.processes
+
+Scenario = Callable[[Running], Awaitable[None]]
+
+
+def play(tmp_path: Path, scenario: Scenario, world: World | None = None, **upstream: object) -> None:
+    async def whole() -> None:
+        async with running(tmp_path, world, **upstream) as gateway:
+            await asyncio.wait_for(scenario(gateway), 30)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(whole())
+
+
+def last_outcome(gateway: Running) -> str:
+    return BY_NUMBER[gateway.recorder.records[-1].outcome].code
+
+
+# --- the plain road -------------------------------------------------------------------------------------------------
+
+
+def test_relays_and_records(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        reply = await gateway.get("/orders/items/7?a=1&b=%2F")
+        assert (reply.status, reply.body) == (200, b'{"hello": "world"}')
+        (sent,) = gateway.upstream.received
+        assert sent.startswith(b"GET /base/items/7?a=1&b=%2F HTTP/1.1\r\nHost: 127.0.0.1:")
+        (record,) = gateway.recorder.records
+        assert record.request_id.hex() == reply.headers["x-request-id"]
+        assert (record.api_id, record.version_id, record.operation_id) == (10, 20, 1)
+        assert (record.application_id, record.credential_id, record.plan_id) == (60, 70, 40)
+        assert (record.status, record.upstream_status, record.outcome) == (200, 200, 0)
+        assert (record.bytes_in, record.bytes_out, record.path, record.trail) == (0, 18, b"", b"")
+        assert record.client.endswith(b"\xff\xff\x7f\0\0\1")
+        assert abs(record.started_at_us / 1e6 - time.time()) < 10
+
+    play(tmp_path, scenario)
+
+
+def test_strips_what_is_not_the_upstreams_to_know(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        await gateway.get(
+            "/orders/items/1",
+            "X-Forwarded-For: 6.6.6.6",
+            "x_forwarded_for: 6.6.6.6",
+            "Forwarded: for=6.6.6.6",
+            "X-Real-IP: 6.6.6.6",
+            "X-Consumer-Id: root",
+            "X_Consumer_Id: root",
+            "X-Request-Id: mine",
+            "Proxy-Authorization: x",
+            "TE: trailers",
+            "Keep-Alive: timeout=5",
+            "Connection: keep-alive, X-Secret, X-Forwarded-Host",
+            "X-Secret: hop",
+            "X-HTTP-Method-Override: DELETE",
+            "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "Cookie: a=b",
+        )
+        sent = gateway.upstream.received[0].lower()
+        assert b"6.6.6.6" not in sent
+        for name in (
+            b"consumer",
+            b"proxy-auth",
+            b"\r\nte:",
+            b"keep-alive",
+            b"x-secret",
+            b"override",
+            b"mine",
+            b"api-key",
+        ):
+            assert name not in sent
+        assert b"\r\ntraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n" in sent
+        assert b"\r\ncookie: a=b\r\n" in sent
+        assert (
+            b"\r\nx-forwarded-for: 127.0.0.1\r\nx-forwarded-proto: http\r\nx-forwarded-host: gateway.test\r\n" in sent
+        )
+        assert gateway.world.key.encode().lower() not in sent
+
+    play(tmp_path, scenario)
+
+
+def test_response_fields_are_rebuilt(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        gateway.upstream.reply = response(
+            b"{}", "200 Fine", "Connection: X-Hop", "X-Hop: 1", "Keep-Alive: 5", "X-Request-Id: theirs", "X-Kept: 1"
+        )
+        reply = await gateway.get()
+        assert "x-hop" not in reply.headers
+        assert "keep-alive" not in reply.headers
+        assert reply.headers["x-kept"] == "1"
+        assert reply.headers["x-request-id"] != "theirs"
+
+    play(tmp_path, scenario)
+
+
+def test_head_and_bodiless_answers(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        reader, writer = await gateway.connect()
+        gateway.upstream.reply = b"HTTP/1.1 200 OK\r\nContent-Length: 1234\r\n\r\n"
+        writer.write(request("HEAD", "/orders/items/1", f"X-Api-Key: {gateway.world.key}"))
+        reply = await read_reply(reader, to_head=True)
+        assert (reply.status, reply.headers["content-length"]) == (200, "1234")
+        for status in ("204 No Content", "304 Not Modified"):
+            gateway.upstream.reply = f"HTTP/1.1 {status}\r\nETag: x\r\n\r\n".encode()
+            writer.write(request("GET", "/orders/items/1", f"X-Api-Key: {gateway.world.key}"))
+            reply = await read_reply(reader)
+            assert f"{reply.status}" in status
+            assert "content-length" not in reply.headers
+            assert "transfer-encoding" not in reply.headers
+        gateway.upstream.reply = response(b"after")
+        writer.write(request("GET", "/orders/items/1", f"X-Api-Key: {gateway.world.key}"))
+        assert (await read_reply(reader)).body == b"after"
+        assert gateway.upstream.connections == 1, "every exchange used the one kept connection"
+
+    play(tmp_path, scenario)
+
+
+def test_chunked_both_ways(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        gateway.upstream.reply = (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"4;ext=1\r\nWiki\r\n5\r\npedia\r\n0\r\nX-Trailer: 1\r\n\r\n"
+        )
+        head = request("POST", "/orders/items", f"X-Api-Key: {gateway.world.key}", "Transfer-Encoding: chunked")
+        reply = await gateway.send(head + b"5;x=y\r\nhello\r\n06\r\n world\r\n0\r\nVary: *\r\n\r\n")
+        assert (reply.status, reply.body, reply.headers["transfer-encoding"]) == (200, b"Wikipedia", "chunked")
+        sent_head, _, sent_body = gateway.upstream.received[0].partition(b"\r\n\r\n")
+        assert b"Transfer-Encoding: chunked" in sent_head
+        assert b"Content-Length" not in sent_head
+        assert sent_body in (b"b\r\nhello world\r\n0\r\n\r\n", b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n")
+        (record,) = gateway.recorder.records
+        assert (record.bytes_in, record.bytes_out) == (11, 9)
+
+    play(tmp_path, scenario)
+
+
+def test_close_delimited_and_http10(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        gateway.upstream.reply = b"HTTP/1.0 200 OK\r\n\r\nuntil the end"
+        gateway.upstream.close_after = True
+        assert (await gateway.get()).body == b"until the end"
+        raw = f"GET /orders/items/1 HTTP/1.0\r\nX-Api-Key: {gateway.world.key}\r\n\r\n".encode()
+        reply = await gateway.send(raw)
+        assert (reply.body, reply.headers["connection"]) == (b"until the end", "close")
+        assert "transfer-encoding" not in reply.headers
+
+    play(tmp_path, scenario)
+
+
+def test_pipelining_keeps_order(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        gateway.upstream.reply = lambda sent: response(sent.split(b" ")[1])
+        reader, writer = await gateway.connect()
+        key = f"X-Api-Key: {gateway.world.key}"
+        writer.write(
+            request("GET", "/orders/items/1", key)
+            + request("POST", "/orders/items", key, body=b"x" * 100)
+            + request("GET", "/orders/nothing", key)
+            + request("GET", "/orders/items/2", key)
+        )
+        replies = [await read_reply(reader) for _ in range(4)]
+        assert [reply.status for reply in replies] == [200, 200, 404, 200]
+        assert [replies[at].body for at in (0, 1, 3)] == [b"/base/items/1", b"/base/items", b"/base/items/2"]
+
+    play(tmp_path, scenario)
+
+
+def test_expect_continue(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        reader, writer = await gateway.connect()
+        key = f"X-Api-Key: {gateway.world.key}"
+        writer.write(request("POST", "/orders/items", key, "Expect: 100-continue", "Content-Length: 5"))
+        assert (await read_reply(reader)).status == 100
+        writer.write(b"hello")
+        assert (await read_reply(reader)).status == 200
+        assert gateway.upstream.received[0].endswith(b"\r\n\r\nhello")
+        assert b"Expect" not in gateway.upstream.received[0]
+        # A refusal comes instead of 100, and the body is never asked for.
+        reply = await gateway.send(request("POST", "/orders/items", "Expect: 100-continue", "Content-Length: 5"))
+        assert reply.status == 401
+
+    play(tmp_path, scenario)
+
+
+def test_interim_responses_pass(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        gateway.upstream.reply = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + response(b"ok")
+        reader, writer = await gateway.connect()
+        writer.write(request("GET", "/orders/items/1", f"X-Api-Key: {gateway.world.key}"))
+        hints = await read_reply(reader)
+        assert (hints.status, hints.headers["link"]) == (103, "</a>")
+        assert (await read_reply(reader)).body == b"ok"
+
+    play(tmp_path, scenario)
+
+
+# --- refusals -------------------------------------------------------------------------------------------------------
+
+
+def _problem(reply_body: bytes) -> dict[str, object]:
+    body = json.loads(reply_body)
+    assert {"type", "title", "status", "detail", "code", "request_id"} <= body.keys()
+    return body
+
+
+@pytest.mark.parametrize(
+    ("lines", "code"),
+    [
+        ([], "key_missing"),
+        (["Authorization: Basic dXNlcjpwYXNz"], "key_missing"),
+        (["X-Api-Key: nonsense"], "key_malformed"),
+        (["X-Api-Key: " + "a" * 5000], "key_malformed"),
+        (["X-Api-Key: "], "key_malformed"),
+        (["X-Api-Key: {key}x"], "key_malformed"),
+        (["X-Api-Key: {other}"], "key_unknown"),
+        (["Authorization: Bearer {other}"], "key_unknown"),
+        (["X-Api-Key: {key}", "X-Api-Key: {key}"], "key_ambiguous"),
+        (["X-Api-Key: {key}", "Authorization: Bearer {key}"], "key_ambiguous"),
+        (["Authorization: Bearer {key}", "Authorization: Bearer {other}"], "key_ambiguous"),
+    ],
+)
+def test_unauthorised(tmp_path: Path, lines: list[str], code: str) -> None:
+    async def scenario(gateway: Running) -> None:
+        other = credentials.generate_key("acme").secret
+        filled = [line.format(key=gateway.world.key, other=other) for line in lines]
+        reply = await gateway.get("/orders/items/1", *filled, key="")
+        assert (reply.status, _problem(reply.body)["code"]) == (401, code)
+        assert reply.headers["www-authenticate"].startswith("Bearer")
+        assert reply.headers["cache-control"] == "no-store"
+        assert reply.headers["content-type"] == "application/problem+json"
+        assert gateway.upstream.received == []
+        assert last_outcome(gateway) == code
+        assert gateway.world.key.encode() not in reply.body
+        record = gateway.recorder.records[-1]
+        assert record.path == b"/orders/items/1"
+        assert json.loads(record.trail)[-1]["code"] == code
+        if code == "key_malformed":
+            assert not [kind for kind, _ in gateway.world.replica.lookups if kind == "credential"]
+
+    play(tmp_path, scenario)
+
+
+def test_bearer_is_a_key_too(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        reply = await gateway.get("/orders/items/1", f"Authorization: bearer {gateway.world.key}", key="")
+        assert reply.status == 200
+        assert b"uthorization" not in gateway.upstream.received[0]
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "code"),
+    [
+        (lambda w: setattr(w, "credential", replace(w.credential, state="revoked")), 401, "key_revoked"),
+        (lambda w: setattr(w, "credential", replace(w.credential, expires_at=1)), 401, "key_expired"),
+        (lambda w: setattr(w, "application", replace(w.application, state="suspended")), 403, "application_suspended"),
+        (lambda w: setattr(w, "application", replace(w.application, subscriptions=())), 403, "subscription_missing"),
+        (lambda w: setattr(w, "version", replace(w.version, product_ids=(99,))), 403, "subscription_missing"),
+        (
+            lambda w: setattr(
+                w, "application", replace(w.application, subscriptions=(replace(w.subscription, state="suspended"),))
+            ),
+            403,
+            "subscription_inactive",
+        ),
+        (lambda w: setattr(w, "version", replace(w.version, state="retired")), 410, "version_retired"),
+        (lambda w: setattr(w.replica, "ready", False), 503, "gateway_not_ready"),
+    ],
+)
+def test_changes_reach_open_connections(
+    tmp_path: Path, change: Callable[[World], None], status: int, code: str
+) -> None:
+    async def scenario(gateway: Running) -> None:
+        reader, writer = await gateway.connect()
+        call = request("GET", "/orders/items/1", f"X-Api-Key: {gateway.world.key}")
+        writer.write(call)
+        assert (await read_reply(reader)).status == 200
+        change(gateway.world)
+        gateway.world.publish()
+        writer.write(call)
+        reply = await read_reply(reader)
+        assert (reply.status, _problem(reply.body)["code"]) == (status, code)
+        assert len(gateway.upstream.received) == 1
+        record = gateway.recorder.records[-1]
+        assert BY_NUMBER[record.outcome].code == code
+        if code in {"key_revoked", "key_expired"}:
+            assert record.application_id == 60, "the developer sees the refused call in the request list"
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("raw", "status", "code"),
+    [
+        (request("GET", "/elsewhere"), 404, "route_not_found"),
+        (request("GET", "/ordersx/items/1"), 404, "route_not_found"),
+        (request("GET", "/orders/else"), 404, "operation_not_found"),
+        (request("DELETE", "/orders/items"), 405, "method_not_allowed"),
+        (request("TRACE", "/orders/items"), 501, "method_not_implemented"),
+        (request("get", "/orders/items"), 501, "method_not_implemented"),
+        (request("GET", "/orders/items/%2e%2e%2fx"), 400, "bad_path"),
+        (request("GET", "/orders/items", "Bad Name: x"), 400, "bad_request"),
+        (request("GET", "/" + "a" * 9000), 414, "uri_too_long"),
+        (request("GET", "/orders/items", "X: " + "a" * 9000), 431, "head_too_large"),
+        (request("GET", "/orders/items", *(f"X{n}: 1" for n in range(120))), 431, "head_too_large"),
+        (b"GET / HTTP/2.0\r\n\r\n", 505, "version_not_supported"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, "version_not_supported"),
+        (b"GET /orders/items HTTP/1.1\nHost: x\n\n", 400, "bad_request"),
+        (request("GET", "/orders/items", "Expect: magic"), 417, "expectation_failed"),
+        (request("GET", "/orders/items", "Upgrade: websocket", "Connection: upgrade"), 403, "upgrade_not_allowed"),
+        (request("GET", "/orders/items", "Via: 1.1 other, 1.1 apimgr-test"), 508, "loop_detected"),
+        (request("POST", "/orders/items", "Content-Length: 99999999"), 413, "body_too_large"),
+    ],
+)
+def test_refused_before_the_upstream(tmp_path: Path, raw: bytes, status: int, code: str) -> None:
+    async def scenario(gateway: Running) -> None:
+        reply = await gateway.send(raw)
+        assert (reply.status, _problem(reply.body)["code"]) == (status, code)
+        assert gateway.upstream.connections == 0
+        assert last_outcome(gateway) == code
+        assert len(gateway.recorder.records) == 1
+        if status == 405:
+            assert reply.headers["allow"] == "GET, HEAD, POST"
+
+    play(tmp_path, scenario)
+
+
+def test_unknown_operations_may_pass(tmp_path: Path) -> None:
+    world = World()
+    world.version = replace(world.version, unknown_operation="pass")
+
+    async def scenario(gateway: Running) -> None:
+        assert (await gateway.get("/orders/anything/else")).status == 200
+        (record,) = gateway.recorder.records
+        assert (record.operation_id, record.path) == (0, b"/orders/anything/else")
+
+    play(tmp_path, scenario, world)
+
+
+def test_no_key_wanted(tmp_path: Path) -> None:
+    world = World()
+    world.version = replace(world.version, authentication="none")
+
+    async def scenario(gateway: Running) -> None:
+        assert (await gateway.get("/orders/items/1", "Authorization: Bearer theirs", key="")).status == 200
+        assert b"\r\nAuthorization: Bearer theirs\r\n" in gateway.upstream.received[0]
+        assert (await gateway.get("/orders/items/1", f"Authorization: Bearer {gateway.world.key}")).status == 200
+        assert b"uthorization" not in gateway.upstream.received[1]
+
+    play(tmp_path, scenario, world)
+
+
+def test_deprecated_versions_say_so(tmp_path: Path) -> None:
+    world = World()
+    world.version = replace(world.version, state="deprecated", deprecated_at=1_700_000_000, sunset_at=1_800_000_000)
+
+    async def scenario(gateway: Running) -> None:
+        reply = await gateway.get()
+        assert reply.status == 200
+        assert reply.headers["deprecation"] == "@1700000000"
+        assert reply.headers["sunset"] == "Fri, 15 Jan 2027 08:00:00 GMT"
+
+    play(tmp_path, scenario, world)
+
+
+def _limited(*limits: snapshot.LimitDocument) -> World:
+    world = World()
+    world.plan = replace(world.plan, limits=limits)
+    return world
+
+
+def test_rate_and_quota(tmp_path: Path) -> None:
+    world = _limited(
+        snapshot.LimitDocument(1, "rate", 3, "minute"),
+        snapshot.LimitDocument(2, "quota", 100, "month"),
+    )
+
+    async def scenario(gateway: Running) -> None:
+        replies = [await gateway.get() for _ in range(4)]
+        assert [reply.status for reply in replies] == [200, 200, 200, 429]
+        assert replies[0].headers["ratelimit-policy"].startswith('"rate-minute";q=3;w=60, "quota-month";q=100;w=')
+        assert replies[0].headers["ratelimit"].startswith('"rate-minute";r=2;t=20, "quota-month";r=99;t=')
+        refused = replies[3]
+        assert _problem(refused.body)["code"] == "rate_limited"
+        assert 1 <= int(refused.headers["retry-after"]) <= 20
+        assert '"quota-month";r=97' in refused.headers["ratelimit"], "a refused call spends nothing"
+        # Raising the plan's limit is felt at once and keeps what was spent.
+        gateway.world.plan = replace(gateway.world.plan, limits=(snapshot.LimitDocument(2, "quota", 4, "month"),))
+        gateway.world.publish()
+        assert [(await gateway.get()).status for _ in range(2)] == [200, 429]
+        assert last_outcome(gateway) == "quota_exceeded"
+
+    play(tmp_path, scenario, world)
+
+    async def restarted(gateway: Running) -> None:
+        assert (await gateway.get()).status == 429, "a restart does not hand the month out again"
+
+    world.replica.epochs.clear()
+    play(tmp_path, restarted, world)
+
+
+def test_chunked_body_over_the_limit(tmp_path: Path) -> None:
+    world = World()
+    world.version = replace(world.version, max_body_bytes=1000)
+
+    async def scenario(gateway: Running) -> None:
+        reader, writer = await gateway.connect()
+        key = f"X-Api-Key: {gateway.world.key}"
+        writer.write(request("POST", "/orders/items", key, "Transfer-Encoding: chunked") + b"1f4\r\n" + b"x" * 500)
+        await asyncio.sleep(0.05)
+        writer.write(b"\r\n3e8\r\n" + b"x" * 1000 + b"\r\n0\r\n\r\n")
+        reply = await read_reply(reader)
+        assert (reply.status, reply.headers["connection"]) == (413, "close")
+        assert await reader.read() == b""
+        assert gateway.upstream.received == [], "the upstream never saw a whole request"
+
+    play(tmp_path, scenario, world)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"5\nhello\r\n0\r\n\r\n", b"-5\r\nhello\r\n0\r\n\r\n", b"5 \r\nhello\r\n0\r\n\r\n", b"5\r\nhelloX0\r\n\r\n"],
+)
+def test_broken_chunks(tmp_path: Path, body: bytes) -> None:
+    async def scenario(gateway: Running) -> None:
+        key = f"X-Api-Key: {gateway.world.key}"
+        reply = await gateway.send(request("POST", "/orders/items", key, "Transfer-Encoding: chunked") + body)
+        assert reply.status == 400
+        await asyncio.sleep(0.02)
+        assert gateway.upstream.received == []
+
+    play(tmp_path, scenario)
+
+
+# --- upstreams that misbehave ---------------------------------------------------------------------------------------
+
+
+def test_upstream_refuses(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        reply = await gateway.get()
+        assert (reply.status, _problem(reply.body)["code"]) == (502, "upstream_unreachable")
+        assert last_outcome(gateway) == "upstream_unreachable"
+
+    play(tmp_path, scenario, url="http://127.0.0.1:1")
+
+
+def test_upstream_hangs(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(-1)
+
+        gateway.upstream.handler = hang
+        started = time.monotonic()
+        reply = await gateway.get()
+        assert (reply.status, _problem(reply.body)["code"]) == (504, "upstream_timeout")
+        assert 0.3 <= time.monotonic() - started < 2
+
+    play(tmp_path, scenario, read_timeout_ms=300)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"nonsense\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\nContent-Length: 0\n\n",
+        b"HTTP/1.1 200 OK\r\nBad Name: 1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: a\x00b\r\n\r\n",
+        b"HTTP/1.1 101 Switching\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: half",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n",
+    ],
+)
+def test_upstream_answers_nonsense(tmp_path: Path, answer: bytes) -> None:
+    async def scenario(gateway: Running) -> None:
+        gateway.upstream.reply = answer
+        gateway.upstream.close_after = True
+        reply = await gateway.get()
+        assert reply.status == 502
+        assert last_outcome(gateway) in {"upstream_invalid", "upstream_unreachable"}
+        gateway.upstream.reply = response(b"fine")
+        assert (await gateway.get()).body == b"fine"
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhalf",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+    ],
+)
+def test_upstream_stops_in_the_middle(tmp_path: Path, answer: bytes) -> None:
+    async def scenario(gateway: Running) -> None:
+        gateway.upstream.reply = answer
+        gateway.upstream.close_after = True
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await gateway.get()
+        assert last_outcome(gateway) == "upstream_aborted"
+        assert gateway.recorder.records[-1].upstream_status == 200
+
+    play(tmp_path, scenario)
+
+
+def test_bytes_after_a_response_end_the_connection(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        gateway.upstream.reply = response(b"one") + response(b"poison")
+        assert (await gateway.get()).body == b"one"
+        gateway.upstream.reply = response(b"two")
+        assert (await gateway.get()).body == b"two"
+        assert gateway.upstream.connections == 2
+
+    play(tmp_path, scenario)
+
+
+def test_connection_of_old_age_is_replaced(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        first = True
+
+        async def once_each(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal first
+            await read_message(reader)
+            writer.write(response(b"ok"))
+            if first:
+                first = False
+                await read_message(reader)  # and hang up on it
+
+        gateway.upstream.handler = once_each
+        assert (await gateway.get()).body == b"ok"
+        assert (await gateway.get()).body == b"ok"
+        assert gateway.upstream.connections == 2
+        assert len(gateway.recorder.records) == 2
+
+    play(tmp_path, scenario)
+
+
+def test_early_answer_ends_both_connections(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(response(b"no", "413 Too Large"))
+            await reader.read(-1)
+
+        gateway.upstream.handler = early
+        key = f"X-Api-Key: {gateway.world.key}"
+        reply = await gateway.send(request("POST", "/orders/items", key, "Content-Length: 100000") + b"x" * 10)
+        assert (reply.status, reply.body, reply.headers["connection"]) == (413, b"no", "close")
+
+    play(tmp_path, scenario)
+
+
+def test_calls_queue_for_the_upstreams_connections(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        replies = await asyncio.gather(*(gateway.get() for _ in range(20)))
+        assert {reply.status for reply in replies} == {200}
+        assert gateway.upstream.connections <= 2
+
+    play(tmp_path, scenario, max_connections=2)
+
+
+# --- callers that misbehave -----------------------------------------------------------------------------------------
+
+
+def test_caller_leaves_while_the_upstream_thinks(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        gone = asyncio.Event()
+
+        async def think(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await read_message(reader)
+            await reader.read(-1)
+            gone.set()
+
+        gateway.upstream.handler = think
+        _, writer = await gateway.connect()
+        writer.write(request("GET", "/orders/items/1", f"X-Api-Key: {gateway.world.key}"))
+        await asyncio.sleep(0.05)
+        writer.transport.abort()
+        await asyncio.wait_for(gone.wait(), 5)
+        (record,) = gateway.recorder.records
+        assert (record.outcome, record.status) == (BY_CODE["client_aborted"].number, 499)
+
+    play(tmp_path, scenario)
+
+
+def test_caller_leaves_in_the_middle_of_a_body(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        _, writer = await gateway.connect()
+        key = f"X-Api-Key: {gateway.world.key}"
+        writer.write(request("POST", "/orders/items", key, "Content-Length: 100") + b"half")
+        await asyncio.sleep(0.05)
+        writer.close()
+        await asyncio.sleep(0.05)
+        assert last_outcome(gateway) == "client_aborted"
+        assert gateway.upstream.received == []
+
+    play(tmp_path, scenario)
+
+
+def test_half_closed_callers_are_answered(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        reader, writer = await gateway.connect()
+        writer.write(request("GET", "/orders/items/1", f"X-Api-Key: {gateway.world.key}"))
+        writer.write_eof()
+        assert (await read_reply(reader)).status == 200
+        assert await reader.read() == b""
+
+    play(tmp_path, scenario)
+
+
+def test_slow_heads_time_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "HEAD_SECONDS", 0.3)
+
+    async def scenario(gateway: Running) -> None:
+        reader, writer = await gateway.connect()
+        for byte in b"GET /orders/items HTTP/1.1\r\nHo":
+            writer.write(bytes((byte,)))
+            await asyncio.sleep(0.02)
+            if writer.transport.is_closing():
+                break
+        assert (await read_reply(reader)).status == 408
+        assert last_outcome(gateway) == "request_timeout"
+
+    play(tmp_path, scenario)
+
+
+def test_heads_arrive_in_any_pieces(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        reader, writer = await gateway.connect()
+        for byte in request("POST", "/orders/items", f"X-Api-Key: {gateway.world.key}", body=b"hello"):
+            writer.write(bytes((byte,)))
+            await writer.drain()
+            await asyncio.sleep(0)
+        assert (await read_reply(reader)).status == 200
+        assert gateway.upstream.received[0].endswith(b"\r\n\r\nhello")
+
+    play(tmp_path, scenario)
+
+
+# --- streaming ------------------------------------------------------------------------------------------------------
+
+
+def test_big_bodies_stream_both_ways_in_little_memory(tmp_path: Path) -> None:
+    size = 20 * 1024 * 1024
+    world = World()
+    world.version = replace(world.version, max_body_bytes=2 * size)
+    piece = bytes(range(256)) * 256
+
+    async def scenario(gateway: Running) -> None:
+        async def echo_length(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            await asyncio.sleep(0.3)  # let the caller run into the back-pressure
+            left = size
+            while left:
+                data = await reader.read(65536)
+                assert data, f"{left} bytes short"
+                left -= len(data)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+            for _ in range(size // len(piece)):
+                writer.write(piece)
+                await writer.drain()
+            await asyncio.sleep(1)
+
+        gateway.upstream.handler = echo_length
+        reader, writer = await gateway.connect()
+        key = f"X-Api-Key: {gateway.world.key}"
+        writer.write(request("POST", "/orders/items", key, f"Content-Length: {size}"))
+        buffered = 0
+
+        async def upload() -> None:
+            for _ in range(size // len(piece)):
+                writer.write(piece)
+                await writer.drain()
+
+        async def watch() -> None:
+            nonlocal buffered
+            while True:
+                await asyncio.sleep(0.005)
+                for client in gateway.worker.connections:
+                    exchange = client._exchange
+                    upstream = exchange.connection if exchange is not None else None
+                    held = client.transport.get_write_buffer_size()
+                    if upstream is not None:
+                        held += upstream.transport.get_write_buffer_size()
+                    buffered = max(buffered, held)
+
+        watching = asyncio.ensure_future(watch())
+        await upload()
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 OK")
+        await asyncio.sleep(0.3)  # let the upstream run into it
+        got = 0
+        while got < size:
+            data = await reader.read(65536)
+            assert data, f"{size - got} bytes short"
+            got += len(data)
+        watching.cancel()
+        assert buffered < 2 * 1024 * 1024
+        (record,) = gateway.recorder.records
+        assert (record.bytes_in, record.bytes_out) == (size, size)
+
+    play(tmp_path, scenario, world)
+
+
+def test_events_pass_as_they_come(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        async def tell(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await read_message(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+            for number in range(3):
+                writer.write(b"9\r\ndata: %d\n\n\r\n" % number)
+                await asyncio.sleep(0.05)
+            writer.write(b"0\r\n\r\n")
+            await reader.read(-1)
+
+        gateway.upstream.handler = tell
+        reader, writer = await gateway.connect()
+        writer.write(request("GET", "/orders/items/1", f"X-Api-Key: {gateway.world.key}"))
+        await reader.readuntil(b"\r\n\r\n")
+        first = await reader.readuntil(b"data: 0\n\n\r\n")
+        assert b"data: 1" not in first
+        assert gateway.recorder.records == [], "recorded with its last byte, not before"
+        await reader.readuntil(b"0\r\n\r\n")
+        assert len(gateway.recorder.records) == 1
+
+    play(tmp_path, scenario)
+
+
+def test_draining_finishes_what_is_in_flight(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        release = asyncio.Event()
+
+        async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await read_message(reader)
+            await release.wait()
+            writer.write(response(b"done"))
+            await reader.read(-1)
+
+        gateway.upstream.handler = slow
+        reader, writer = await gateway.connect()
+        idle_reader, _ = await gateway.connect()
+        writer.write(request("GET", "/orders/items/1", f"X-Api-Key: {gateway.world.key}"))
+        await asyncio.sleep(0.05)
+        draining = asyncio.ensure_future(gateway.worker._drain())
+        assert await asyncio.wait_for(idle_reader.read(), 5) == b""
+        release.set()
+        reply = await read_reply(reader)
+        assert (reply.body, reply.headers["connection"]) == (b"done", "close")
+        await asyncio.wait_for(draining, 5)
+
+    play(tmp_path, scenario)
+
+
+def test_nothing_is_forwarded_that_cannot_be_recorded(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        def full(frame: bytes) -> None:
+            raise OSError("no space left")
+
+        gateway.recorder.append = full  # type: ignore[method-assign]
+        assert (await gateway.get()).status == 200, "the first to find out was already answered"
+        assert (await gateway.get()).status == 503
+        assert len(gateway.upstream.received) == 1
+
+    play(tmp_path, scenario)
