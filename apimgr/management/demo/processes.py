@@ -2,7 +2,7 @@
 
 Every child gets SIGTERM when we end, however we end: on Linux the kernel sends it (``PR_SET_PDEATHSIG``), so that even
 ``kill -9`` of the parent leaves nothing behind. Children run in sessions of their own, because Ctrl-C goes to a whole
-group and they should stop in our order, once.
+group and they should be told to stop by us, once.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Process:
 
 
 class ProcessGroup:
-    """Start processes, relay what they print, stop them in the reverse of their order."""
+    """Start processes, relay what they print, stop them."""
 
     def __init__(self, environment: Mapping[str, str], *, out: IO[str] | None = None) -> None:
         self.environment = {**os.environ, **environment, "PYTHONUNBUFFERED": "1"}
@@ -112,17 +112,21 @@ class ProcessGroup:
                 raise ProcessFailed(f"{what} does not answer within {seconds:.0f} s")
             time.sleep(0.1)
 
-    def stop(self, seconds: float = 10) -> None:
-        """SIGTERM one after the other, the youngest first; SIGKILL to whole sessions that do not heed it."""
-        for process in reversed(self.processes):
+    def stop(self, seconds: float = 15) -> None:
+        """SIGTERM to all but who waits for a pipe to close: the database goes when nobody needs it any more."""
+        holders = [process for process in self.processes if process.popen.stdin]
+        others = [process for process in self.processes if not process.popen.stdin]
+        for process in others:
+            process.popen.terminate()
+        deadline = time.monotonic() + seconds
+        for process in (*others, *holders):
             if process.popen.stdin:
                 process.popen.stdin.close()
-            if process.popen.poll() is None:
-                process.popen.terminate()
-                try:
-                    process.popen.wait(seconds)
-                except subprocess.TimeoutExpired:
-                    self.say(f"{process.name} does not stop: killed")
+                deadline = time.monotonic() + seconds
+            try:
+                process.popen.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                self.say(f"{process.name} does not stop: killed")
             kill_session(process.popen)
         self.processes.clear()
 

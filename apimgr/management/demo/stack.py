@@ -108,9 +108,8 @@ class Stack:
             "APIMGR_GATEWAY_ADMIN_URL": self.admin_url,
             "APIMGR_UPSTREAM_URL": self.upstream_url,
             "APIMGR_MAILBOX": "1",
-            # Who runs the demo as root knows; and tasks are idempotent, so stopping need not wait for them.
-            "C_FORCE_ROOT": "1",
-            "REMAP_SIGTERM": "SIGQUIT",
+            # Who runs the demo as root knows it.
+            "PYTHONWARNINGS": "ignore:You're running the worker with superuser privileges",
             # The demo's upstream is on loopback, which imports and connection tests may otherwise not reach.
             "APIMGR_EGRESS_ALLOW": ",".join([*env.words("APIMGR_EGRESS_ALLOW"), "127.0.0.1", "localhost"]),
         }
@@ -130,7 +129,7 @@ class Stack:
 
     def worker(self) -> tuple[str, ...]:
         quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "warning")
-        return (*CELERY, "worker", "--concurrency", "2", *quiet)
+        return (*CELERY, "worker", "--pool", "threads", "--concurrency", "4", *quiet)
 
     def beat(self) -> tuple[str, ...]:
         # Not `worker --beat`: that beat outlives a killed worker and goes on scheduling beside the next one.
