@@ -23,37 +23,40 @@ from apimgr.core.errors import DomainError
 
 DIMENSIONS: Final = ("version_id", "operation_id", "method", "status_class", "outcome", "application_id", "plan_id")
 Key = tuple[Any, ...]
+Numbers = dict[str, float | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Of which calls, and when. ``where`` maps a dimension to the values let through."""
+    """Of which calls, and when. ``where`` maps a dimension to the values let through.
+
+    A question remembers its answers, and those made from it share them: a page that tells a number twice asks once.
+    """
 
     period: Period
     where: dict[str, Sequence[int]] = field(default_factory=dict)
+    known: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def only(self, **where: int | Sequence[int]) -> Question:
         lists = {name: [value] if isinstance(value, int) else list(value) for name, value in where.items()}
         return replace(self, where={**self.where, **lists})
 
-    def before(self) -> Question:
-        return replace(self, period=self.period.previous)
 
-
-def ask(question: Question, metrics: Sequence[str], by: Sequence[str] = ()) -> dict[Key, dict[str, float | None]]:
+def ask(question: Question, metrics: Sequence[str], by: Sequence[str] = ()) -> dict[Key, Numbers]:
     """The metrics per value of ``by`` (dimensions, or ``bucket`` for time). Nothing counted, no row."""
-    wanted = [METRICS[name] for name in metrics]
-    cube = _cube(question, wanted, by)
-    rows: dict[Key, dict[str, float | None]] = _sums(cube, question, [m for m in wanted if not m.share], by)
-    if percentiles := [metric for metric in wanted if metric.share]:
-        found = _percentiles(cube, question, percentiles, by)
-        nothing = dict.fromkeys((metric.name for metric in percentiles), None)
-        for key in rows:
-            rows[key].update(found.get(key, nothing))
-    return rows
+    return _remembered(question, metrics, by, question.period.start)
 
 
-def total(question: Question, metrics: Sequence[str]) -> dict[str, float | None]:
+def compare(
+    question: Question, metrics: Sequence[str], by: Sequence[str] = ()
+) -> tuple[dict[Key, Numbers], dict[Key, Numbers]]:
+    """The metrics per value of ``by`` in the period, and in the one before."""
+    found = _remembered(question, metrics, ("is_now", *by), question.period.previous.start)
+    now, before = ({key[1:]: numbers for key, numbers in found.items() if key[0] is side} for side in (True, False))
+    return now, before
+
+
+def total(question: Question, metrics: Sequence[str]) -> Numbers:
     return ask(question, metrics)[()]
 
 
@@ -71,8 +74,16 @@ def series(
     return lines
 
 
+def _remembered(question: Question, metrics: Sequence[str], by: Sequence[str], since: datetime) -> dict[Key, Numbers]:
+    where = tuple((name, tuple(values)) for name, values in sorted(question.where.items()))
+    key = (question.period, where, tuple(metrics), tuple(by), since)
+    if key not in question.known:
+        question.known[key] = _fetch(question, [METRICS[name] for name in metrics], by, since)
+    return dict[Key, Numbers](question.known[key])
+
+
 def _cube(question: Question, metrics: Sequence[Metric], by: Sequence[str]) -> Cube:
-    needed = {*question.where, *by, *(name for metric in metrics for name in metric.needs)} - {"bucket"}
+    needed = {*question.where, *by, *(name for metric in metrics for name in metric.needs)} - {"bucket", "is_now"}
     for cube in (TRAFFIC, CONSUMER):
         if needed <= set(cube.dimensions):
             return cube
@@ -83,49 +94,56 @@ def _cube(question: Question, metrics: Sequence[Metric], by: Sequence[str]) -> C
     )
 
 
-def _from(cube: Cube, question: Question) -> tuple[str, list[Any]]:
-    period = question.period
-    conditions, values = ["bucket >= %s", "bucket < %s"], [period.start, period.end]
-    for name, allowed in question.where.items():
-        conditions.append(f"{name} = ANY(%s)")
-        values.append(list(allowed))  # type: ignore[arg-type]
-    return f"FROM usage_{cube.name}_{period.grain} WHERE {' AND '.join(conditions)}", list[Any](values)
+def _fetch(question: Question, metrics: Sequence[Metric], by: Sequence[str], since: datetime) -> dict[Key, Numbers]:
+    cells, values = _cells(question, metrics, by, since)
+    percentiles = [metric for metric in metrics if metric.share]
+    sql = f"WITH cells AS NOT MATERIALIZED ({cells}), sums AS ({_sums(metrics, by)})"
+    if percentiles:
+        sql += f", walked AS ({_percentiles(percentiles, by)})"
+        same = " AND ".join(f"sums.{name} = walked.{name}" for name in by) or "true"
+        picks = ", ".join(f"walked.{metric.name}" for metric in percentiles)
+        sql += f" SELECT sums.*, {picks} FROM sums LEFT JOIN walked ON {same}"
+    else:
+        sql += " SELECT * FROM sums"
+    names = [m.name for m in metrics if not m.share]
+    return {tuple(row[: len(by)]): _numbers(names, percentiles, row[len(by) + 1 :]) for row in _run(sql, values)}
 
 
-def _sums(cube: Cube, question: Question, metrics: Sequence[Metric], by: Sequence[str]) -> dict[Key, dict[str, Any]]:
-    source, values = _from(cube, question)
-    columns = ", ".join([*by, *(f"({metric.sql})::float8" for metric in metrics), "1"])
-    grouped = f"GROUP BY {', '.join(by)}" if by else ""
-    rows = _run(f"SELECT {columns} {source} {grouped}", values)
-    names = [metric.name for metric in metrics]
-    return {_key(row, by): dict(zip(names, row[len(by) : -1], strict=True)) for row in rows}
+def _cells(question: Question, metrics: Sequence[Metric], by: Sequence[str], since: datetime) -> tuple[str, list[Any]]:
+    """SQL for the rollup rows a question is about, each marked as of its period or of the one before."""
+    cube, period = _cube(question, metrics, by), question.period
+    conditions = ["bucket >= %s", "bucket < %s", *(f"{name} = ANY(%s)" for name in question.where)]
+    values = [period.start, since, period.end, *(list(allowed) for allowed in question.where.values())]
+    table = f"usage_{cube.name}_{period.grain}"
+    return f"SELECT *, bucket >= %s AS is_now FROM {table} WHERE {' AND '.join(conditions)}", values
 
 
-def _percentiles(
-    cube: Cube, question: Question, metrics: Sequence[Metric], by: Sequence[str]
-) -> dict[Key, dict[str, Any]]:
+def _sums(metrics: Sequence[Metric], by: Sequence[str]) -> str:
+    columns = [*by, "1 AS one", *(f"({metric.sql})::float8 AS {metric.name}" for metric in metrics if not metric.share)]
+    return f"SELECT {', '.join(columns)} FROM cells {_grouped(by)}"
+
+
+def _percentiles(metrics: Sequence[Metric], by: Sequence[str]) -> str:
     """Merge the histograms by adding bucket by bucket, then walk up to each percentile's rank."""
-    source, values = _from(cube, question)
     keys = "".join(f"{name}, " for name in by)
     over = f"PARTITION BY {', '.join(by)}" if by else ""
-    picks = ", ".join(f"min(i) FILTER (WHERE seen >= ceil({metric.share} * calls))" for metric in metrics)
-    rows = _run(
+    picks = ", ".join(f"min(i) FILTER (WHERE seen >= ceil({m.share} * calls)) AS {m.name}" for m in metrics)
+    return (
         f"SELECT {keys} {picks} FROM ("
         f" SELECT {keys} i, sum(c) OVER ({over} ORDER BY i) AS seen, sum(c) OVER ({over}) AS calls FROM ("
-        f"  SELECT {keys} i, sum(c) AS c FROM (SELECT {keys} h_idx, h_n {source}) kept, unnest(h_idx, h_n) AS h(i, c)"
-        f"  GROUP BY {keys} i) merged) walked {'GROUP BY ' + ', '.join(by) if by else ''}",
-        values,
+        f"  SELECT {keys} i, sum(c) AS c FROM cells, unnest(h_idx, h_n) AS h(i, c) GROUP BY {keys} i"
+        f" ) merged) ranked {_grouped(by)}"
     )
-    return {_key(row, by): _milliseconds(metrics, row[len(by) :]) for row in rows}
 
 
-def _milliseconds(metrics: Sequence[Metric], picks: Sequence[int | None]) -> dict[str, float | None]:
-    found = zip(metrics, picks, strict=True)
-    return {metric.name: None if pick is None else histogram.value(pick) / 1000 for metric, pick in found}
+def _grouped(by: Sequence[str]) -> str:
+    return f"GROUP BY {', '.join(by)}" if by else ""
 
 
-def _key(row: Sequence[Any], by: Sequence[str]) -> Key:
-    return tuple(row[: len(by)])
+def _numbers(names: Sequence[str], percentiles: Sequence[Metric], row: Sequence[Any]) -> Numbers:
+    sums = dict(zip(names, row, strict=False))
+    picks = zip(percentiles, row[len(names) :], strict=True)
+    return sums | {m.name: None if pick is None else histogram.value(pick) / 1000 for m, pick in picks}
 
 
 def _run(sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:

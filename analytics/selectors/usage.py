@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 
 from analytics.metrics import METRICS, Metric, change, rounded
 from analytics.selectors import scope
-from analytics.selectors.cubes import Question, ask, complete_to, series, total
+from analytics.selectors.cubes import Question, compare, complete_to, series
 from analytics.selectors.labels import labels
 from analytics.selectors.periods import Period
 from apimgr.accounts.models import User
@@ -20,6 +20,9 @@ from portal.models import Application
 
 STATUS_CLASSES: Final = (2, 3, 4, 5, 0)
 HEADLINE: Final = ("requests", "success_rate", "p95")
+# What every course is drawn from, asked once; and what the list of callers shows.
+COURSE: Final = ("requests", "success_rate", "error_rate", "refused", "p50", "p95", "p99")
+CALLERS: Final = ("requests", "success_rate")
 COLUMNS: Final = ("requests", "success_rate", "error_rate", "p95")
 TOP: Final = 50
 
@@ -76,12 +79,20 @@ def of_application(viewer: User, period: Period, application: Application) -> Qu
 
 def headline(question: Question, names: Sequence[str] = HEADLINE) -> list[Kpi]:
     """The numbers on top of a dashboard, each against the period before and with its course."""
-    now, before, course = total(question, names), total(question.before(), names), series(question, names).get((), {})
-    return [Kpi(METRICS[name], now[name], before[name], course.get(name, [])) for name in names]
+    now, before = (side.get((), dict.fromkeys(names)) for side in compare(question, names))
+    course = series(question, COURSE).get((), {})
+    return [Kpi(METRICS[name], _or_none(name, now), _or_none(name, before), course.get(name, [])) for name in names]
 
 
 def active_applications(question: Question) -> Kpi:
-    return headline(question, ["active_applications"])[0]
+    """How many applications called. No course: a count of different callers does not add up along time."""
+    now, before = ({key for key in side if key[0]} for side in compare(question, CALLERS, ["application_id"]))
+    return Kpi(METRICS["active_applications"], len(now), len(before), [])
+
+
+def _or_none(name: str, numbers: dict[str, float | None]) -> float | None:
+    value = numbers.get(name)
+    return 0.0 if value is None and name == "requests" else value
 
 
 def traffic(question: Question) -> dict[str, Any]:
@@ -105,8 +116,10 @@ def traffic(question: Question) -> dict[str, Any]:
 
 def latency(question: Question) -> dict[str, Any]:
     """Percentiles over time. A bucket without calls has no latency, which is not the same as a latency of zero."""
-    lines = series(question, ["p50", "p95", "p99"]).get((), {})
-    data = [{"name": name, "data": [rounded(METRICS[name], v) for v in values]} for name, values in lines.items()]
+    lines = series(question, COURSE).get((), {})
+    data = [
+        {"name": n, "data": [rounded(METRICS[n], v) for v in lines[n]]} for n in ("p50", "p95", "p99") if n in lines
+    ]
     return _chart(question.period, data, METRICS["p95"])
 
 
@@ -121,20 +134,26 @@ def errors(question: Question) -> dict[str, Any]:
 
 def breakdown(question: Question, dimension: str, names: Sequence[str] = COLUMNS, top: int = TOP) -> list[Row]:
     """The ``top`` values of a dimension by calls, each against the period before."""
-    now = {key[0]: numbers for key, numbers in ask(question, names, [dimension]).items()}
-    before = {key[0]: n["requests"] for key, n in ask(question.before(), ["requests"], [dimension]).items()}
+    both = compare(question, names, [dimension])
+    now, before = ({key[0]: numbers for key, numbers in side.items()} for side in both)
     everything = sum(numbers["requests"] or 0 for numbers in now.values()) or 1
     largest = sorted(now, key=lambda value: (-(now[value]["requests"] or 0), value))[:top]
     called = labels(dimension, largest)
     return [
-        Row(value, called[value], now[value], before.get(value), 100 * (now[value]["requests"] or 0) / everything)
+        Row(
+            value,
+            called[value],
+            now[value],
+            before.get(value, {}).get("requests"),
+            100 * (now[value]["requests"] or 0) / everything,
+        )
         for value in largest
     ]
 
 
 def movers(question: Question) -> str:
     """One sentence: what moved the number of requests most against the period before."""
-    now, before = (total(q, ["requests"])["requests"] or 0 for q in (question, question.before()))
+    now, before = (side.get((), {}).get("requests") or 0 for side in compare(question, HEADLINE))
     if not now and not before:
         return ""
     gap = question.period.range.before
@@ -152,10 +171,9 @@ def movers(question: Question) -> str:
 
 def _most(question: Question, dimension: str, *, rising: bool) -> str:
     """The value of a dimension that rose (or fell) most, with by how much."""
-    now, before = (
-        {key[0]: n["requests"] or 0 for key, n in ask(q, ["requests"], [dimension]).items()}
-        for q in (question, question.before())
-    )
+    names = CALLERS if dimension == "application_id" else ["requests"]
+    both = compare(question, names, [dimension])
+    now, before = ({key[0]: numbers["requests"] or 0 for key, numbers in side.items()} for side in both)
     moved = {value: now.get(value, 0) - before.get(value, 0) for value in now.keys() | before.keys()}
     value = max(moved, key=lambda v: moved[v] if rising else -moved[v], default=None)
     if value is None or not moved[value] or (moved[value] > 0) != rising:

@@ -48,7 +48,7 @@ def overview(request: HttpRequest) -> HttpResponse:
         "traffic": _chart(request, "traffic", question),
         "latency": _chart(request, "latency", question),
         "versions": _with_slugs(versions),
-        "applications": _drill("application", usage.breakdown(question, "application_id", top=8)),
+        "applications": _drill("application", usage.breakdown(question, "application_id", usage.CALLERS, top=8)),
         "outcomes": _outcomes(question),
         "has_apis": bool(question.where["version_id"]),
         "export": f"{reverse('analytics:export')}?by=version&range={period.range.name}",
