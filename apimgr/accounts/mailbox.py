@@ -28,7 +28,8 @@ class Mail:
 
 def newest(folder: Path, limit: int = 30) -> list[Mail]:
     """The last ``limit`` mails, newest first. No folder is an empty mailbox."""
-    files = sorted(folder.glob("*.log"), key=lambda path: path.name, reverse=True)
+    # By time written: within a second the names say nothing of the order.
+    files = sorted(folder.glob("*.log"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
     return list(islice(chain.from_iterable(map(_mails, files)), limit))
 
 
