@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.contrib.postgres.functions import RandomUUID
 from django.db import models
 
 
@@ -26,6 +27,8 @@ class ChangeCounter(models.Model):
 
     id = models.SmallIntegerField(primary_key=True, default=1)
     last = models.BigIntegerField(default=0)
+    # Which log this is: a node that applied another one (a database made anew) must not take its numbers for these.
+    log_id = models.UUIDField(db_default=RandomUUID(), editable=False)
 
     class Meta:
         constraints = [models.CheckConstraint(condition=models.Q(id=1), name="change_counter_one_row")]
@@ -45,8 +48,22 @@ class GatewayNode(models.Model):
     applied_at = models.DateTimeField(null=True)
     started_at = models.DateTimeField()
     heartbeat_at = models.DateTimeField()
-    # {generated, spooled, acknowledged, spool_bytes, shipped_until, ...}: the node's side of reconciliation.
+    # proxy.dataplane.agent.heartbeat.counters: the node's side of reconciliation.
     counters = models.JSONField(default=dict)
 
     def __str__(self) -> str:
         return self.name
+
+
+class AppliedChanges(models.Model):
+    """That a node enforced everything up to ``sequence`` at ``applied_at``: what receipts are read from."""
+
+    node = models.CharField(max_length=100)
+    sequence = models.BigIntegerField()
+    applied_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["node", "sequence"], name="applied_changes_once")]
+
+    def __str__(self) -> str:
+        return f"{self.node} {self.sequence}"

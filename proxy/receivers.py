@@ -1,0 +1,69 @@
+"""What the gateway must hear of: each fact is compiled and logged in the transaction that made it true."""
+
+from __future__ import annotations
+
+from apimgr.catalog.events import VersionDeprecated, VersionPublished, VersionRestored, VersionRetired
+from apimgr.catalog.models import Version
+from apimgr.contracts import snapshot
+from apimgr.contracts.snapshot import RouteDocument
+from apimgr.core.events import receives
+from apimgr.products.events import PlanChanged, ProductVersionsChanged
+from apimgr.products.models import Plan, Product
+from portal.events import ApplicationChanged, CredentialIssued, CredentialRevoked, SubscriptionChanged
+from portal.models import Application, Credential
+from proxy import compiler
+from proxy.models import GatewayChange
+from proxy.services import append_changes
+
+_SERVED = Version.objects.exclude(deployed_revision=None).select_related("api", "deployed_revision")
+
+
+@receives(VersionPublished, VersionDeprecated, VersionRestored, VersionRetired)
+def log_version(event: VersionPublished | VersionDeprecated | VersionRestored | VersionRetired) -> None:
+    _log_versions([_SERVED.get(pk=event.version_id)])
+
+
+@receives(ProductVersionsChanged)
+def log_product_versions(event: ProductVersionsChanged) -> None:
+    """The fact does not say which versions left, so every version of the publisher is looked at; few have changed."""
+    organisation = Product.objects.values("organisation").filter(pk=event.product_id)
+    _log_versions(list(_SERVED.filter(api__organisation__in=organisation)))
+
+
+@receives(PlanChanged)
+def log_plan(event: PlanChanged) -> None:
+    plan = Plan.objects.filter(pk=event.plan_id).first()
+    if plan is None:
+        append_changes(tombstones=[("plan", str(event.plan_id))])
+    else:
+        append_changes([compiler.plan_document(plan)])
+
+
+@receives(ApplicationChanged, SubscriptionChanged)
+def log_application(event: ApplicationChanged | SubscriptionChanged) -> None:
+    application = Application.objects.filter(pk=event.application_id).first()
+    if application is None:
+        append_changes(tombstones=[("application", str(event.application_id))])
+    else:
+        append_changes([compiler.application_document(application)])
+
+
+@receives(CredentialIssued, CredentialRevoked)
+def log_credential(event: CredentialIssued | CredentialRevoked) -> None:
+    append_changes([compiler.credential_document(Credential.objects.get(pk=event.credential_id))])
+
+
+def _log_versions(versions: list[Version]) -> None:
+    changes = compiler.changes_of(versions)
+    taken = {("route", document.key) for document in changes.documents}
+    free = [entry for entry in changes.tombstones if entry not in taken and _belongs_to(entry, versions)]
+    append_changes(changes.documents, free)
+
+
+def _belongs_to(entry: tuple[str, str], versions: list[Version]) -> bool:
+    """Whether the log's last word on an address is one of these versions': a former address may be another's by now."""
+    latest = GatewayChange.objects.filter(kind=entry[0], key=entry[1]).order_by("-sequence").first()
+    if latest is None or latest.document is None:
+        return False
+    route = snapshot.load(latest.document)
+    return isinstance(route, RouteDocument) and route.version_id in {version.pk for version in versions}

@@ -22,15 +22,15 @@ class Event:
     """Base of every fact. Subclasses are frozen dataclasses that carry ids, not rows."""
 
 
-E = TypeVar("E", bound=Event)
+F = TypeVar("F", bound=Callable[[Any], None])
 _inside: dict[type[Event], list[Callable[[Any], None]]] = defaultdict(list)
 _after: dict[type[Event], list[Callable[[Any], None]]] = defaultdict(list)
 
 
-def receives(*events: type[E], after_commit: bool = False) -> Callable[[Callable[[E], None]], Callable[[E], None]]:
+def receives(*events: type[Event], after_commit: bool = False) -> Callable[[F], F]:
     """Register the decorated function for each of ``events``."""
 
-    def register(function: Callable[[E], None]) -> Callable[[E], None]:
+    def register(function: F) -> F:
         for event in events:
             (_after if after_commit else _inside)[event].append(function)
         return function

@@ -1,0 +1,192 @@
+"""Rows to ``contracts.snapshot`` documents: the same rows always give the same documents.
+
+What the gateway serves is the deployed revision, never the draft beside it. A configuration that a gateway could not
+load is refused here, while the person who made it is still looking.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from django.utils.translation import gettext as _
+
+from apimgr.catalog.models import Version
+from apimgr.contracts import snapshot
+from apimgr.contracts.snapshot import (
+    ApplicationDocument,
+    CredentialDocument,
+    Document,
+    InvalidDocument,
+    LimitDocument,
+    OperationDocument,
+    PlanDocument,
+    RouteDocument,
+    SubscriptionDocument,
+    UpstreamDocument,
+    VersionDocument,
+)
+from apimgr.core.errors import DomainError
+from apimgr.products.models import Plan
+from portal.models import Application, Credential, SubscriptionState
+
+_BASE_PATH: Final = re.compile(r"/|(?:/[A-Za-z0-9._~-]+){1,15}")  # runtime looks no deeper than 16 segments
+_HOST: Final = re.compile(r"(?:[a-z0-9-]+\.)*[a-z0-9-]+(?::[0-9]{1,5})?")
+_PATH_SEGMENTS_THAT_VANISH: Final = {".", ".."}
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What the log is to say from now on."""
+
+    documents: tuple[Document, ...] = ()
+    tombstones: tuple[tuple[str, str], ...] = ()
+
+
+def version_changes(version: Version) -> Changes:
+    """A version's document and route. A retired one keeps both: its callers are told 410, not 404."""
+    if version.deployed_revision is None:
+        return Changes(tombstones=(("version", str(version.pk)),))
+    document = version_document(version)
+    route = route_document(version)
+    revisions = version.revisions.exclude(pk=version.deployed_revision.pk)
+    former = {_route_key(given) for given in revisions.values_list("configuration__route", flat=True)}
+    return Changes(
+        (_loadable(document), _loadable(route)), tuple(("route", key) for key in sorted(former - {route.key}))
+    )
+
+
+def changes_of(versions: Iterable[Version]) -> Changes:
+    """Several versions' changes as one."""
+    each = [version_changes(version) for version in versions]
+    return Changes(
+        tuple(document for changes in each for document in changes.documents),
+        tuple(entry for changes in each for entry in changes.tombstones),
+    )
+
+
+def version_document(version: Version) -> VersionDocument:
+    configuration = _configuration(version)
+    return VersionDocument(
+        id=version.pk,
+        api_id=version.api_id,
+        organisation_id=version.api.organisation_id,
+        name=version.name,
+        state=version.state,  # type: ignore[arg-type]  # _loadable refuses any other
+        base_path=configuration["route"]["base_path"],
+        upstream=_upstream(configuration["upstream"]),
+        product_ids=tuple(sorted(version.products.values_list("pk", flat=True))),
+        operations=tuple(OperationDocument(*operation) for operation in configuration["operations"]),
+        deprecated_at=_seconds(version.deprecated_at),
+        sunset_at=_seconds(version.sunset_at),
+    )
+
+
+def route_document(version: Version) -> RouteDocument:
+    route = _configuration(version)["route"]
+    host, base_path = route.get("host", ""), route["base_path"]
+    if host and not _HOST.fullmatch(host):
+        raise _refused(_("The public host “%(host)s” is not a host name in lower case.") % {"host": host})
+    if not _BASE_PATH.fullmatch(base_path) or _PATH_SEGMENTS_THAT_VANISH & set(base_path.split("/")):
+        raise _refused(_("The base path “%(path)s” is not one the gateway can serve.") % {"path": base_path})
+    return RouteDocument(host=host, base_path=base_path, version_id=version.pk)
+
+
+def plan_document(plan: Plan) -> PlanDocument:
+    limits = plan.limits.order_by("kind", "period", "pk")
+    return PlanDocument(
+        id=plan.pk,
+        name=plan.name,
+        limits=tuple(LimitDocument(row.pk, row.kind, row.amount, row.period) for row in limits),  # type: ignore[arg-type]
+    )
+
+
+def application_document(application: Application) -> ApplicationDocument:
+    """An application with the subscriptions that count: asked-for, cancelled and rejected ones are not there."""
+    counting = application.subscriptions.filter(state__in=[SubscriptionState.ACTIVE, SubscriptionState.SUSPENDED])
+    return ApplicationDocument(
+        id=application.pk,
+        organisation_id=application.organisation_id,
+        name=application.name,
+        state=application.state,  # type: ignore[arg-type]
+        subscriptions=tuple(
+            SubscriptionDocument(row.pk, row.product_id, row.plan_id, row.state)  # type: ignore[arg-type]
+            for row in sorted(counting.all(), key=lambda row: row.pk)
+        ),
+    )
+
+
+def credential_document(credential: Credential) -> CredentialDocument:
+    return CredentialDocument(
+        id=credential.pk,
+        application_id=credential.application_id,
+        digest=bytes(credential.digest).hex(),
+        state=credential.state,  # type: ignore[arg-type]
+        expires_at=_seconds(credential.expires_at),
+        test=credential.is_test,
+    )
+
+
+def everything() -> Iterator[Document]:
+    """Every document there should be, one at a time."""
+    for version in (
+        Version.objects.exclude(deployed_revision=None).select_related("api", "deployed_revision").iterator()
+    ):
+        yield from version_changes(version).documents
+    for plan in Plan.objects.order_by("pk").iterator():
+        yield plan_document(plan)
+    for application in Application.objects.order_by("pk").iterator():
+        yield application_document(application)
+    for credential in Credential.objects.order_by("pk").iterator():
+        yield credential_document(credential)
+
+
+def _configuration(version: Version) -> dict[str, Any]:
+    assert version.deployed_revision is not None, "only what is deployed is compiled"
+    configuration: dict[str, Any] = version.deployed_revision.configuration
+    missing = {"upstream", "route", "operations"} - configuration.keys()
+    if missing:
+        raise _refused(_("The revision lacks its %(parts)s.") % {"parts": ", ".join(sorted(missing))})
+    return configuration
+
+
+def _route_key(route: dict[str, str]) -> str:
+    return f"{route.get('host', '')}{route['base_path']}"
+
+
+def _upstream(given: dict[str, Any]) -> UpstreamDocument:
+    return UpstreamDocument(**{**given, "url": _upstream_url(given["url"])})
+
+
+def _upstream_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        whole = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        whole = False
+    if not whole or not url.isascii() or any(char <= " " for char in url) or {"?", "#", "@"} & set(url):
+        raise _refused(_("The upstream “%(url)s” is not an http or https address.") % {"url": url})
+    return url.rstrip("/")
+
+
+def _loadable(document: Document) -> Document:
+    """The document, if a gateway would take it."""
+    try:
+        snapshot.load(snapshot.dump(document))
+    except InvalidDocument as error:
+        raise _refused(_("The gateway would not load this configuration: %(why)s.") % {"why": error}) from error
+    return document
+
+
+def _refused(message: str) -> DomainError:
+    return DomainError(
+        message, code="bad_gateway_configuration", fix=_("Correct it in the version's gateway settings.")
+    )
+
+
+def _seconds(moment: datetime | None) -> int:
+    return int(moment.timestamp()) if moment else 0

@@ -1,0 +1,17 @@
+"""Doors for Celery: each says "go look", and a run that is missed is made up for by the next."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from proxy import services
+
+
+@shared_task(acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator,unused-ignore]
+def compact_changes() -> None:
+    services.compact_changes()
+
+
+@shared_task(acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator,unused-ignore]
+def touch_credentials() -> None:
+    services.touch_credentials()
