@@ -20,7 +20,7 @@ def ensure_product(*, actor: User | None, version: Version) -> Product:
     require(actor, Permission.API_EDIT, api.organisation)
     product = own_product(api)
     if product is None:
-        product = store(Product(organisation=api.organisation, name=api.name, slug=api.slug))
+        product = store(Product(organisation=api.organisation, name=api.name, slug=_free_slug(api)))
         audit.record(
             actor=actor, action="products.product.created", target=product, organisation_id=api.organisation_id
         )
@@ -32,5 +32,12 @@ def ensure_product(*, actor: User | None, version: Version) -> Product:
 
 
 def own_product(api: API) -> Product | None:
-    """The product that came with the API: it has the API's slug and organisation."""
-    return Product.objects.filter(organisation_id=api.organisation_id, slug=api.slug).first()
+    """The product that came with the API: it has its slug, or else was the first to hold a version of it."""
+    mine = Product.objects.filter(organisation_id=api.organisation_id)
+    return mine.filter(slug=api.slug).first() or mine.filter(versions__api=api).order_by("id").first()
+
+
+def _free_slug(api: API) -> str:
+    """The API's own, unless a product of somebody else happens to have it."""
+    taken = Product.objects.filter(slug=api.slug).exists()
+    return f"{api.slug[:46]}-{api.public_id}" if taken else api.slug

@@ -164,8 +164,7 @@ def test_finding_says_what_and_where(name: str) -> None:
         ONE + "x-notes: {$ref: nowhere}",
         # "example" as the name of a schema hides nothing, and its reference is good.
         ONE + "components: {schemas: {example: {$ref: '#/components/schemas/B'}, B: {}}}",
-        ONE
-        + "components: {schemas: {C: {$ref: '#/components/schemas/A'}, A: {$defs: {a/b: {}}, $ref: '#/components/schemas/A/$defs/a~1b'}}}",
+        ONE + "components: {schemas: {A: {$defs: {a/b: {}}}, B: {$ref: '#/components/schemas/A/$defs/a~1b'}}}",
     ],
 )
 def test_nothing_is_found_where_nothing_is_wrong(text: str) -> None:
