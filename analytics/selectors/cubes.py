@@ -153,6 +153,14 @@ def _run(sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         return rows
 
 
+def known_to(question: Question) -> datetime | None:
+    """``complete_to``, asked once for a question and those made from it."""
+    if complete_to not in question.known:
+        question.known[complete_to] = complete_to()
+    known: datetime | None = question.known[complete_to]
+    return known
+
+
 def complete_to() -> datetime | None:
     """Until when every number is whole: the lowest mark of the live nodes, and of what waits for roll-up.
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 
 from django.utils.translation import gettext as _
 
 from analytics.metrics import METRICS, Metric, change, rounded
 from analytics.selectors import scope
-from analytics.selectors.cubes import Question, compare, complete_to, series
+from analytics.selectors.cubes import Question, compare, known_to, series
 from analytics.selectors.labels import labels
 from analytics.selectors.periods import Period
 from apimgr.accounts.models import User
@@ -105,7 +104,7 @@ def traffic(question: Question) -> dict[str, Any]:
         [
             {
                 "name": names[value],
-                "data": filled(question.period, lines[(value,)]["requests"]),
+                "data": filled(question, lines[(value,)]["requests"]),
                 **({"color": f"{value}xx"} if value else {}),
             }
             for value in shown
@@ -128,7 +127,7 @@ def errors(question: Question) -> dict[str, Any]:
     lines = {key: line["requests"] for key, line in series(question, ["requests"], ["outcome"]).items() if key != (0,)}
     shown = sorted(lines, key=lambda key: -sum(value or 0 for value in lines[key]))[:6]
     names = labels("outcome", [value for (value,) in shown])
-    data = [{"name": names[key[0]], "data": filled(question.period, lines[key])} for key in shown]
+    data = [{"name": names[key[0]], "data": filled(question, lines[key])} for key in shown]
     return _chart(question.period, data, METRICS["requests"])
 
 
@@ -181,12 +180,12 @@ def _most(question: Question, dimension: str, *, rising: bool) -> str:
     return f"{labels(dimension, [value])[value]} ({'+' if rising else '−'}{abs(moved[value]):,.0f})"
 
 
-def filled(period: Period, values: Sequence[float | None], until: datetime | None = None) -> list[int | None]:
+def filled(question: Question, values: Sequence[float | None]) -> list[int | None]:
     """Counts along the buckets: 0 where nothing was called, a gap where it is not known yet."""
-    edge = until or complete_to() or period.start
+    edge = known_to(question) or question.period.start
     return [
         int(value or 0) if value is not None or bucket < edge else None
-        for bucket, value in zip(period.buckets, values, strict=True)
+        for bucket, value in zip(question.period.buckets, values, strict=True)
     ]
 
 

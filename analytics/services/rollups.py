@@ -69,12 +69,18 @@ _CUBE: Final = (
     "CASE WHEN grouping(outcome) = 0 THEN 'traffic' WHEN grouping(application_id) = 0 THEN 'consumer' ELSE 'key' END"
 )
 _CELL: Final = "version_id, operation_id, method, status_class, outcome, application_id, plan_id"
-# GROUPING SETS fill every cube from one reading of the calls.
+# One reading of the calls fills every cube: first per finest cell, of which there are fewer than calls, then GROUPING
+# SETS over those.
 _SUM: Final = f"""
 INSERT INTO usage_delta
-SELECT {_CUBE}, coalesce(minute, hour), {_CELL}, credential_id, NULL, count(*), sum(error), sum(refusal),
-       sum(bytes_in), sum(bytes_out), sum(total_us), sum(upstream_us), max(started_at)
-FROM ({_CALLS}) calls
+SELECT {_CUBE}, coalesce(minute, hour), {_CELL}, credential_id, NULL, {", ".join(f"sum({name})" for name in _MEASURES)},
+       max(last_at)
+FROM (
+    SELECT minute, hour, {_CELL}, credential_id, count(*) AS n, sum(error) AS errors, sum(refusal) AS refused,
+           sum(bytes_in) AS bytes_in, sum(bytes_out) AS bytes_out, sum(total_us) AS total_us,
+           sum(upstream_us) AS upstream_us, max(started_at) AS last_at
+    FROM ({_CALLS}) calls GROUP BY minute, hour, {_CELL}, credential_id
+) cells
 GROUP BY GROUPING SETS (
     (minute, version_id, operation_id, method, status_class, outcome),
     (minute, version_id, application_id, plan_id, status_class),

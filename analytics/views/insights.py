@@ -42,7 +42,7 @@ def overview(request: HttpRequest) -> HttpResponse:
     question = usage.of_apis(person(request), period)
     versions = usage.breakdown(question, "version_id", top=10)
     context = {
-        **frame(request, period),
+        **frame(request, question),
         "kpis": [*usage.headline(question), usage.active_applications(question)],
         "movers": usage.movers(question),
         "traffic": _chart(request, "traffic", question),
@@ -66,7 +66,7 @@ def api(request: HttpRequest, slug: str) -> HttpResponse:
     by = request.GET.get("by", "operation")
     by = by if by in sections else next(iter(sections))
     context = {
-        **frame(request, period),
+        **frame(request, question),
         "api": found,
         "chips": chips,
         "kpis": usage.headline(question, ["requests", "success_rate", "error_rate", "p95"]),

@@ -49,7 +49,7 @@ def application_usage(request: HttpRequest, application_id: int) -> HttpResponse
         _("by status class"),
     )
     context = {
-        **frame(request, question.period),
+        **frame(request, question),
         "application": application,
         "kpis": usage.headline(question, ["requests", "success_rate", "p95", "refused"]),
         "chart": chart,

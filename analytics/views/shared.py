@@ -11,7 +11,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from analytics.selectors import periods
-from analytics.selectors.cubes import Question, complete_to
+from analytics.selectors.cubes import Question, known_to
 from analytics.selectors.labels import labels
 from apimgr.accounts.models import User
 from apimgr.core.errors import NotFound
@@ -81,14 +81,16 @@ class Chart:
         return not self.data["series"]
 
 
-def frame(request: HttpRequest, period: periods.Period) -> dict[str, Any]:
+def frame(request: HttpRequest, question: Question) -> dict[str, Any]:
     """The sticky bar: the ranges, which one is chosen, and how far the numbers are whole."""
     rest = request.GET.copy()
     rest.pop("range", None)
     kept = f"&{rest.urlencode()}" if rest else ""
     return {
-        "ranges": [(item, f"?range={item.name}{kept}", item == period.range) for item in periods.RANGES.values()],
-        "period": period,
-        "complete_to": complete_to(),
+        "ranges": [
+            (item, f"?range={item.name}{kept}", item == question.period.range) for item in periods.RANGES.values()
+        ],
+        "period": question.period,
+        "complete_to": known_to(question),
         "query": request.GET.urlencode(),
     }
