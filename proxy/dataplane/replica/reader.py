@@ -23,6 +23,7 @@ class ReplicaReader:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._words = layout.open_state(path)
+        self._watched = self._words[: 1 + max(EPOCH_WORDS.values())]
         self._generation = 0
         self._data: Any = None
 
@@ -30,6 +31,10 @@ class ReplicaReader:
     def ready(self) -> bool:
         """Whether a full synchronisation ever completed, and what it left is sound."""
         return bool(self._words[READY]) and self._words[DAMAGED] != self._words[GENERATION]
+
+    def fingerprint(self) -> bytes:
+        """Moves when readiness or any epoch does: one look per call tells a worker that nothing changed."""
+        return self._watched.tobytes()
 
     def epoch(self, kind: str) -> int:
         """Moves with every change of that kind. One read of mapped memory."""

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from apimgr.contracts import snapshot
+from apimgr.contracts.snapshot import CredentialDocument, PlanDocument
+from proxy.dataplane.replica.layout import ReplicaDamaged
+from proxy.dataplane.replica.reader import ReplicaReader
+from proxy.dataplane.replica.writer import Change, Mark, ReplicaWriter
+
+LOG = UUID(int=7)
+FREE = PlanDocument(id=1, name="Free")
+
+
+def change(sequence: int, document: PlanDocument | CredentialDocument) -> Change:
+    return Change(sequence, snapshot.KIND_OF[type(document)], document.key, snapshot.dump(document).decode())
+
+
+def filled(path: Path, *changes: Change) -> ReplicaWriter:
+    writer = ReplicaWriter(path)
+    rebuild = writer.rebuild()
+    assert rebuild.add(changes) == []
+    rebuild.finish(Mark(LOG, len(changes)))
+    return writer
+
+
+def test_a_node_that_never_synchronised_is_not_ready(tmp_path: Path) -> None:
+    reader = ReplicaReader(tmp_path)
+    assert not reader.ready
+    assert reader.get("plan", "1") is None
+
+
+def test_documents_and_mark_survive_a_restart(tmp_path: Path) -> None:
+    filled(tmp_path, change(1, FREE)).close()
+    writer = ReplicaWriter(tmp_path)
+    assert writer.mark == Mark(LOG, 1)
+    writer.close()
+    reader = ReplicaReader(tmp_path)
+    assert reader.ready
+    assert reader.get("plan", "1") == FREE
+
+
+def test_only_the_epoch_of_what_changed_moves(tmp_path: Path) -> None:
+    reader = ReplicaReader(tmp_path)
+    writer = filled(tmp_path, change(1, FREE))
+    before = {kind: reader.epoch(kind) for kind in snapshot.KINDS}
+    writer.apply(Mark(LOG, 2), [change(2, PlanDocument(id=2, name="Gold"))])
+    moved = [kind for kind in snapshot.KINDS if reader.epoch(kind) != before[kind]]
+    assert moved == ["plan"]
+
+
+def test_a_tombstone_removes(tmp_path: Path) -> None:
+    writer = filled(tmp_path, change(1, FREE))
+    writer.apply(Mark(LOG, 2), [Change(2, "plan", "1", None)])
+    writer.close()
+    assert ReplicaReader(tmp_path).get("plan", "1") is None
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Change(2, "plan", "1", '{"format":1,"kind":"plan","id":1,"name":"x","colour":"red"}'),
+        Change(2, "plan", "1", '{"format":2,"kind":"plan","id":1,"name":"x"}'),
+        Change(2, "plan", "1", '{"format":1,"kind":"plan","id":2,"name":"another key"}'),
+        Change(2, "plan", "1", "not json"),
+        Change(2, "theme", "1", "{}"),
+        Change(2, "plan", "1" * 600, "{}"),
+    ],
+)
+def test_a_document_not_understood_leaves_the_last_good_one(tmp_path: Path, bad: Change) -> None:
+    writer = filled(tmp_path, change(1, FREE))
+    rejected = writer.apply(Mark(LOG, 3), [bad, change(3, PlanDocument(id=3, name="Later"))])
+    assert [item.change for item in rejected] == [bad]
+    writer.close()
+    reader = ReplicaReader(tmp_path)
+    assert reader.get("plan", "1") == FREE
+    assert reader.get("plan", "3") == PlanDocument(id=3, name="Later")
+
+
+def data_file(path: Path) -> Path:
+    return next(path.glob("data-*/data.mdb"))
+
+
+def test_a_flipped_byte_is_never_served(tmp_path: Path) -> None:
+    filled(tmp_path, change(1, FREE)).close()
+    file = data_file(tmp_path)
+    file.write_bytes(file.read_bytes().replace(b'"name":"Free"', b'"name":"Fred"'))
+    reader = ReplicaReader(tmp_path)
+    with pytest.raises(ReplicaDamaged):
+        reader.get("plan", "1")
+    assert not reader.ready
+    assert reader.get("plan", "1") is None
+    reader.close()
+    writer = ReplicaWriter(tmp_path)
+    assert not writer.ready
+    rebuild = writer.rebuild()
+    rebuild.add([change(1, FREE)])
+    rebuild.finish(Mark(LOG, 1))
+    writer.close()
+    assert reader.ready
+    assert reader.get("plan", "1") == FREE
+
+
+@pytest.mark.parametrize("keep", [0, 100, 4096, 8192])
+def test_a_file_cut_short_is_rebuilt(tmp_path: Path, keep: int) -> None:
+    filled(tmp_path, *(change(n, PlanDocument(id=n, name="x" * 200)) for n in range(1, 200))).close()
+    os.truncate(data_file(tmp_path), keep)
+    assert not ReplicaWriter(tmp_path).ready
+    assert not ReplicaReader(tmp_path).ready
+
+
+def test_a_missing_data_file_is_damage(tmp_path: Path) -> None:
+    filled(tmp_path, change(1, FREE)).close()
+    data_file(tmp_path).unlink()
+    assert not ReplicaWriter(tmp_path).ready
+
+
+def test_a_key_longer_than_the_store_takes_is_simply_unknown(tmp_path: Path) -> None:
+    filled(tmp_path, change(1, FREE)).close()
+    assert ReplicaReader(tmp_path).get("route", "/" + "x" * 8000) is None
