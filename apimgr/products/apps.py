@@ -5,4 +5,4 @@ class ProductsConfig(AppConfig):
     name = "apimgr.products"
 
     def ready(self) -> None:
-        from apimgr.products import receivers  # noqa: F401
+        from apimgr.products import receivers, sentences  # noqa: F401  # registers them
