@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apimgr.contracts.credentials import (
+    ALPHABET,
+    DIGEST_BYTES,
+    KEY_PATTERN,
+    MAX_KEY_BYTES,
+    digest_key,
+    generate_key,
+    is_well_formed,
+)
+
+PEPPER = b"p" * 32
+KEY = generate_key("ak").secret
+
+
+def test_a_hundred_thousand_keys_all_match_and_none_repeats() -> None:
+    keys = {generate_key("ak").secret for _ in range(100_000)}
+    assert len(keys) == 100_000
+    published = re.compile(KEY_PATTERN)
+    assert all(published.fullmatch(key) and is_well_formed(key.encode()) for key in keys)
+
+
+@given(st.integers(0, len(KEY) - 1), st.characters(codec="ascii"))
+def test_one_wrong_character_is_noticed(position: int, char: str) -> None:
+    typo = KEY[:position] + char + KEY[position + 1 :]
+    assert is_well_formed(typo.encode()) == (typo == KEY)
+
+
+@given(st.integers(0, len(KEY) - 2))
+def test_two_swapped_neighbours_are_noticed(position: int) -> None:
+    swapped = KEY[:position] + KEY[position + 1] + KEY[position] + KEY[position + 2 :]
+    assert is_well_formed(swapped.encode()) == (swapped == KEY)
+
+
+@given(st.binary(max_size=2 * MAX_KEY_BYTES))
+def test_noise_is_no_key(noise: bytes) -> None:
+    assert not is_well_formed(noise)
+
+
+@pytest.mark.parametrize(
+    "text", ["", KEY[:-1], KEY + "a", " " + KEY, KEY + "\n", KEY.upper(), KEY.replace("_live_", "_prod_"), KEY * 2]
+)
+def test_what_is_nearly_a_key_is_none(text: str) -> None:
+    assert not is_well_formed(text.encode())
+
+
+@pytest.mark.parametrize("prefix", ["a", "ak1", "apimgr", "a" * 12])
+@pytest.mark.parametrize("mode", ["live", "test"])
+def test_prefix_and_mode_are_readable(prefix: str, mode: str) -> None:
+    if len(prefix) < 2:
+        with pytest.raises(ValueError):
+            generate_key(prefix)
+        return
+    key = generate_key(prefix, mode)  # type: ignore[arg-type]
+    assert key.secret.startswith(f"{prefix}_{mode}_")
+    assert key.secret.startswith(key.prefix)
+    assert key.secret.endswith(key.last4)
+    assert len(key.secret) <= MAX_KEY_BYTES
+
+
+@pytest.mark.parametrize("prefix", ["", "1a", "A", "ak_", "a-k", "a" * 13, "é"])
+def test_a_prefix_that_would_break_the_pattern_is_refused(prefix: str) -> None:
+    with pytest.raises(ValueError):
+        generate_key(prefix)
+
+
+def test_repr_shows_no_secret() -> None:
+    key = generate_key("ak")
+    assert key.secret not in repr(key)
+    assert key.secret[len(key.prefix) : -4] not in repr(key)
+
+
+@given(st.text(ALPHABET, max_size=60), st.text(ALPHABET, max_size=60))
+def test_digests_differ_with_key_and_pepper(one: str, other: str) -> None:
+    digest = digest_key(one.encode(), PEPPER)
+    assert len(digest) == DIGEST_BYTES
+    assert (digest == digest_key(other.encode(), PEPPER)) == (one == other)
+    assert digest != digest_key(one.encode(), b"q" * 32)
