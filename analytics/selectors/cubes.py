@@ -7,9 +7,9 @@ The seam where another engine could stand in. What it reads grows with time and 
 # ruff: noqa: S608
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from django.db import connection
@@ -22,6 +22,8 @@ from analytics.services.rollups import CONSUMER, TRAFFIC, Cube
 from apimgr.core.errors import DomainError
 
 DIMENSIONS: Final = ("version_id", "operation_id", "method", "status_class", "outcome", "application_id", "plan_id")
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+DAY: Final = timedelta(days=1)
 Key = tuple[Any, ...]
 Numbers = dict[str, float | None]
 
@@ -112,10 +114,28 @@ def _fetch(question: Question, metrics: Sequence[Metric], by: Sequence[str], sin
 def _cells(question: Question, metrics: Sequence[Metric], by: Sequence[str], since: datetime) -> tuple[str, list[Any]]:
     """SQL for the rollup rows a question is about, each marked as of its period or of the one before."""
     cube, period = _cube(question, metrics, by), question.period
-    conditions = ["bucket >= %s", "bucket < %s", *(f"{name} = ANY(%s)" for name in question.where)]
-    values = [period.start, since, period.end, *(list(allowed) for allowed in question.where.values())]
-    table = f"usage_{cube.name}_{period.grain}"
-    return f"SELECT *, bucket >= %s AS is_now FROM {table} WHERE {' AND '.join(conditions)}", values
+    filters = "".join(f" AND {name} = ANY(%s)" for name in question.where)
+    allowed = [list(values) for values in question.where.values()]
+    parts, values = [], list[Any]()
+    for is_now, start, end in ((False, since, period.start), (True, period.start, period.end)):
+        for grain, first, last in _pieces(period.grain, start, end, every_bucket="bucket" in by):
+            parts.append(
+                f"SELECT *, %s AS is_now FROM usage_{cube.name}_{grain} WHERE bucket >= %s AND bucket < %s{filters}"
+            )
+            values += [is_now, first, last, *allowed]
+    return " UNION ALL ".join(parts), values
+
+
+def _pieces(
+    grain: str, start: datetime, end: datetime, *, every_bucket: bool
+) -> Iterator[tuple[str, datetime, datetime]]:
+    """Spans to read and the grain for each. Whole days inside a span of hours are one row a cell instead of 24."""
+    first, last = -(-(start - EPOCH) // DAY) * DAY + EPOCH, (end - EPOCH) // DAY * DAY + EPOCH
+    if every_bucket or grain != "hour" or first >= last:
+        spans = [(grain, start, end)]
+    else:
+        spans = [("hour", start, first), ("day", first, last), ("hour", last, end)]
+    return (span for span in spans if span[1] < span[2])
 
 
 def _sums(metrics: Sequence[Metric], by: Sequence[str]) -> str:
