@@ -38,7 +38,7 @@ class ScopeSerializer(serializers.Serializer[Any]):
     """Which calls: ``apis`` are those you publish, ``applications`` those your own clients made."""
 
     of = serializers.ChoiceField(choices=SIDES, required=False, help_text="Default: apis where your role reads them.")
-    api = serializers.SlugField(required=False, default="")
+    api = serializers.SlugField(required=False)
     version = IdField(required=False)
     operation = IdField(required=False)
     application = IdField(required=False)
@@ -47,11 +47,11 @@ class ScopeSerializer(serializers.Serializer[Any]):
 class UsageQuerySerializer(ScopeSerializer):
     range = serializers.ChoiceField(choices=list(RANGES), default=DEFAULT)
     metrics = WordsField(
-        allowed=list(METRICS), default=["requests", "success_rate", "p95"], help_text="Names, by commas."
+        allowed=list(METRICS), required=False, help_text="Names, by commas; default requests,success_rate,p95."
     )
     by = WordsField(
         allowed=["time", *NAMES],
-        default=[],
+        required=False,
         help_text="Dimensions, by commas; time gives a series. Applications and plans do not go with operations, "
         "methods and outcomes.",
     )
@@ -79,12 +79,10 @@ class UsageSerializer(serializers.Serializer[Any]):
 
 
 class RequestQuerySerializer(ScopeSerializer):
-    status = serializers.CharField(required=False, default="", help_text="Such as 404, or 4xx for the class.")
-    outcome = serializers.ChoiceField(
-        choices=["refused", *(item.code for item in OUTCOMES)], required=False, default=""
-    )
+    status = serializers.CharField(required=False, help_text="Such as 404, or 4xx for the class.")
+    outcome = serializers.ChoiceField(choices=["refused", *(item.code for item in OUTCOMES)], required=False)
     since = serializers.DateTimeField(required=False)
-    cursor = serializers.CharField(required=False, default="")
+    cursor = serializers.CharField(required=False)
     limit = serializers.IntegerField(required=False, default=PAGE, min_value=1, max_value=MAX_PAGE)
 
 

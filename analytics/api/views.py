@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, Final, cast
 from uuid import UUID
 
 from django.utils.translation import gettext as _
@@ -30,6 +30,8 @@ from apimgr.accounts.models import User
 from apimgr.core.errors import DomainError
 from apimgr.core.rest import IdField
 
+DEFAULT_METRICS: Final = ("requests", "success_rate", "p95")
+
 
 class UsageView(APIView):
     @extend_schema(
@@ -42,15 +44,15 @@ class UsageView(APIView):
     def get(self, request: Request) -> Response:
         asked = _valid(UsageQuerySerializer, request)
         question = _question(_viewer(request), asked)
-        by = ["bucket" if name == "time" else NAMES[name] for name in asked["by"]]
-        found = ask(question, asked["metrics"], by)
+        by = ["bucket" if name == "time" else NAMES[name] for name in asked.get("by", ())]
+        found = ask(question, asked.get("metrics", DEFAULT_METRICS), by)
         body = {
             "range": question.period.range.name,
             "since": question.period.start,
             "until": question.period.end,
             "grain": question.period.grain,
             "complete_to": complete_to(),
-            "metrics": [METRICS[name] for name in asked["metrics"]],
+            "metrics": [METRICS[name] for name in asked.get("metrics", DEFAULT_METRICS)],
             "rows": list(_rows(found, by)),
         }
         return Response(UsageSerializer(body).data)
@@ -103,7 +105,7 @@ def _question(viewer: User, asked: dict[str, Any]) -> Question:
     span = period(asked["range"])
     if _side(viewer, asked) == "apis":
         scope.require_usage(viewer)
-        question = usage.of_apis(viewer, span, scope.api(viewer, asked["api"]) if asked["api"] else None)
+        question = usage.of_apis(viewer, span, scope.api(viewer, asked["api"]) if "api" in asked else None)
     else:
         _no_api(asked)
         mine = scope.applications(viewer).values_list("pk", flat=True)
@@ -125,22 +127,22 @@ def _page(viewer: User, asked: dict[str, Any]) -> requests.Page:
         version_id=asked.get("version"),
         operation_id=asked.get("operation"),
         application_id=asked.get("application"),
-        outcome=asked["outcome"],
-        status=asked["status"],
+        outcome=asked.get("outcome", ""),
+        status=asked.get("status", ""),
         since=asked.get("since"),
-        before=asked["cursor"],
+        before=asked.get("cursor", ""),
         limit=asked["limit"],
     )
     if _side(viewer, asked) == "apis":
         scope.require_usage(viewer)
-        api = scope.api(viewer, asked["api"]) if asked["api"] else None
+        api = scope.api(viewer, asked["api"]) if "api" in asked else None
         return requests.of_apis(viewer, search, api)
     _no_api(asked)
     return requests.of_applications(viewer, search)
 
 
 def _no_api(asked: dict[str, Any]) -> None:
-    if asked["api"]:
+    if "api" in asked:
         sentence = _("An application's calls are narrowed by version, not by API.")
         raise DomainError(sentence, fields={"api": sentence})
 

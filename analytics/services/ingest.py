@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv6Address
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -15,7 +15,8 @@ from psycopg.types.json import Jsonb
 from analytics import partitions
 from apimgr.contracts.usage import COPY_EVENTS, EVENT_TYPES, INSERT_BATCH, UPSERT_NODE, UsageRecord
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MOST_MICROSECONDS: Final = 2**31 - 1  # 35 minutes: a longer call is stored as that long
 
 
 @transaction.atomic
@@ -59,7 +60,10 @@ def event_rows(batch_id: int, records: Iterable[UsageRecord]) -> Iterator[tuple[
             batch_id,
             UUID(bytes=record.request_id),
             at(record.started_at_us),
-            *record[2:17],
+            *record[2:10],
+            min(record.total_us, _MOST_MICROSECONDS),
+            min(record.upstream_us, _MOST_MICROSECONDS),
+            *record[12:17],
             client_address(record.client),
             record.path.decode(errors="replace").replace("\0", "\ufffd") or None,
             trail_of(record.trail),
