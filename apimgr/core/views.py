@@ -18,6 +18,11 @@ from apimgr.core.rest import problem_page
 YEAR = 365 * 24 * 3600
 
 
+def _own_address(request: HttpRequest, address: str) -> str:
+    safe = url_has_allowed_host_and_scheme(address, {request.get_host()}, require_https=request.is_secure())
+    return address if safe else "/"
+
+
 @require_POST
 def theme(request: HttpRequest) -> HttpResponse:
     """Remembers light, dark or auto in a cookie, so that the next page is drawn right from the first byte."""
@@ -25,9 +30,9 @@ def theme(request: HttpRequest) -> HttpResponse:
     if choice not in THEMES:
         return HttpResponseBadRequest("theme is auto, light or dark")
     back = request.POST.get("next", "")
-    if not url_has_allowed_host_and_scheme(back, {request.get_host()}, require_https=request.is_secure()):
-        back = "/"
-    response = redirect(back)
+    response: HttpResponse = (
+        HttpResponse(status=204) if "fetch" in request.POST else redirect(_own_address(request, back))
+    )
     response.set_cookie("theme", choice, max_age=YEAR, samesite="Lax", secure=settings.SESSION_COOKIE_SECURE)
     return response
 

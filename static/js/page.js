@@ -33,12 +33,13 @@ document.addEventListener("submit", (event) => {
   if (!form.matches("[data-theme-form]") || !event.submitter) return;
   event.preventDefault();
   const data = new FormData(form, event.submitter);
+  data.set("fetch", "1");
   document.documentElement.dataset.theme = data.get("theme");
   for (const button of form.querySelectorAll("button[name=theme]")) {
     button.setAttribute("aria-pressed", String(button === event.submitter));
   }
   document.dispatchEvent(new Event("themechange"));
-  fetch(form.action, { method: "POST", body: data, redirect: "manual" });
+  fetch(form.action, { method: "POST", body: data });
 });
 
 // htmx: an error answer still replaces its target, so the person reads why.
