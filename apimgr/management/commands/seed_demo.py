@@ -36,7 +36,7 @@ class Command(BaseCommand):
         with transaction.atomic():
             made, told = world.build(upstream_url)
             count = history.write(made)
-        self.stdout.write(f"Demo data made: {count:,} calls of 30 days, in {time.monotonic() - started:.0f} s")
+        self.stdout.write(f"Demo data made: {count:,} calls, in {time.monotonic() - started:.0f} s")
         return told
 
     def told_before(self) -> dict[str, Any]:

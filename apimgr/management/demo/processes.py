@@ -42,9 +42,16 @@ class Process:
     popen: subprocess.Popen[str]
     colour: str
     last_words: list[str] = field(default_factory=list)
+    relay: threading.Thread | None = None
+
+    def hear_out(self) -> None:
+        """Wait for its last words: they may still be on their way when it has ended."""
+        if self.relay:
+            self.relay.join(2)
 
     def check(self) -> None:
         if self.popen.poll() is not None:
+            self.hear_out()
             words = "\n".join(self.last_words[-15:])
             raise ProcessFailed(f"{self.name} ended with exit code {self.popen.returncode}:\n{words}")
 
@@ -82,7 +89,8 @@ class ProcessGroup:
         )
         process = Process(name, popen, next(self._colours))
         self.processes.append(process)
-        threading.Thread(target=self._relay, args=(process,), daemon=True).start()
+        process.relay = threading.Thread(target=self._relay, args=(process,), daemon=True)
+        process.relay.start()
         return process
 
     def run(self, name: str, *command: str) -> None:
@@ -90,15 +98,16 @@ class ProcessGroup:
         process = self.start(name, *command)
         code = process.popen.wait()
         self.processes.remove(process)
+        process.hear_out()
         if code:
-            time.sleep(0.1)  # Its last words are still on their way.
             process.check()
 
     def _relay(self, process: Process) -> None:
         assert process.popen.stdout
-        for line in process.popen.stdout:
-            process.last_words = [*process.last_words[-50:], line.rstrip()]
-            self.say(line.rstrip(), process.name, process.colour)
+        with process.popen.stdout as output:
+            for line in output:
+                process.last_words = [*process.last_words[-50:], line.rstrip()]
+                self.say(line.rstrip(), process.name, process.colour)
 
     def check(self) -> None:
         for process in self.processes:
@@ -128,6 +137,7 @@ class ProcessGroup:
             except subprocess.TimeoutExpired:
                 self.say(f"{process.name} does not stop: killed")
             kill_session(process.popen)
+            process.hear_out()
         self.processes.clear()
 
 

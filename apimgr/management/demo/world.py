@@ -171,7 +171,7 @@ def _developers(world: World) -> dict[str, str]:
     return told
 
 
-#: application, plan. Who is on an internal or an approved plan was put there by the publisher.
+#: application, plan. Nobody but the publisher puts an application on an internal plan.
 SUBSCRIPTIONS = (
     ("Getting started", "httpbin free"),
     ("Getting started", "parcels free"),
@@ -189,18 +189,21 @@ SUBSCRIPTIONS = (
 
 
 def _subscribe(world: World) -> dict[str, str]:
-    for application, plan in SUBSCRIPTIONS:
-        subscription = portal.subscribe(actor=None, application=world.applications[application], plan=world.plans[plan])
+    for title, slug in SUBSCRIPTIONS:
+        application, plan = world.applications[title], world.plans[slug]
+        actor = None if plan.is_internal else application.created_by
+        subscription = portal.subscribe(actor=actor, application=application, plan=plan)
         if subscription.state == "requested":
             portal.approve_subscription(actor=world.users["publisher"], subscription=subscription)
     keys = {title: _issue(world, application) for title, application in world.applications.items()}
     # One request waits, so that the approvals page has something to decide.
-    portal.subscribe(actor=None, application=world.applications["Quanta lab"], plan=world.plans["parcels team"])
+    lab = world.applications["Quanta lab"]
+    portal.subscribe(actor=lab.created_by, application=lab, plan=world.plans["parcels team"])
     return {"api_key": keys["Getting started"], "api_key_unlimited": keys["Load test"]}
 
 
 def _issue(world: World, application: Application) -> str:
-    credential, key = portal.issue_credential(actor=None, application=application, name="Production")
+    credential, key = portal.issue_credential(actor=application.created_by, application=application, name="Production")
     world.credentials[application.name] = credential
     return key.secret
 
