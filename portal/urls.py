@@ -1,6 +1,41 @@
 from __future__ import annotations
 
-from django.urls import URLPattern, URLResolver
+from django.urls import URLPattern, URLResolver, path
+
+from portal.views import access, applications, approvals, credentials, public, reference, subscriptions, tryit
 
 app_name = "portal"
-urlpatterns: list[URLPattern | URLResolver] = []
+_APP = "apps/<id:application_id>"
+urlpatterns: list[URLPattern | URLResolver] = [
+    # Everybody's
+    path("", public.home, name="home"),
+    path("apis/", public.catalogue, name="catalogue"),
+    path("apis/<slug:slug>/", public.api, name="api"),
+    path("apis/<slug:slug>/<str:name>/reference/", reference.reference, name="reference"),
+    path("apis/<slug:slug>/<str:name>/openapi.json", reference.document, name="document"),
+    path("docs/", public.docs, name="docs"),
+    path("docs/rest/", reference.rest, name="docs-rest"),
+    path("try/", tryit.relay, name="try"),
+    # From "Get access" to the first call
+    path("apis/<slug:slug>/access/", access.get_access, name="access"),
+    path("start/", access.start_anywhere, name="start"),
+    path("start/<id:credential_id>/", access.start, name="start-key"),
+    path("start/<id:credential_id>/run/", access.run, name="start-run"),
+    # The developer's own
+    path("apps/", applications.applications, name="applications"),
+    path("apps/new/", applications.create, name="application-new"),
+    path("apps/requests/", applications.all_requests, name="requests"),
+    path(f"{_APP}/", applications.application, name="application"),
+    path(f"{_APP}/usage/", applications.usage, name="application-usage"),
+    path(f"{_APP}/requests/", applications.requests, name="application-requests"),
+    path(f"{_APP}/settings/", applications.settings, name="application-settings"),
+    path(f"{_APP}/keys/", credentials.issue, name="credential-new"),
+    path("keys/<id:credential_id>/revoke/", credentials.revoke, name="credential-revoke"),
+    path("subscriptions/<id:subscription_id>/plan/", subscriptions.change_plan, name="subscription-plan"),
+    path("subscriptions/<id:subscription_id>/cancel/", subscriptions.cancel, name="subscription-cancel"),
+    # The publisher's
+    path("console/approvals/", approvals.approvals, name="approvals"),
+    path("console/subscriptions/<id:subscription_id>/decide/", approvals.decide, name="subscription-decide"),
+    path("console/apis/<slug:slug>/consumers/", approvals.consumers, name="api-consumers"),
+    path("console/keys/", approvals.key_lookup, name="key-lookup"),
+]

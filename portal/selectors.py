@@ -1,0 +1,178 @@
+"""Reads of the developer's side. The viewer comes first: what somebody may not see is not there."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.contrib.auth.models import AnonymousUser
+from django.db.models import Count, Model, Prefetch, Q, QuerySet
+from django.utils.translation import gettext as _
+
+from apimgr.accounts.access import Permission, organisations_for
+from apimgr.accounts.models import User
+from apimgr.catalog.models import API, Operation, Version
+from apimgr.catalog.selectors import LIVE, operations_of, served_specification
+from apimgr.core.errors import NotFound
+from portal.models import Application, Credential, CredentialState, Subscription, SubscriptionState
+
+_KEY_START = re.compile(r"[a-z][a-z0-9]{1,11}_(?:live|test)_[0-9A-Za-z]{1,6}")
+M = TypeVar("M", bound=Model)
+Viewer = User | AnonymousUser
+
+OPEN = (SubscriptionState.REQUESTED, SubscriptionState.ACTIVE, SubscriptionState.SUSPENDED)
+_LIVE_VERSIONS = Prefetch(
+    "product__versions",
+    Version.objects.filter(state__in=LIVE)
+    .select_related("api", "route", "deployed_revision")
+    .order_by("-published_at", "-id"),
+    to_attr="live_versions",
+)
+
+
+# --- What is live -----------------------------------------------------------------------------------------------------
+
+
+def base_url(version: Version) -> str:
+    """Where callers find a live version: the deployed route at the gateway's public address."""
+    route = _deployed(version).get("route") or {"host": version.route.host, "base_path": version.route.base_path}
+    gateway = urlsplit(settings.GATEWAY_URL)
+    host = f"{route['host']}:{gateway.port}" if route["host"] and gateway.port else route["host"] or gateway.netloc
+    return f"{gateway.scheme}://{host}{route['base_path']}"
+
+
+def document_of(version: Version) -> dict[str, Any]:
+    """The OpenAPI document of what is live."""
+    specification = served_specification(version) or version.specification
+    document = specification.document if specification else {}
+    return document if isinstance(document, dict) else {}
+
+
+def deployed_operations(version: Version) -> QuerySet[Operation]:
+    """The operations the gateway serves, by path; a draft's newer ones are not among them."""
+    ids = [row[0] for row in _deployed(version).get("operations", [])]
+    return version.operations.filter(pk__in=ids).order_by("path", "method") if ids else operations_of(version)
+
+
+def _deployed(version: Version) -> dict[str, Any]:
+    revision = version.deployed_revision
+    return revision.configuration if revision else {}
+
+
+# --- The developer's ------------------------------------------------------------------------------------------------
+
+
+def applications_for(viewer: Viewer) -> QuerySet[Application]:
+    """Applications of the viewer's organisations, newest first."""
+    organisations = organisations_for(viewer, Permission.APPLICATION_VIEW)
+    return Application.objects.filter(organisation__in=organisations).select_related("organisation").order_by("-id")
+
+
+def application_list(viewer: Viewer) -> QuerySet[Application]:
+    """As ``applications_for``, each with its open subscriptions and ``active_keys``."""
+    subscriptions = Subscription.objects.filter(state__in=OPEN).select_related("product", "plan").order_by("id")
+    return (
+        applications_for(viewer)
+        .annotate(active_keys=Count("credentials", filter=Q(credentials__state=CredentialState.ACTIVE)))
+        .prefetch_related(Prefetch("subscriptions", subscriptions, to_attr="open_subscriptions"))
+    )
+
+
+def application_for(viewer: Viewer, pk: int) -> Application:
+    """Raises ``NotFound``, also for somebody else's."""
+    return one(applications_for(viewer).filter(pk=pk))
+
+
+def subscriptions_of(application: Application) -> QuerySet[Subscription]:
+    """Open ones first, then what has ended, each with its product's live versions."""
+    found = application.subscriptions.select_related("plan", "product__organisation")
+    return found.prefetch_related("plan__limits", _LIVE_VERSIONS).order_by("-id")
+
+
+def subscription_for(viewer: Viewer, pk: int) -> Subscription:
+    """A subscription of the viewer's own applications."""
+    found = Subscription.objects.filter(pk=pk, application__in=applications_for(viewer).order_by())
+    return one(found.select_related("application__organisation", "plan", "product__organisation"))
+
+
+def subscriptions_for(viewer: Viewer) -> QuerySet[Subscription]:
+    found = Subscription.objects.filter(application__in=applications_for(viewer).order_by())
+    return found.select_related("application__organisation", "plan", "product__organisation")
+
+
+def credentials_of(application: Application) -> QuerySet[Credential]:
+    return application.credentials.select_related("created_by").order_by("state", "-id")
+
+
+def credential_for(viewer: Viewer, pk: int) -> Credential:
+    """A key of the viewer's own applications: never its secret, which nobody has."""
+    return one(credentials_for(viewer).filter(pk=pk))
+
+
+def credentials_for(viewer: Viewer) -> QuerySet[Credential]:
+    found = Credential.objects.filter(application__in=applications_for(viewer).order_by())
+    return found.select_related("application__organisation").order_by("-id")
+
+
+def may_manage(viewer: Viewer, application: Application) -> bool:
+    return organisations_for(viewer, Permission.APPLICATION_MANAGE).filter(pk=application.organisation_id).exists()
+
+
+# --- The publisher's ------------------------------------------------------------------------------------------------
+
+
+def consumers_for(viewer: Viewer) -> QuerySet[Subscription]:
+    """Subscriptions to the products the viewer looks after."""
+    organisations = organisations_for(viewer, Permission.API_VIEW)
+    found = Subscription.objects.filter(product__organisation__in=organisations)
+    return found.select_related("application__organisation", "application__created_by", "plan", "product__organisation")
+
+
+def consumer_for(viewer: Viewer, pk: int) -> Subscription:
+    return one(consumers_for(viewer).filter(pk=pk))
+
+
+def approvals_for(viewer: Viewer) -> QuerySet[Subscription]:
+    """What waits for the viewer's decision, oldest first."""
+    organisations = organisations_for(viewer, Permission.SUBSCRIPTION_DECIDE)
+    waiting = consumers_for(viewer).filter(state=SubscriptionState.REQUESTED, product__organisation__in=organisations)
+    return waiting.prefetch_related("plan__limits").order_by("id")
+
+
+def decided_for(viewer: Viewer) -> QuerySet[Subscription]:
+    """The last decisions, newest first."""
+    return consumers_for(viewer).filter(plan__requires_approval=True, decided_at__isnull=False).order_by("-decided_at")
+
+
+def consumers_of(viewer: Viewer, api: API) -> QuerySet[Subscription]:
+    """Who uses ``api``: open subscriptions to products that hold one of its versions."""
+    return consumers_for(viewer).filter(product__versions__api=api, state__in=OPEN).distinct().order_by("-id")
+
+
+def decides(viewer: Viewer, organisation_id: int) -> bool:
+    return organisations_for(viewer, Permission.SUBSCRIPTION_DECIDE).filter(pk=organisation_id).exists()
+
+
+def keys_like(viewer: Viewer, text: str) -> QuerySet[Credential]:
+    """Keys that begin with ``text``, a whole key or the start of one, of applications that the viewer's APIs serve.
+
+    An operator finds every key.
+    """
+    start = _KEY_START.match(text.strip())
+    if start is None:
+        return Credential.objects.none()
+    found = Credential.objects.filter(prefix__startswith=start[0])
+    if not (isinstance(viewer, User) and viewer.is_operator and viewer.acting_in is None):
+        consumers = consumers_for(viewer).filter(state__in=OPEN).order_by().values("application")
+        found = found.filter(application__in=consumers)
+    return found.select_related("application__organisation").order_by("-id")
+
+
+def one(found: QuerySet[M]) -> M:
+    """The row, or ``NotFound``."""
+    row = found.first()
+    if row is None:
+        raise NotFound(_("There is nothing here, or nothing for you."))
+    return row

@@ -1,0 +1,72 @@
+"""Who may open which page of the portal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.access import Row, World
+
+_DEVELOPER = {"dev"}
+_DECIDES = {"alice", "oscar", "ada"}
+
+
+def _slug(w: World) -> dict[str, Any]:
+    return {"slug": w.api.slug}
+
+
+def _version(w: World) -> dict[str, Any]:
+    return {"slug": w.api.slug, "name": w.version.name}
+
+
+def _application(w: World) -> dict[str, Any]:
+    return {"application_id": w.application.pk}
+
+
+def _credential(w: World) -> dict[str, Any]:
+    return {"credential_id": w.credential.pk}
+
+
+def _subscription(w: World) -> dict[str, Any]:
+    return {"subscription_id": w.subscription.pk}
+
+
+_SIGNED_IN = {"charlie", "dev", "alice", "oscar", "victor", "ada", "olga", "rita"}
+
+ACCESS: dict[str, Row | tuple[Row, ...]] = {
+    "portal:home": Row(anonymous=True),
+    "portal:catalogue": Row(anonymous=True),
+    "portal:docs": Row(anonymous=True),
+    "portal:docs-rest": Row(anonymous=True),
+    "portal:api": Row(_slug, anonymous=True),
+    "portal:reference": Row(_version, anonymous=True),
+    "portal:document": Row(_version, anonymous=True),
+    # Only our own pages get through: what the matrix sends does not say that it comes from one.
+    "portal:try": Row(),
+    # Anonymous visitors are sent to sign up, and come back.
+    "portal:access": Row(_slug, anonymous=True),
+    "portal:start": Row(allow=_SIGNED_IN),
+    "portal:start-key": Row(_credential, allow=_DEVELOPER),
+    "portal:start-run": Row(
+        _credential, allow=_DEVELOPER, method="post", data=lambda w: {"api": w.api.slug, "version": "v1", "key": "x"}
+    ),
+    "portal:applications": Row(allow=_SIGNED_IN),
+    "portal:application-new": Row(allow=_SIGNED_IN),
+    "portal:requests": Row(allow=_SIGNED_IN),
+    "portal:application": Row(_application, allow=_DEVELOPER),
+    "portal:application-usage": Row(_application, allow=_DEVELOPER),
+    "portal:application-requests": Row(_application, allow=_DEVELOPER),
+    "portal:application-settings": (
+        Row(_application, allow=_DEVELOPER),
+        Row(_application, allow=_DEVELOPER, method="post", data={"name": "Renamed"}),
+    ),
+    "portal:credential-new": Row(_application, allow=_DEVELOPER, method="post", data={"name": "CI"}),
+    "portal:credential-revoke": Row(_credential, allow=_DEVELOPER, method="post"),
+    "portal:subscription-plan": Row(_subscription, allow=_DEVELOPER, method="post"),
+    "portal:subscription-cancel": Row(_subscription, allow=_DEVELOPER, method="post"),
+    "portal:approvals": Row(allow={*_DECIDES, "rita"}),
+    "portal:subscription-decide": Row(
+        lambda w: {"subscription_id": w.request.pk}, allow=_DECIDES, method="post", data={"move": "approve"}
+    ),
+    "portal:api-consumers": Row(_slug, allow={*_DECIDES, "victor"}),
+    "portal:key-lookup": Row(allow={*_DECIDES, "victor", "rita", "olga"}),
+}
