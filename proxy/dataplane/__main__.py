@@ -1,0 +1,67 @@
+"""``python -m proxy.dataplane``: a gateway node. Its own children are the same program in the roles below."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import socket
+import sys
+from typing import Final
+
+from proxy.dataplane.config import ImproperConfiguration, from_environment
+
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def main(arguments: list[str]) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    match arguments:
+        case []:
+            return _supervise()
+        case ["agent", fd, parent]:
+            return _be_agent(int(fd), int(parent))
+        case ["worker", number, fd, parent]:
+            return _be_worker(int(number), int(fd), int(parent))
+    print("usage: python -m proxy.dataplane, with its settings in the environment", file=sys.stderr)
+    return 2
+
+
+def _supervise() -> int:
+    from proxy.dataplane.supervisor import CannotStart, Supervisor
+
+    try:
+        supervisor = Supervisor(from_environment())
+    except (ImproperConfiguration, CannotStart) as error:
+        print(error, file=sys.stderr)
+        return 2
+    supervisor.run()
+    return 0
+
+
+def _be_agent(fd: int, parent: int) -> int:
+    from proxy.dataplane import agent
+
+    if _tie_to(parent):
+        agent.run(from_environment(), socket.socket(fileno=fd))
+    return 0
+
+
+def _be_worker(number: int, fd: int, parent: int) -> int:
+    from proxy.dataplane import worker
+
+    if _tie_to(parent):
+        worker.run(from_environment(), number, [socket.socket(fileno=fd)])
+    return 0
+
+
+def _tie_to(parent: int) -> bool:
+    """Have the kernel stop us when the supervisor dies, however it dies. False if it is dead already."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    return os.getppid() == parent
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

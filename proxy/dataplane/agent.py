@@ -1,0 +1,164 @@
+"""The node's agent: keeps the replica in step, ships usage, beats the heart and answers the admin port.
+
+Its jobs know nothing of each other and fail apart: without a database workers go on with the last good replica, and the
+spool grows until the database is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import psycopg
+import uvloop
+from psycopg import AsyncConnection
+
+from proxy.dataplane import database, metrics
+from proxy.dataplane.admin import AdminPort
+from proxy.dataplane.config import GatewayConfig
+from proxy.dataplane.heartbeat import Counters, Heart
+from proxy.dataplane.replica.feed import Feed, listen
+from proxy.dataplane.replica.writer import ReplicaWriter
+from proxy.dataplane.stats import Snapshot, StatsReader
+from proxy.dataplane.usage.durability import Durability
+from proxy.dataplane.usage.shipper import Shipper
+from proxy.dataplane.usage.spool import bytes_held
+from proxy.dataplane.usage.store import Store
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS: Final = 0.5
+SHIP_SECONDS: Final = 0.2
+BEAT_SECONDS: Final = 2.0
+SYNC_SECONDS: Final = 0.05
+LAST_WORDS_SECONDS: Final = 5.0
+
+
+class Agent:
+    """What the jobs share: the replica, the shipper and the books."""
+
+    def __init__(self, config: GatewayConfig) -> None:
+        self.config = config
+        self.writer = ReplicaWriter(config.replica_path)
+        self.feed = Feed(self.writer)
+        self.shipper = Shipper(config.spool_root)
+        self.heart = Heart(config)
+        self._stats = StatsReader(config.stats_path)
+        self._acknowledged_before: int | None = None
+        self._shipped_until: datetime | None = None
+        config.spool_root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if self.writer.mark is not None:
+            self.heart.applied(self.writer.mark.sequence)
+
+    # --- Jobs ---------------------------------------------------------------------------------------------------
+
+    async def keep_replica(self, connection: AsyncConnection[Any]) -> None:
+        await listen(connection)
+        while True:
+            if await self.feed.pull(connection) and self.writer.mark is not None:
+                self.heart.applied(self.writer.mark.sequence)
+                await self.heart.receipt(connection)
+            # A notification can be lost with a connection, so the log is looked at anyway.
+            async for _ in connection.notifies(timeout=POLL_SECONDS, stop_after=1):
+                pass
+
+    async def ship_usage(self, connection: AsyncConnection[Any]) -> None:
+        store = Store(self.config.node_name, connection)
+        while True:
+            await self.ship_once(store)
+            await asyncio.sleep(SHIP_SECONDS)
+
+    async def ship_once(self, store: Store) -> None:
+        if self._acknowledged_before is None:
+            shipped = self.shipper.shipped.get(self.config.boot, 0)
+            self._acknowledged_before = await store.acknowledged(self.config.boot) - shipped
+        began = datetime.now(UTC)
+        await self.shipper.ship(store)
+        self._shipped_until = began
+
+    async def beat(self, connection: AsyncConnection[Any]) -> None:
+        while True:
+            await self.heart.beat(connection, self.counters(), self._shipped_until)
+            await asyncio.sleep(BEAT_SECONDS)
+
+    async def make_durable(self) -> None:
+        durability = Durability(self.config.spool_root)
+        while True:
+            try:
+                await asyncio.to_thread(durability.sync)
+            except OSError:
+                log.exception("The spool could not be synced")
+                await asyncio.sleep(1)
+            await asyncio.sleep(SYNC_SECONDS)
+
+    # --- Books --------------------------------------------------------------------------------------------------
+
+    def counters(self) -> Counters:
+        workers = self.workers()
+        return Counters(
+            generated=sum(worker.counts["generated"] for worker in workers),
+            spooled=sum(worker.counts["spooled"] for worker in workers),
+            acknowledged=(self._acknowledged_before or 0) + self.shipper.shipped.get(self.config.boot, 0),
+            unrecorded=sum(worker.counts["unrecorded"] for worker in workers),
+            quarantined=self.shipper.quarantined,
+            set_aside_bytes=self.shipper.torn_bytes,
+            spool_bytes=bytes_held(self.config.spool_root),
+            rejected_documents=self.feed.rejected,
+            shipped_until=self._shipped_until.isoformat() if self._shipped_until else "",
+        )
+
+    def workers(self) -> list[Snapshot]:
+        return self._stats.read()
+
+    def metrics(self) -> str:
+        sequence = self.writer.mark.sequence if self.writer.mark else 0
+        return metrics.exposition(self.counters(), self.workers(), sequence, ready=self.writer.ready)
+
+    async def last_words(self) -> None:
+        """Ship what the workers left when they drained, and say how it stands. Without a database it stays spooled."""
+        with contextlib.suppress(psycopg.Error, OSError, TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_SECONDS):
+                async with await AsyncConnection.connect(self.config.database_url, autocommit=True) as connection:
+                    await self.ship_once(Store(self.config.node_name, connection))
+                    await self.heart.beat(connection, self.counters(), self._shipped_until)
+
+
+def run(config: GatewayConfig, listener: socket.socket) -> None:
+    """Be the agent until SIGTERM. Ctrl-C is for the supervisor, who stops the workers first."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    uvloop.run(_run(Agent(config), listener))
+
+
+async def _run(agent: Agent, listener: socket.socket) -> None:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    port = AdminPort(agent.config.admin_token, is_ready=lambda: agent.writer.ready, metrics=agent.metrics)
+    async with await port.serve(listener), _jobs(agent):
+        await stop.wait()
+    if agent.config.database_url:
+        await agent.last_words()
+
+
+@contextlib.asynccontextmanager
+async def _jobs(agent: Agent) -> AsyncIterator[None]:
+    url = agent.config.database_url
+    jobs = [agent.make_durable()]
+    if url:
+        jobs.append(database.keep("Configuration", url, agent.keep_replica))
+        jobs.append(database.keep("Usage", url, agent.ship_usage))
+        jobs.append(database.keep("Heartbeat", url, agent.beat))
+    else:
+        log.warning("There is no DATABASE_URL: the node runs on the replica it has, and usage stays in the spool")
+    tasks = [asyncio.ensure_future(job) for job in jobs]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

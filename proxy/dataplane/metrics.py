@@ -1,0 +1,53 @@
+"""The node's counts as Prometheus text (exposition format 0.0.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from apimgr.contracts.outcomes import BY_NUMBER
+from proxy.dataplane.heartbeat import Counters
+from proxy.dataplane.stats import Snapshot
+
+_HELP: Final = {
+    "generated": ("counter", "Usage records that calls gave rise to."),
+    "spooled": ("counter", "Usage records that were written to the spool."),
+    "acknowledged": ("counter", "Usage records of this boot that the database holds."),
+    "unrecorded": ("counter", "Usage records that the spool did not take."),
+    "quarantined": ("counter", "Usage records that the database refused and that were set aside."),
+    "set_aside_bytes": ("counter", "Bytes of the spool that could not be read and were set aside."),
+    "spool_bytes": ("gauge", "Bytes the spool holds."),
+    "rejected_documents": ("counter", "Configuration documents this node did not understand."),
+}
+
+
+def exposition(counters: Counters, workers: Iterable[Snapshot], sequence: int, *, ready: bool) -> str:
+    lines: list[str] = []
+    for name, (kind, sentence) in _HELP.items():
+        suffix = "_total" if kind == "counter" else ""
+        lines += _metric(f"{name}{suffix}", kind, sentence, [("", getattr(counters, name))])
+    snapshots = list(workers)
+    lines += _metric("ready", "gauge", "Whether the node has a configuration to serve.", [("", int(ready))])
+    lines += _metric("applied_sequence", "gauge", "The last change that this node enforces.", [("", sequence)])
+    lines += _metric("requests_total", "counter", "Calls by outcome.", _by_outcome(snapshots))
+    lines += _metric("connections", "gauge", "Open connections of callers.", _by_worker(snapshots, "connections"))
+    return "\n".join(lines) + "\n"
+
+
+def _metric(name: str, kind: str, sentence: str, samples: Iterable[tuple[str, int]]) -> Iterator[str]:
+    yield f"# HELP apimgr_gateway_{name} {sentence}"
+    yield f"# TYPE apimgr_gateway_{name} {kind}"
+    for labels, value in samples:
+        yield f"apimgr_gateway_{name}{labels} {value}"
+
+
+def _by_worker(workers: list[Snapshot], count: str) -> Iterator[tuple[str, int]]:
+    for worker in workers:
+        yield f'{{worker="{worker.worker}"}}', worker.counts[count]
+
+
+def _by_outcome(workers: list[Snapshot]) -> Iterator[tuple[str, int]]:
+    for worker in workers:
+        for number, count in sorted(worker.outcomes.items()):
+            code = BY_NUMBER[number].code if number in BY_NUMBER else str(number)
+            yield f'{{worker="{worker.worker}",outcome="{code}"}}', count

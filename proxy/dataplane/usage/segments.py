@@ -1,0 +1,110 @@
+"""Spool segments as the shipper sees them: which there are, whether one may still grow, and what can be read of it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from apimgr.contracts.usage import (
+    BODY_BYTES,
+    FRAME_BYTES,
+    MAX_PATH_BYTES,
+    MAX_TRAIL_BYTES,
+    CorruptRecord,
+    UsageRecord,
+    decode,
+)
+from proxy.dataplane.usage.spool import SUFFIX
+
+MAX_FRAME_BYTES: Final = FRAME_BYTES + BODY_BYTES + MAX_PATH_BYTES + MAX_TRAIL_BYTES
+CHUNK_BYTES: Final = 1024 * 1024
+_NAME: Final = re.compile(rf"([0-9]+)-([0-9]+){re.escape(SUFFIX)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    boot: int
+    worker: int
+    number: int
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.boot}-{self.worker}-{self.number}"
+
+
+class Cut(NamedTuple):
+    """What one read gave: whole records with the offset each ends at, and where reading goes on.
+
+    ``bad`` is a range that cannot be read as records and is followed by one that can, or by the end of a finished
+    segment: ``None`` if there is none.
+    """
+
+    records: list[tuple[int, UsageRecord]]
+    bad: tuple[int, int] | None = None
+
+
+def find_segments(root: Path) -> list[Segment]:
+    """Every segment under ``root``, oldest first: numbers are times."""
+    found = []
+    for path in root.glob(f"*/*{SUFFIX}"):
+        match = _NAME.fullmatch(path.name)
+        if match and path.parent.name.isdecimal():
+            found.append(Segment(int(path.parent.name), int(match[1]), int(match[2]), path))
+    return sorted(found, key=lambda segment: (segment.number, segment.worker))
+
+
+def is_finished(fd: int) -> bool:
+    """Whether nobody can append any more. The writer's lock goes when it closes the segment, or dies."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    return True
+
+
+def cut(fd: int, position: int, *, finished: bool) -> Cut:
+    """Read a chunk at ``position``; offsets are those of the segment.
+
+    A torn tail comes back as ``bad`` if the segment is finished, else not at all: it may only be on its way.
+    """
+    chunk = os.pread(fd, CHUNK_BYTES, position)
+    records: list[tuple[int, UsageRecord]] = []
+    stop = 0
+    broken = False
+    try:
+        for end, record in decode(chunk):
+            records.append((position + end, record))
+            stop = end
+    except CorruptRecord:
+        broken = True
+    rest = len(chunk) - stop
+    # No frame is longer than that, so a longer one is a flipped length rather than one not written yet.
+    if not rest or records or not (broken or finished or rest >= MAX_FRAME_BYTES):
+        return Cut(records)
+    return Cut([], _bad_range(chunk, position, finished=finished))
+
+
+def _bad_range(chunk: bytes, position: int, *, finished: bool) -> tuple[int, int] | None:
+    """From ``position`` to the next record that holds."""
+    for offset in range(1, len(chunk) - FRAME_BYTES - BODY_BYTES + 1):
+        length = int.from_bytes(chunk[offset : offset + 2], "little")
+        if BODY_BYTES <= length <= MAX_FRAME_BYTES - FRAME_BYTES and _holds(
+            chunk[offset : offset + FRAME_BYTES + length]
+        ):
+            return position, position + offset
+    if finished or len(chunk) == CHUNK_BYTES:
+        return position, position + len(chunk)
+    return None
+
+
+def _holds(frame: bytes) -> bool:
+    try:
+        return next(decode(frame), None) is not None
+    except CorruptRecord:
+        return False

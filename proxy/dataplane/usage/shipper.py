@@ -1,0 +1,133 @@
+"""From the spool into the database: every record once, whatever dies in between.
+
+A range of a segment never changes once it is written, and the ledger knows which ranges are stored. So the shipper
+keeps nothing of its own: after any doubt it asks the ledger where to go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from apimgr.contracts.usage import UsageRecord
+from proxy.dataplane.usage.segments import Segment, cut, find_segments, is_finished
+from proxy.dataplane.usage.store import REFUSALS, Store
+
+log = logging.getLogger(__name__)
+
+Records = Sequence[tuple[int, UsageRecord]]
+QUARANTINE: Final = "quarantine"
+
+
+class Shipper:
+    """Counts of this process: ``shipped`` records stored, ``quarantined`` records and ``torn_bytes`` set aside."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._positions: dict[str, int] = {}
+        self.shipped: dict[int, int] = {}  # per boot
+        self.quarantined = 0
+        self.torn_bytes = 0
+
+    async def ship(self, store: Store) -> int:
+        """Store everything that is whole by now. Returns how many records. Raises what the database raises."""
+        before = sum(self.shipped.values())
+        try:
+            for segment in find_segments(self._root):
+                await self._ship_segment(store, segment)
+        except BaseException:
+            self._positions.clear()  # A commit may have happened whose answer was lost.
+            raise
+        return sum(self.shipped.values()) - before
+
+    async def _ship_segment(self, store: Store, segment: Segment) -> None:
+        try:
+            fd = os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        try:
+            if segment.name not in self._positions:
+                self._positions[segment.name] = await store.position(segment)
+            finished = is_finished(fd)  # before reading: nothing can be appended after what is read
+            while await self._ship_chunk(store, segment, fd, finished=finished):
+                pass
+            done = finished and self._positions[segment.name] >= os.fstat(fd).st_size
+        finally:
+            os.close(fd)
+        if done:
+            self._forget(segment)
+
+    async def _ship_chunk(self, store: Store, segment: Segment, fd: int, *, finished: bool) -> bool:
+        position = self._positions[segment.name]
+        records, bad = cut(fd, position, finished=finished)
+        if records:
+            await self._store_range(store, segment, position, records)
+        elif bad:
+            await self._set_aside(store, segment, fd, bad)
+        return bool(records or bad)
+
+    async def _store_range(self, store: Store, segment: Segment, start: int, records: Records) -> None:
+        """Store ``records``; if the database refuses one of them, halve until it stands alone."""
+        end = records[-1][0]
+        try:
+            stored = await store.add(segment, start, end, [record for _, record in records])
+        except REFUSALS as refusal:
+            if len(records) == 1:
+                await self._store_refused(store, segment, start, records[0], refusal)
+                return
+            middle = len(records) // 2
+            await self._store_range(store, segment, start, records[:middle])
+            if self._positions.get(segment.name) == records[middle - 1][0]:
+                await self._store_range(store, segment, records[middle - 1][0], records[middle:])
+            return
+        await self._advance(store, segment, end, len(records) if stored else None)
+
+    async def _store_refused(
+        self, store: Store, segment: Segment, start: int, item: tuple[int, UsageRecord], refusal: Exception
+    ) -> None:
+        """Keep the count at least: without what the caller could choose freely. Else the row is set aside."""
+        end, record = item
+        bare = record._replace(path=b"", trail=b"")
+        try:
+            stored = await store.add(segment, start, end, [bare])
+        except REFUSALS:
+            log.exception("Usage record %s was refused by the database and set aside", record.request_id.hex())
+            with segment.path.open("rb") as file:
+                await self._set_aside(store, segment, file.fileno(), (start, end))
+            self.quarantined += 1
+            return
+        log.warning("Usage record %s was stored without path and trail: %s", record.request_id.hex(), refusal)
+        await self._advance(store, segment, end, 1 if stored else None)
+
+    async def _set_aside(self, store: Store, segment: Segment, fd: int, bad: tuple[int, int]) -> None:
+        """Keep an unreadable range in a file for people to look at, and note in the ledger that it is passed over."""
+        start, end = bad
+        folder = self._root / QUARANTINE
+        folder.mkdir(exist_ok=True, mode=0o700)
+        (folder / f"{segment.name}-{start}-{end}.bin").write_bytes(os.pread(fd, end - start, start))
+        stored = await store.add(segment, start, end, [])
+        self.torn_bytes += end - start
+        log.error("Bytes %d to %d of usage segment %s were set aside", start, end, segment.name)
+        await self._advance(store, segment, end, 0 if stored else None)
+
+    async def _advance(self, store: Store, segment: Segment, end: int, stored: int | None) -> None:
+        """Go on after a range; ``None`` says that the ledger had it already, and only it knows up to where."""
+        if stored is None:
+            self._positions[segment.name] = await store.position(segment)
+        else:
+            self._positions[segment.name] = end
+            self.shipped[segment.boot] = self.shipped.get(segment.boot, 0) + stored
+
+    def _forget(self, segment: Segment) -> None:
+        segment.path.unlink(missing_ok=True)
+        self._positions.pop(segment.name, None)
+        if segment.boot < self._newest_boot():
+            with contextlib.suppress(OSError):  # not empty yet
+                segment.path.parent.rmdir()
+
+    def _newest_boot(self) -> int:
+        return max((int(path.name) for path in self._root.iterdir() if path.name.isdecimal()), default=0)

@@ -1,0 +1,156 @@
+"""A real gateway node for tests: started as an operator starts it, on ports of its own, against the test database."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import quote
+
+import psutil
+from django.conf import settings
+from django.db import connection
+
+TOKEN = "admin-token-of-this-test-node-000000"
+PATIENCE = 30.0
+
+
+def wait_for(condition: Callable[[], object], seconds: float = PATIENCE, *, every: float = 0.02) -> float:
+    """Seconds until ``condition`` held. Fails if it does not hold in time."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < seconds, f"not so within {seconds} s"
+        time.sleep(every)
+    return time.monotonic() - began
+
+
+def database_url() -> str:
+    """The test database's address, as another process must be told."""
+    found = connection.settings_dict
+    login = quote(found["USER"]) + (":" + quote(found["PASSWORD"]) if found["PASSWORD"] else "")
+    return f"postgres://{login}@{found['HOST']}:{found['PORT']}/{found['NAME']}"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Upstream(ThreadingHTTPServer):
+    """Answers every call with its path; ``calls`` is the ledger of what reached it."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        super().__init__(("127.0.0.1", 0), _Handler)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Upstream
+
+    def do_GET(self) -> None:
+        self.server.calls.append(self.path)
+        body = self.path.encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+class Node:
+    """``call`` answers ``(status, body, request id)``; 0 is a connection that broke."""
+
+    def __init__(self, var: Path, *, workers: int = 1, url: str | None = None, port: int = 0) -> None:
+        self.port, self.admin_port = port or free_port(), free_port()
+        self.var = var
+        environ = {
+            **os.environ,
+            "APIMGR_VAR": str(var),
+            "APIMGR_KEY_PEPPER": settings.KEY_PEPPER.decode(),
+            "APIMGR_GATEWAY_ADMIN_TOKEN": TOKEN,
+            "APIMGR_GATEWAY_LISTEN": f"127.0.0.1:{self.port}",
+            "APIMGR_GATEWAY_ADMIN_LISTEN": f"127.0.0.1:{self.admin_port}",
+            "APIMGR_GATEWAY_WORKERS": str(workers),
+            "APIMGR_NODE_NAME": "test-node",
+            "DATABASE_URL": database_url() if url is None else url,
+        }
+        self.log = var.with_suffix(".log")
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "manage.py", "rungateway"], cwd=settings.BASE_DIR, env=environ, stderr=log, stdout=log
+            )
+
+    def children(self, role: str = "") -> list[psutil.Process]:
+        try:
+            found = psutil.Process(self.process.pid).children()
+            return [child for child in found if role in " ".join(child.cmdline()[3:4])]
+        except psutil.NoSuchProcess:
+            return []
+
+    def kill(self, role: str) -> None:
+        for child in self.children(role):
+            child.send_signal(signal.SIGKILL)
+
+    def get(self, path: str, **headers: str) -> tuple[int, str]:
+        status, body, _ = self._request(self.admin_port, path, headers)
+        return status, body
+
+    def call(self, path: str, key: str = "") -> tuple[int, str, str]:
+        return self._request(self.port, path, {"X-Api-Key": key} if key else {})
+
+    def _request(self, port: int, path: str, headers: dict[str, str]) -> tuple[int, str, str]:
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        try:
+            client.request("GET", path, headers=headers)
+            answer = client.getresponse()
+            return answer.status, answer.read().decode(), answer.getheader("X-Request-Id", "")
+        except (OSError, http.client.HTTPException):
+            return 0, "", ""
+        finally:
+            client.close()
+
+    def wait_ready(self) -> Node:
+        wait_for(lambda: self.get("/ready")[0] == 200 and self.call("/")[0])
+        return self
+
+    def metric(self, name: str) -> int:
+        _, text = self.get("/metrics", Authorization=f"Bearer {TOKEN}")
+        found = re.search(rf"^apimgr_gateway_{name} (\d+)$", text, re.MULTILINE)
+        assert found, text
+        return int(found[1])
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+
+@contextmanager
+def running(var: Path, **options: object) -> Iterator[Node]:
+    node = Node(var, **options)  # type: ignore[arg-type]
+    try:
+        yield node
+    finally:
+        if node.process.poll() is None:
+            node.stop()

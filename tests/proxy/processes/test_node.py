@@ -1,0 +1,175 @@
+"""A node from outside: the processes an operator runs, a real database, a real upstream."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from django.db import connection
+
+from proxy.models import AppliedChanges, GatewayNode
+from tests.proxy.processes.conftest import Published
+from tests.proxy.processes.node import TOKEN, Upstream, database_url, free_port, running, wait_for
+
+pytestmark = pytest.mark.processes
+
+
+def stored(request_id: str = "") -> int:
+    where = "WHERE request_id = %s" if request_id else ""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT count(*) FROM usage_event {where}", [request_id] if request_id else [])
+        return int(cursor.fetchone()[0])
+
+
+def test_a_call_goes_through_and_is_in_the_log_within_two_seconds(published: Published, tmp_path: Path) -> None:
+    with running(tmp_path / "node") as node:
+        node.wait_ready()
+        status, body, request_id = node.call("/echo/things/1", published.key)
+        assert (status, body) == (200, "/things/1")
+        assert wait_for(lambda: stored(request_id) == 1) < 2
+
+
+def test_a_revoked_key_fails_within_a_second(published: Published, tmp_path: Path) -> None:
+    with running(tmp_path / "node") as node:
+        node.wait_ready()
+        assert node.call("/echo/things/1", published.key)[0] == 200
+        sequence = published.revoke()
+        assert wait_for(lambda: node.call("/echo/things/1", published.key)[0] == 401) < 1
+        wait_for(lambda: AppliedChanges.objects.filter(node="test-node", sequence=sequence).exists())
+
+
+def test_the_admin_port_says_how_the_node_is(published: Published, tmp_path: Path) -> None:
+    with running(tmp_path / "node") as node:
+        node.wait_ready()
+        assert node.get("/health")[0] == 200
+        assert node.get("/metrics")[0] == 401
+        assert node.get("/metrics", Authorization="Bearer wrong")[0] == 401
+        assert node.get("/elsewhere")[0] == 404
+        node.call("/echo/things/1", published.key)
+        wait_for(lambda: node.metric("acknowledged_total") == node.metric("generated_total") > 0)
+        wait_for(lambda: GatewayNode.objects.filter(counters__generated__gt=0).exists())
+
+
+def test_a_node_that_never_met_its_database_is_not_ready(published: Published, tmp_path: Path) -> None:
+    with running(tmp_path / "node", url="postgres://nobody@127.0.0.1:1/none") as node:
+        wait_for(lambda: node.get("/health")[0] == 200)
+        assert node.get("/ready")[0] == 503
+        wait_for(lambda: node.call("/echo/things/1", published.key)[0] == 503)
+
+
+def test_a_node_runs_on_its_replica_without_a_database(published: Published, tmp_path: Path) -> None:
+    with running(tmp_path / "node") as node:
+        node.wait_ready()
+    with running(tmp_path / "node", url="postgres://nobody@127.0.0.1:1/none") as node:
+        node.wait_ready()
+        status, _, request_id = node.call("/echo/things/1", published.key)
+        assert status == 200
+    with running(tmp_path / "node") as node:
+        wait_for(lambda: stored(request_id) == 1)
+
+
+def test_a_damaged_replica_is_rebuilt(published: Published, tmp_path: Path) -> None:
+    with running(tmp_path / "node") as node:
+        node.wait_ready()
+    for file in (tmp_path / "node").glob("gateway/replica/data-*/data.mdb"):
+        file.write_bytes(b"\xa5" * 8192)
+    with running(tmp_path / "node") as node:
+        node.wait_ready()
+        assert node.call("/echo/things/1", published.key)[0] == 200
+
+
+def test_killed_processes_lose_no_call(published: Published, upstream: Upstream, tmp_path: Path) -> None:
+    answered: list[str] = []
+    over = threading.Event()
+
+    def keep_calling() -> None:
+        while not over.is_set():
+            status, _, request_id = node.call("/echo/things/1", published.key)
+            if status == 200:
+                answered.append(request_id)
+
+    with running(tmp_path / "node", workers=2) as node:
+        node.wait_ready()
+        callers = [threading.Thread(target=keep_calling) for _ in range(4)]
+        for caller in callers:
+            caller.start()
+        for role in ("worker", "agent") * 3:
+            time.sleep(0.7)
+            node.kill(role)
+        time.sleep(0.7)
+        over.set()
+        for caller in callers:
+            caller.join()
+        wait_for(lambda: stored() >= len(answered))
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT request_id::text, count(*) FROM usage_event GROUP BY 1")
+        rows = dict(cursor.fetchall())
+    assert len(answered) > 100
+    assert set(rows.values()) == {1}
+    assert set(answered) <= rows.keys()
+
+
+def test_sigterm_stops_every_process_and_leaves_no_usage_behind(published: Published, tmp_path: Path) -> None:
+    with running(tmp_path / "node", workers=2) as node:
+        node.wait_ready()
+        children = node.children()
+        assert len(children) == 3
+        _, _, request_id = node.call("/echo/things/1", published.key)
+        assert node.stop() == 0
+        assert stored(request_id) == 1
+        assert not psutil.wait_procs(children, timeout=1)[1]
+
+
+def test_no_orphan_outlives_a_killed_supervisor(published: Published, tmp_path: Path) -> None:
+    with running(tmp_path / "node", workers=2) as node:
+        node.wait_ready()
+        children = node.children()
+        node.process.kill()
+        node.process.wait()
+        assert not psutil.wait_procs(children, timeout=15)[1]
+
+
+def test_a_reload_fails_no_call(published: Published, tmp_path: Path) -> None:
+    with running(tmp_path / "node") as node:
+        node.wait_ready()
+        (old,) = node.children("worker")
+        node.process.send_signal(signal.SIGHUP)
+        statuses = set()
+        until = time.monotonic() + 4
+        while time.monotonic() < until:
+            statuses.add(node.call("/echo/things/1", published.key)[0])
+        assert statuses == {200}
+        assert not old.is_running()
+        assert [child.pid for child in node.children("worker")] != [old.pid]
+
+
+def test_a_busy_port_is_said_in_a_sentence(published: Published, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with running(tmp_path / "node", port=taken.getsockname()[1]) as node:
+            assert node.process.wait(20) == 2
+            assert "cannot listen at 127.0.0.1:" in node.log.read_text()
+            assert "APIMGR_GATEWAY_LISTEN" in node.log.read_text()
+
+
+def test_a_second_gateway_on_the_same_folder_is_refused(published: Published, tmp_path: Path) -> None:
+    with running(tmp_path / "node") as node:
+        node.wait_ready()
+        with running(tmp_path / "node") as second:
+            assert second.process.wait(20) == 2
+
+
+def test_workers_are_not_told_the_agents_secrets(published: Published, tmp_path: Path) -> None:
+    with running(tmp_path / "node") as node:
+        node.wait_ready()
+        (worker,) = node.children("worker")
+        assert not {"DATABASE_URL", "APIMGR_GATEWAY_ADMIN_TOKEN"} & worker.environ().keys()
+        assert database_url() in node.children("agent")[0].environ().values()
+        assert TOKEN not in worker.environ().values()
+        assert free_port()
