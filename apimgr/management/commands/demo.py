@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import signal
 import time
@@ -35,6 +36,7 @@ class Command(BaseCommand):
         problems = [*ports.busy(), *filter(None, [stack.ensure_upstream()])]
         if problems:
             raise CommandError("\n".join(problems))
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # Knocking until they answer is not news.
         signal.signal(signal.SIGTERM, interrupt)
         signal.signal(signal.SIGHUP, interrupt)
         group = ProcessGroup({})
