@@ -71,8 +71,9 @@ class Exchange:
         self.started_at = now = time.time()
         self.started_ns = time.monotonic_ns()
         self.request_id = new_request_id(now)
-        if head.body_length:
-            self.body = ChunkedReader() if head.body_length == CHUNKED else LengthReader(head.body_length)
+        self.id_text = self.request_id.hex().encode("ascii")
+        if head.block.body_length:
+            self.body = ChunkedReader() if head.block.body_length == CHUNKED else LengthReader(head.block.body_length)
 
     # --- the steps ----------------------------------------------------------------------------------------------
 
@@ -98,9 +99,7 @@ class Exchange:
             self._forward()
 
     def _refresh(self) -> None:
-        runtime = self.worker.runtime
-        runtime.refresh()
-        if not runtime.replica.ready:
+        if not self.worker.runtime.refresh():
             raise Refusal("gateway_not_ready", lines=b"Retry-After: 1\r\n")
 
     def _find_version(self) -> None:
@@ -109,7 +108,7 @@ class Exchange:
             raise Refusal("route_not_found")
         self.version, base_length = found
         self.rest = self.head.path[base_length:] if base_length > 1 else self.head.path
-        if self.version.document.state == "retired":
+        if self.version.is_retired:
             raise Refusal("version_retired")
 
     @property
@@ -121,7 +120,7 @@ class Exchange:
         self.operation_id = find_operation(self._version, self.rest or b"/", self.head)
 
     def _identify(self) -> None:
-        if self._version.document.authentication == "none":
+        if not self._version.is_keyed:
             return
         self.caller = Caller()
         self.caller = identify(
@@ -164,30 +163,30 @@ class Exchange:
         self.connection = connection
         self.sent_at = time.monotonic_ns()
         connection.send(self, self._request_bytes())
-        if self.head.expects_continue and not self.retried and self.body is not None:
+        if self.head.block.expects_continue and not self.retried and self.body is not None:
             self.client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self.client.proceed()
 
     def _request_bytes(self) -> bytes:
         """The request, rebuilt from its parts (H4)."""
-        head, target, client = self.head, self._version.target, self.client
+        head, version = self.head, self._version
+        block, target = head.block, version.target
         parts = [
             head.method, b" ", target.prefix, self.rest or b"/", head.query, b" HTTP/1.1\r\n",
-            target.host_line, join_fields(head.fields), b"\r\n" if head.fields else b"",
-            client.forwarded_lines, b"X-Forwarded-Host: ", head.host.encode("ascii"),
-            b"\r\nX-Request-Id: ", self.request_id.hex().encode("ascii"), b"\r\n",
-            b"Via: " + head.via + b", 1.1 " if head.via else b"Via: 1.1 ", self.worker.pseudonym, b"\r\n",
+            target.host_line or b"Host: " + head.host.encode("ascii") + b"\r\n",
+            block.passed_on, self.client.forwarded_lines(head.host), b"X-Request-Id: ", self.id_text, b"\r\n",
+            b"Via: " + head.block.via + b", " + self.worker.via_line[5:] if head.block.via else self.worker.via_line,
         ]  # fmt: skip
-        if target.document.preserve_host and head.host:
-            parts[6] = b"Host: " + head.host.encode("ascii") + b"\r\n"
-        keyed = self._version.document.authentication == "key"
-        parts += [
-            b"Authorization: " + value + b"\r\n" for value in head.authorizations if passes_on(value, keyed=keyed)
-        ]
-        if head.body_length == CHUNKED:
+        if block.authorizations:
+            parts += [
+                b"Authorization: " + value + b"\r\n"
+                for value in block.authorizations
+                if passes_on(value, keyed=version.is_keyed)
+            ]
+        if head.block.body_length == CHUNKED:
             parts.append(b"Transfer-Encoding: chunked\r\n\r\n")
-        elif head.body_length or head.method in (b"POST", b"PUT", b"PATCH"):
-            parts.append(b"Content-Length: %d\r\n\r\n" % head.body_length)
+        elif head.block.body_length or head.method in (b"POST", b"PUT", b"PATCH"):
+            parts.append(b"Content-Length: %d\r\n\r\n" % head.block.body_length)
         else:
             parts.append(b"\r\n")
         return b"".join(parts)
@@ -203,7 +202,7 @@ class Exchange:
             self.refuse(BY_CODE[error.code], error.detail)
             return b""
         self.bytes_in += len(payload)
-        if self.head.body_length == CHUNKED and self.bytes_in > self._max_body_bytes():
+        if self.head.block.body_length == CHUNKED and self.bytes_in > self._max_body_bytes():
             self.client.keep_alive = False
             self.refuse(BY_CODE["body_too_large"], "")
             return b""
@@ -218,7 +217,7 @@ class Exchange:
 
     def _send_body(self, payload: bytes, *, last: bool) -> None:
         assert self.connection is not None, "checked by the caller"
-        if self.head.body_length == CHUNKED:
+        if self.head.block.body_length == CHUNKED:
             payload = (chunk(payload) if payload else b"") + (LAST_CHUNK if last else b"")
         if payload:
             self.connection.send_more(payload)
@@ -276,7 +275,7 @@ class Exchange:
         version = self.version
         return b"".join(
             (
-                b"X-Request-Id: ", self.request_id.hex().encode("ascii"), b"\r\n",
+                b"X-Request-Id: ", self.id_text, b"\r\n",
                 self.limit_lines,
                 version.extra_lines if version is not None else b"",
                 self.client.connection_line(is_http11=self.head.is_http11),
@@ -330,7 +329,7 @@ class Exchange:
             code == "upstream_unreachable"
             and connection.reused
             and not self.retried
-            and not self.head.body_length
+            and not self.head.block.body_length
             and self.head.method in _IDEMPOTENT
         )
 
@@ -348,7 +347,7 @@ class Exchange:
         self.status = outcome.status
         if self.body is not None and not self.client.swallow(self.body):
             self.client.keep_alive = False  # the rest of the body would have to be read for nothing
-        body = problem_body(outcome, outcome.status, detail, self.request_id.hex())
+        body = problem_body(outcome, outcome.status, detail, self.id_text.decode())
         head = problem_head(outcome.status, len(body), self.worker.date_line() + lines + self._own_lines()) + b"\r\n"
         sent = b"" if self.is_head else body
         self.bytes_out = len(sent)
@@ -387,20 +386,18 @@ class Exchange:
         worker.record(self._usage(outcome, trail))
 
     def _usage(self, outcome: Outcome, trail: bytes) -> bytes:
-        version, caller, head = self.version, self.caller, self.head
-        credential = caller.credential if caller is not None else None
-        application = caller.application if caller is not None else None
-        plan = caller.plan if caller is not None else None
+        version, caller = self.version, self.caller
+        application_id, credential_id, plan_id = caller.usage_ids() if caller is not None else (0, 0, 0)
         return encode(
             UsageRecord(
                 self.request_id,
                 int(self.started_at * 1_000_000),
-                version.document.api_id if version is not None else 0,
-                version.document.id if version is not None else 0,
+                version.api_id if version is not None else 0,
+                version.id if version is not None else 0,
                 self.operation_id,
-                application.id if application is not None else 0,
-                credential.id if credential is not None else 0,
-                plan.id if plan is not None else 0,
+                application_id,
+                credential_id,
+                plan_id,
                 self.bytes_in,
                 self.bytes_out,
                 (time.monotonic_ns() - self.started_ns) // 1000,
@@ -408,10 +405,10 @@ class Exchange:
                 self.status,
                 self.upstream_status,
                 outcome.number,
-                _METHOD_NUMBERS.get(head.method, 0),
-                FLAG_TEST_KEY if credential is not None and credential.test else 0,
+                _METHOD_NUMBERS.get(self.head.method, 0),
+                FLAG_TEST_KEY if caller is not None and caller.is_test else 0,
                 self.client.address,
-                b"" if self.operation_id and not outcome.refusal else head.path,
+                b"" if self.operation_id and not outcome.refusal else self.head.path,
                 trail,
             )
         )

@@ -47,7 +47,8 @@ class ClientConnection(asyncio.Protocol, Timed):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self.address, shown = _peer(transport.get_extra_info("peername"))
-        self.forwarded_lines = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: http\r\n" % shown
+        self._peer_lines = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: http\r\n" % shown
+        self._forwarded_host, self._forwarded_lines = "", b""
         self.worker.connections.add(self)
         self.worker.stats[CONNECTIONS] += 1
         if len(self.worker.connections) > self.worker.max_connections:
@@ -150,6 +151,13 @@ class ClientConnection(asyncio.Protocol, Timed):
             else:
                 self.transport.resume_reading()
 
+    def forwarded_lines(self, host: str) -> bytes:
+        """What the upstream is told of the caller. Callers seldom change the host within a connection."""
+        if host != self._forwarded_host or not self._forwarded_lines:
+            self._forwarded_host = host
+            self._forwarded_lines = self._peer_lines + b"X-Forwarded-Host: %b\r\n" % host.encode("ascii")
+        return self._forwarded_lines
+
     def swallow(self, body: BodyReader) -> bool:
         """Read the body of a refused request out of the buffer. False if it is not all there."""
         try:
@@ -216,7 +224,7 @@ class ClientConnection(asyncio.Protocol, Timed):
 
     def _begin(self, head: RequestHead) -> None:
         self._buffer = self._buffer[head.size :]
-        self.keep_alive = head.keep_alive and not self.worker.draining
+        self.keep_alive = head.block.keep_alive and not self.worker.draining
         self._wheel.disarm(self)
         self._exchange = exchange = Exchange(self, head)
         exchange.begin()

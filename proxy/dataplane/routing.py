@@ -41,12 +41,16 @@ class OperationTrie:
 
         ``HEAD`` finds the operation of ``GET`` where it has none of its own (RFC 9110 section 9.1).
         """
+        segments = path[1:].split(b"/")
+        found = _first_match(self._root, segments, method)
+        if found:
+            return found, ()
         allowed: set[bytes] = set()
-        for node in _matches(self._root, path[1:].split(b"/"), 0):
-            found = node.operations.get(method)
-            if found is None and method == b"HEAD":
-                found = node.operations.get(b"GET")
-            if found is not None:
+        for node in _matches(self._root, segments, 0):
+            found = node.operations.get(method, 0)
+            if not found and method == b"HEAD":
+                found = node.operations.get(b"GET", 0)
+            if found:
                 return found, ()
             allowed.update(node.operations)
         if b"GET" in allowed:
@@ -90,6 +94,18 @@ def _canonical(literal: str) -> bytes:
         return canonical_path(b"/" + literal.encode()).removeprefix(b"/")
     except Malformed:
         return literal.encode()
+
+
+def _first_match(node: Node, segments: list[bytes], method: bytes) -> int:
+    """What ``_matches`` would find first, for the usual case that the best branch at each step is the right one."""
+    for segment in segments:
+        child = node.literals.get(segment)
+        if child is None:
+            child = node.parameter
+            if child is None or node.patterns or not segment:
+                return 0
+        node = child
+    return node.operations.get(method, 0)
 
 
 def _matches(node: Node, segments: list[bytes], at: int) -> Iterator[Node]:

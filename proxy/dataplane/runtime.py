@@ -31,7 +31,6 @@ _KINDS: Final = ("route", "version", "plan", "application", "credential")
 _MAX_ROUTES: Final = 20_000
 _MAX_CALLERS: Final = 50_000
 _MAX_VERSIONS: Final = 10_000
-_DEEPEST_BASE_PATH: Final = 16
 
 
 class Replica(Protocol):
@@ -39,6 +38,8 @@ class Replica(Protocol):
 
     @property
     def ready(self) -> bool: ...
+
+    def fingerprint(self) -> bytes: ...
 
     def get(self, kind: str, key: str) -> Document | None: ...
 
@@ -58,13 +59,16 @@ class Target:
         self.host = url.hostname or ""
         self.port = url.port or (443 if self.tls else 80)
         self.prefix = url.path.rstrip("/").encode()
-        self.host_line = b"Host: " + url.netloc.rpartition("@")[2].encode() + b"\r\n"
+        # Empty where the caller's own Host is passed on.
+        self.host_line = (
+            b"" if self.document.preserve_host else b"Host: " + url.netloc.rpartition("@")[2].encode() + b"\r\n"
+        )
 
 
 class Version:
     """A version of an API, ready to serve."""
 
-    __slots__ = ("document", "extra_lines", "products", "target", "trie")
+    __slots__ = ("api_id", "document", "extra_lines", "id", "is_keyed", "is_retired", "products", "target", "trie")
 
     def __init__(self, document: VersionDocument) -> None:
         self.document = document
@@ -72,12 +76,16 @@ class Version:
         self.target = Target(document)
         self.products = frozenset(document.product_ids)
         self.extra_lines = _lifecycle_lines(document)
+        self.id = document.id
+        self.api_id = document.api_id
+        self.is_retired = document.state == "retired"
+        self.is_keyed = document.authentication == "key"
 
 
 class Caller:
     """Who calls: filled in as far as it is known, so that a refusal can be put down to somebody."""
 
-    __slots__ = ("application", "credential", "meter", "plan", "subscription")
+    __slots__ = ("application", "credential", "expires_at", "is_test", "meter", "plan", "subscription")
 
     def __init__(self) -> None:
         self.credential: CredentialDocument | None = None
@@ -85,6 +93,21 @@ class Caller:
         self.subscription: SubscriptionDocument | None = None
         self.plan: PlanDocument | None = None
         self.meter: Meter | None = None
+        self.expires_at = 0
+        self.is_test = False
+
+    def usage_ids(self) -> tuple[int, int, int]:
+        """The ids of application, credential and plan for the record, 0 for what is not known."""
+        application, credential, plan = self.application, self.credential, self.plan
+        return (
+            application.id if application is not None else 0,
+            credential.id if credential is not None else 0,
+            plan.id if plan is not None else 0,
+        )
+
+
+# What is published at a base path: for this very host, for every host; and the base path's length.
+Place = tuple[Version | None, Version | None, int]
 
 
 class Runtime:
@@ -93,19 +116,23 @@ class Runtime:
     def __init__(self, replica: Replica, store: QuotaStore) -> None:
         self.replica = replica
         self._meters = Meters(store)
+        self._fingerprint = b""
+        self._ready = False
         self._seen: tuple[int, ...] = ()
         self._versions: dict[int, Version] = {}
         self._stale_versions: dict[int, Version] = {}
-        self._routes: dict[str, dict[bytes, tuple[Version | None, Version | None]]] = {}
+        self._routes: dict[str, dict[bytes, Place]] = {}
         self._routes_held = 0
         self.callers: dict[tuple[bytes, int], Caller] = {}
 
-    def refresh(self) -> None:
-        """Forget what may have changed since the last call."""
-        epoch = self.replica.epoch
-        seen = (epoch("route"), epoch("version"), epoch("plan"), epoch("application"), epoch("credential"))
-        if seen != self._seen:
-            self._forget(seen)
+    def refresh(self) -> bool:
+        """Forget what changed since the last call. False if there is no configuration to serve by."""
+        fingerprint = self.replica.fingerprint()
+        if fingerprint != self._fingerprint:
+            self._ready = self.replica.ready
+            self._forget(tuple(self.replica.epoch(kind) for kind in _KINDS))
+            self._fingerprint = fingerprint
+        return self._ready
 
     def _forget(self, seen: tuple[int, ...]) -> None:
         moved = {kind for kind, was, now in zip(_KINDS, self._seen or (-1,) * 5, seen, strict=True) if was != now}
@@ -126,29 +153,31 @@ class Runtime:
         known = self._routes.get(host)
         if known is None:
             known = self._routes[host] = {}
-        fallback: tuple[Version, int] | None = None
-        for base in _base_paths(path):
-            pair = known.get(base)
-            if pair is None:
-                pair = self._remember_route(known, host, base)
-            own, shared = pair
+        fallback = None
+        base = path[:-1] if path.endswith(b"/") else path
+        while True:
+            place = known.get(base)
+            if place is None:
+                place = self._remember_place(known, host, base)
+            own, shared, length = place
             if own is not None:
-                return own, len(base)
+                return own, length
             if shared is not None and fallback is None:
-                fallback = shared, len(base)
-        return fallback
+                fallback = shared, length
+            if len(base) <= 1:
+                return fallback
+            base = base[: base.rfind(b"/")] or b"/"
 
-    def _remember_route(
-        self, known: dict[bytes, tuple[Version | None, Version | None]], host: str, base: bytes
-    ) -> tuple[Version | None, Version | None]:
+    def _remember_place(self, known: dict[bytes, Place], host: str, base: bytes) -> Place:
+        base = base or b"/"
         if self._routes_held >= _MAX_ROUTES:
-            self._routes, self._routes_held = {host: known}, 0
             known.clear()
+            self._routes, self._routes_held = {host: known}, 0
         self._routes_held += 1
         text = base.decode("ascii")
-        pair = self._routed(host + text) if host else None, self._routed(text)
-        known[base] = pair
-        return pair
+        place = self._routed(host + text) if host else None, self._routed(text), len(base)
+        known[base] = place
+        return place
 
     def _routed(self, key: str) -> Version | None:
         route = self.replica.get("route", key)
@@ -187,17 +216,6 @@ class Runtime:
 
     def meter(self, plan: PlanDocument, subscription_id: int, now: float) -> Meter:
         return self._meters.of(plan, subscription_id, now)
-
-
-def _base_paths(path: bytes) -> list[bytes]:
-    """The base paths that ``path`` could lie under, longest first."""
-    bases = []
-    base = path.rstrip(b"/") if path.endswith(b"/") else path
-    while base:
-        bases.append(base)
-        base = base[: base.rfind(b"/")]
-    bases.append(b"/")
-    return bases[-_DEEPEST_BASE_PATH:]
 
 
 def _lifecycle_lines(document: VersionDocument) -> bytes:

@@ -14,10 +14,11 @@ NEVER: Final = float("inf")
 
 
 class Timed:
-    """Something with a deadline. ``due`` is the slot it sits in, in ticks."""
+    """Something with a deadline. ``slot`` is where it waits (0: nowhere), ``looked_at`` when that slot begins."""
 
     deadline = NEVER
-    due = NEVER
+    slot = 0
+    looked_at = NEVER
 
     def deadline_passed(self) -> None:
         raise NotImplementedError
@@ -36,7 +37,7 @@ class Wheel:
         """Call ``entry.deadline_passed()`` once, ``seconds`` from now, unless it is armed again or disarmed before."""
         deadline = self.now + seconds
         entry.deadline = deadline
-        if deadline < entry.due * TICK:
+        if deadline < entry.looked_at:
             self._insert(entry, deadline)
 
     def disarm(self, entry: Timed) -> None:
@@ -44,7 +45,8 @@ class Wheel:
 
     def _insert(self, entry: Timed, deadline: float) -> None:
         slot = max(int(deadline / TICK) + 1, self._tick + 1)
-        entry.due = slot
+        entry.slot = slot
+        entry.looked_at = (slot - 1) * TICK
         self._slots.setdefault(slot, []).append(entry)
 
     def advance(self) -> None:
@@ -54,11 +56,11 @@ class Wheel:
         while self._tick < last:
             self._tick += 1
             for entry in self._slots.pop(self._tick, ()):
-                if entry.due == self._tick:
+                if entry.slot == self._tick:
                     self._visit(entry)
 
     def _visit(self, entry: Timed) -> None:
-        entry.due = NEVER
+        entry.slot, entry.looked_at = 0, NEVER
         if entry.deadline <= self.now:
             entry.deadline = NEVER
             entry.deadline_passed()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
@@ -59,6 +60,8 @@ _DROPPED_PREFIXES: Final = (b"proxy-", b"x-forwarded-", b"x-consumer-", b"x-api-
 _FRAMING: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection"})
 _METHOD_OVERRIDES: Final = frozenset({b"x-http-method", b"x-http-method-override", b"x-method-override"})
 
+PERSISTENCE_OPTIONS: Final = frozenset({b"close", b"keep-alive"})
+
 _remembered: dict[bytes, int] = {}
 _REMEMBER_AT_MOST: Final = 4096
 
@@ -96,7 +99,8 @@ def split_fields(lines: bytes) -> list[Field]:
     return fields
 
 
-def connection_options(value: bytes) -> set[bytes] | None:
+@lru_cache(maxsize=256)
+def connection_options(value: bytes) -> frozenset[bytes] | None:
     """The options of a ``Connection`` value in lower case, or ``None`` if it is not a list of tokens."""
     options = set()
     for part in value.split(b","):
@@ -105,10 +109,10 @@ def connection_options(value: bytes) -> set[bytes] | None:
             if match is None:
                 return None
             options.add(match[1].lower())
-    return options
+    return frozenset(options)
 
 
-def without(fields: Iterable[Field], names: set[bytes]) -> list[Field]:
+def without(fields: Iterable[Field], names: frozenset[bytes]) -> list[Field]:
     """``fields`` without those whose name is in ``names`` (lower case)."""
     return [field for field in fields if field[0].lower() not in names]
 

@@ -30,32 +30,46 @@ _ABSOLUTE: Final = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#@]++)([/?].*)?")
 _DIGITS: Final = re.compile(rb"[0-9]{1,18}")
 
 
-class RequestHead:
-    """A request, parsed. ``fields`` are those that may be passed on; the rest has been turned into attributes.
+class FieldBlock:
+    """The header fields of a request, sorted.
 
-    ``path`` is canonical, ``query`` starts with ``?`` or is empty. ``body_length`` is bytes, or ``CHUNKED``.
-    ``size`` is how many bytes of the buffer the head took.
+    ``fields`` are those that may be passed on, ``passed_on`` the same as lines; the rest has been turned into
+    attributes. ``body_length`` is bytes, or ``CHUNKED``. Callers repeat their fields from call to call, so blocks are
+    remembered and shared: nothing may change one.
     """
 
     __slots__ = (
-        "api_keys", "authorizations", "body_length", "expects_continue", "fields", "host", "is_http11", "keep_alive",
-        "method", "path", "query", "raw_target", "size", "upgrade", "via",
+        "api_keys", "authorizations", "body_length", "expects_continue", "fields", "host", "keep_alive", "passed_on",
+        "upgrade", "via",
     )  # fmt: skip
 
+    def __init__(self) -> None:
+        self.fields: list[f.Field] = []
+        self.passed_on = b""
+        self.api_keys: list[bytes] = []
+        self.authorizations: list[bytes] = []
+        self.host: str | None = None
+        self.body_length = 0
+        self.keep_alive = False
+        self.expects_continue = False
+        self.via = b""
+        self.upgrade = b""
+
+
+class RequestHead:
+    """A request, parsed. ``path`` is canonical, ``query`` starts with ``?`` or is empty.
+
+    ``size`` is how many bytes of the buffer the head took.
+    """
+
+    __slots__ = ("block", "host", "is_http11", "method", "path", "query", "size")
+
     method: bytes
-    raw_target: bytes
     path: bytes
     query: bytes
     host: str
     is_http11: bool
-    keep_alive: bool
-    body_length: int
-    expects_continue: bool
-    fields: list[f.Field]
-    api_keys: list[bytes]
-    authorizations: list[bytes]
-    via: bytes
-    upgrade: bytes
+    block: FieldBlock
     size: int
 
 
@@ -66,17 +80,18 @@ def parse_request(buffer: bytes) -> RequestHead | None:
         _check_incomplete(buffer)
         return None
     method, target, minor, lines = match.groups()
-    size = match.end()
-    if size > MAX_FIELD:
-        _check_sizes(method, target, lines, size)
     head = RequestHead()
-    head.size = size
+    head.size = size = match.end()
+    if size > _REMEMBERED_SIZE:
+        _check_sizes(method, target, lines, size)
+        read = _read_block
+    else:
+        read = _remembered_block
     head.method = method
-    head.is_http11 = minor == b"1"
-    head.raw_target = target
-    # A target that cannot be read outweighs nothing: fields first, so that framing errors are found on every road.
-    host = _read_fields(head, f.split_fields(lines))
-    _read_target(head, target, host)
+    head.is_http11 = is_http11 = minor == b"1"
+    # The fields before the target, so that framing errors are found on every road.
+    head.block = block = read(lines, is_http11)
+    _read_target(head, target, block.host)
     return head
 
 
@@ -89,65 +104,76 @@ def _check_sizes(method: bytes, target: bytes, lines: bytes, size: int) -> None:
         raise Malformed("head_too_large", f"A header field is over {MAX_FIELD} bytes.")
 
 
-def _read_fields(head: RequestHead, fields: list[f.Field]) -> bytes | None:
-    """Sort the fields into the head. Returns the ``Host`` value."""
+def _read_block(lines: bytes, is_http11: bool) -> FieldBlock:
+    fields = f.split_fields(lines)
     if len(fields) > MAX_FIELDS:
         raise Malformed("head_too_large", f"The request has more than {MAX_FIELDS} header fields.")
-    head.fields = plain = []
-    head.api_keys, head.authorizations = [], []
-    head.via = head.upgrade = b""
-    head.expects_continue = False
-    host: bytes | None = None
-    length: bytes | None = None
-    encoding: bytes | None = None
-    connection: bytes | None = None
-    content_types = 0
+    block = FieldBlock()
+    framing: dict[int, bytes] = {}
     for field in fields:
-        name, value = field
-        kind = f.kind_of(name)
+        kind = f.kind_of(field[0])
         if kind == f.PLAIN:
-            plain.append(field)
-        elif kind == f.HOST:
-            if host is not None:
-                raise bad_request("There is more than one Host field.")
-            host = value
-        elif kind == f.API_KEY:
-            head.api_keys.append(value)
-        elif kind == f.AUTHORIZATION:
-            head.authorizations.append(value)
-        elif kind == f.CONNECTION:
-            connection = value if connection is None else connection + b"," + value
-        elif kind == f.CONTENT_LENGTH:
-            if length is not None:
-                raise bad_request("There is more than one Content-Length field.")
-            length = value
-        elif kind == f.CONTENT_TYPE:
-            content_types += 1
-            plain.append(field)
-        elif kind == f.TRANSFER_ENCODING:
-            encoding = value if encoding is None else encoding + b"," + value
-        elif kind == f.EXPECT:
-            if value.lower() != b"100-continue":
-                raise Malformed("expectation_failed", "Only 100-continue can be expected.")
-            head.expects_continue = head.is_http11
-        elif kind == f.VIA:
-            head.via = head.via + b", " + value if head.via else value
-        elif kind == f.UPGRADE:
-            head.upgrade = value
-        elif kind == f.FORBIDDEN:
-            raise bad_request("A framing field is spelled with an underscore.")
-    if content_types > 1:
-        raise bad_request("There is more than one Content-Type field.")
-    head.body_length = _body_length(head, length, encoding)
-    head.keep_alive = head.is_http11 if connection is None else _read_connection(head, connection)
-    return host
+            block.fields.append(field)
+        elif kind != f.DROPPED:
+            _read_special(block, framing, kind, field)
+    _read_framing(block, framing, is_http11=is_http11)
+    if block.fields:
+        block.passed_on = f.join_fields(block.fields) + b"\r\n"
+    return block
 
 
-def _body_length(head: RequestHead, length: bytes | None, encoding: bytes | None) -> int:
+_REMEMBERED_SIZE: Final = 1024
+_remembered_block = lru_cache(maxsize=2048)(_read_block)
+_ONCE: Final = {
+    f.HOST: "Host",
+    f.CONTENT_LENGTH: "Content-Length",
+    f.CONTENT_TYPE: "Content-Type",
+}
+
+
+def _read_special(block: FieldBlock, framing: dict[int, bytes], kind: int, field: f.Field) -> None:
+    value = field[1]
+    if kind == f.API_KEY:
+        block.api_keys.append(value)
+    elif kind == f.AUTHORIZATION:
+        block.authorizations.append(value)
+    elif kind == f.FORBIDDEN:
+        raise bad_request("A framing field is spelled with an underscore.")
+    elif kind not in framing:
+        framing[kind] = value
+    elif kind in _ONCE:
+        raise bad_request(f"There is more than one {_ONCE[kind]} field.")
+    else:
+        framing[kind] += b", " + value
+    if kind == f.CONTENT_TYPE:
+        block.fields.append(field)
+
+
+def _read_framing(block: FieldBlock, framing: dict[int, bytes], *, is_http11: bool) -> None:
+    host = framing.get(f.HOST)
+    if host is not None:
+        block.host = _canonical_host(host)
+    block.body_length = _body_length(
+        framing.get(f.CONTENT_LENGTH), framing.get(f.TRANSFER_ENCODING), is_http11=is_http11
+    )
+    expect = framing.get(f.EXPECT)
+    if expect is not None:
+        if expect.lower() != b"100-continue":
+            raise Malformed("expectation_failed", "Only 100-continue can be expected.")
+        block.expects_continue = is_http11
+    block.via = framing.get(f.VIA, b"")
+    connection = framing.get(f.CONNECTION)
+    if connection is None:
+        block.keep_alive = is_http11
+    else:
+        _read_connection(block, connection, framing.get(f.UPGRADE, b""), is_http11=is_http11)
+
+
+def _body_length(length: bytes | None, encoding: bytes | None, *, is_http11: bool) -> int:
     if encoding is not None:
         if length is not None:
             raise bad_request("There are both Content-Length and Transfer-Encoding.")
-        if not head.is_http11 or encoding.lower() != b"chunked":
+        if not is_http11 or encoding.lower() != b"chunked":
             raise bad_request("Transfer-Encoding must be chunked alone, in HTTP/1.1.")
         return CHUNKED
     if length is None:
@@ -157,34 +183,31 @@ def _body_length(head: RequestHead, length: bytes | None, encoding: bytes | None
     return int(length)
 
 
-def _read_connection(head: RequestHead, value: bytes) -> bool:
-    """Drop the fields that ``Connection`` names. Returns whether the connection stays open."""
+def _read_connection(block: FieldBlock, value: bytes, upgrade: bytes, *, is_http11: bool) -> None:
+    """Whether the connection stays open; and drop the fields that ``Connection`` names."""
     options = f.connection_options(value)
     if options is None:
         raise bad_request("The Connection field is not a list of names.")
-    if not options <= {b"close", b"keep-alive"}:
-        head.fields = f.without(head.fields, options)
-    if b"upgrade" not in options:
-        head.upgrade = b""
-    return b"close" not in options and (head.is_http11 or b"keep-alive" in options)
+    if not options <= f.PERSISTENCE_OPTIONS:
+        block.fields = f.without(block.fields, options)
+    if b"upgrade" in options:
+        block.upgrade = upgrade
+    block.keep_alive = b"close" not in options and (is_http11 or b"keep-alive" in options)
 
 
-def _read_target(head: RequestHead, target: bytes, host: bytes | None) -> None:
+def _read_target(head: RequestHead, target: bytes, host: str | None) -> None:
     if head.method not in METHODS:
         raise Malformed(
-            "method_not_implemented", "The gateway serves GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, QUERY."
+            "method_not_implemented", f"The gateway serves {', '.join(sorted(m.decode() for m in METHODS))}."
         )
-    if host is None:
-        if head.is_http11:
-            raise bad_request("The Host field is missing.")
-        head.host = ""
-    else:
-        head.host = _canonical_host(host)
+    if host is None and head.is_http11:
+        raise bad_request("The Host field is missing.")
+    head.host = host or ""
     if target[0] != 0x2F:
         target = _from_other_forms(head, target)
-    if b"#" in target:
-        raise Malformed("bad_path", "The target holds a fragment.")
     path, mark, query = target.partition(b"?")
+    if b"#" in query:
+        raise Malformed("bad_path", "The target holds a fragment.")
     head.path = canonical_path(path)
     head.query = mark + query
 
@@ -244,10 +267,9 @@ def _may_start(line: bytes) -> bool:
 def unreadable_head() -> RequestHead:
     """Stands for a request whose head could not be read, so that it too can be answered and recorded."""
     head = RequestHead()
-    head.method = head.raw_target = head.path = head.query = head.via = head.upgrade = b""
+    head.method = head.path = head.query = b""
     head.host = ""
     head.is_http11 = True
-    head.keep_alive = head.expects_continue = False
-    head.body_length = head.size = 0
-    head.fields, head.api_keys, head.authorizations = [], [], []
+    head.block = FieldBlock()
+    head.size = 0
     return head

@@ -104,7 +104,7 @@ def _read_fields(head: ResponseHead, fields: list[f.Field], *, is_http11: bool, 
         if options is None:
             raise _invalid("The upstream's Connection field is not a list of names.")
         head.keep_alive = b"close" not in options and (is_http11 or b"keep-alive" in options)
-        if not options <= {b"close", b"keep-alive"}:
+        if not options <= f.PERSISTENCE_OPTIONS:
             plain = f.without(plain, options)
     head.fields = plain
     head.has_length = length is not None

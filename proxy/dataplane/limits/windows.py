@@ -36,8 +36,13 @@ class RateWindow:
     def wait(self, now: float) -> int:
         """0 if a call may pass now, else the whole seconds until one may."""
         # A clock that stepped back must not lock callers out for the length of the step.
-        self.full_at = min(max(self.full_at, now), now + self.period)
-        over = self.full_at + self.interval - now - self.period
+        full_at = self.full_at
+        if full_at < now:
+            self.full_at = now
+            return 0 if self.amount else self.period
+        if full_at > now + self.period:
+            self.full_at = full_at = now + self.period
+        over = full_at + self.interval - now - self.period
         return 0 if over <= _SLACK else max(1, ceil(min(over, self.period)))
 
     def spend(self) -> None:

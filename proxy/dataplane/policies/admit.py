@@ -22,13 +22,13 @@ def find_operation(version: Version, path: bytes, head: RequestHead) -> int:
 
 
 def check_body_size(version: Version, head: RequestHead) -> None:
-    if head.body_length > version.document.max_body_bytes:
+    if head.block.body_length > version.document.max_body_bytes:
         raise Refusal("body_too_large", f"The API accepts bodies of up to {version.document.max_body_bytes} bytes.")
 
 
 def check_hops(head: RequestHead, pseudonym: bytes) -> None:
     """Refuse a call that has been here before, and protocol upgrades, which no version allows yet."""
-    if head.via and pseudonym in head.via.split():
+    if head.block.via and pseudonym in head.block.via.split():
         raise Refusal("loop_detected")
-    if head.upgrade and b"websocket" in head.upgrade.lower():
+    if head.block.upgrade and b"websocket" in head.block.upgrade.lower():
         raise Refusal("upgrade_not_allowed")

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 def find_key(head: RequestHead) -> bytes:
     """The one key of the request, from ``X-Api-Key`` or ``Authorization: Bearer``."""
-    if len(head.api_keys) == 1 and not head.authorizations:
-        return head.api_keys[0]
-    keys = head.api_keys + [value[7:].strip() for value in head.authorizations if _is_bearer(value)]
+    if len(head.block.api_keys) == 1 and not head.block.authorizations:
+        return head.block.api_keys[0]
+    keys = head.block.api_keys + [value[7:].strip() for value in head.block.authorizations if _is_bearer(value)]
     if not keys:
         raise Refusal("key_missing", lines=CHALLENGE)
     if len(keys) > 1:
@@ -40,7 +40,7 @@ def identify(runtime: Runtime, version: Version, key: bytes, pepper: bytes, now:
     if len(key) > MAX_KEY_BYTES:
         raise Refusal("key_malformed", lines=INVALID_TOKEN)
     digest = digest_key(key, pepper)
-    cached = runtime.callers.get((digest, version.document.id))
+    cached = runtime.callers.get((digest, version.id))
     if cached is not None and not _has_expired(cached, now):
         return cached
     # Before any look-up in the replica; a digest found above is that of a well-formed key.
@@ -60,7 +60,7 @@ def identify(runtime: Runtime, version: Version, key: bytes, pepper: bytes, now:
     if subscription.state != "active":
         raise Refusal("subscription_inactive")
     into.meter = runtime.meter(plan, subscription.id, now)
-    runtime.remember_caller((digest, version.document.id), into)
+    runtime.remember_caller((digest, version.id), into)
     return into
 
 
@@ -69,13 +69,14 @@ def _find_credential(runtime: Runtime, digest: str, into: Caller) -> None:
     if credential is None:
         raise Refusal("key_unknown", lines=INVALID_TOKEN)
     into.credential = credential
+    into.expires_at, into.is_test = credential.expires_at, credential.test
     if credential.state != "active":
         into.application = runtime.application(credential.application_id)
         raise Refusal("key_revoked", lines=INVALID_TOKEN)
 
 
 def _has_expired(caller: Caller, now: float) -> bool:
-    return caller.credential is not None and 0 < caller.credential.expires_at <= now
+    return 0 < caller.expires_at <= now
 
 
 def _find_application(runtime: Runtime, into: Caller) -> ApplicationDocument:

@@ -39,6 +39,9 @@ class MemoryReplica:
         self.lookups.append((kind, key))
         return self.documents.get((kind, key))
 
+    def fingerprint(self) -> bytes:
+        return repr((self.ready, self.epochs)).encode()
+
     def epoch(self, kind: str) -> int:
         return self.epochs.get(kind, 0)
 
