@@ -6,23 +6,29 @@ The ``public_*`` ones are what the portal shows to everybody and take no viewer.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from django.contrib.auth.models import AnonymousUser
-from django.contrib.postgres.aggregates import StringAgg
 from django.contrib.postgres.search import SearchQuery, SearchRank, SearchVector
-from django.db.models import Exists, F, Func, OuterRef, Prefetch, QuerySet, Subquery, TextField, Value
-from django.db.models.expressions import Combinable
-from django.db.models.functions import Coalesce, Concat
+from django.db.models import Exists, F, Func, IntegerField, OuterRef, Prefetch, Q, QuerySet
+from django.db.models.lookups import Exact
 from django.utils.translation import gettext as _
 
 from apimgr.accounts.access import Permission, organisations_for
 from apimgr.accounts.models import User
 from apimgr.catalog.models import API, Operation, Specification, Version, VersionState, Visibility
+from apimgr.catalog.models.operation import OPERATION_WORDS
 from apimgr.core.errors import NotFound
 
 LIVE = (VersionState.PUBLISHED, VersionState.DEPRECATED)
 # A document reaches 20 MB, as bytes and again as JSON: rows are listed without it.
 _HEAVY = ("raw", "document")
+# What an API is found by, besides its operations: its name before its summary before its description.
+_HEAD = (
+    SearchVector("name", weight="A", config="english")
+    + SearchVector("summary", weight="B", config="english")
+    + SearchVector("description", weight="C", config="english")
+)
 
 
 # --- The console ------------------------------------------------------------------------------------------------------
@@ -83,7 +89,7 @@ def operations_of(version: Version) -> QuerySet[Operation]:
 def public_apis(search: str = "") -> QuerySet[API]:
     """Public APIs with a live version; with ``search`` those that match, best first, else by name.
 
-    Every word must be found, as the beginning of a word, in name, summary, description or the operations. Each API
+    Every word must be found, as the beginning of a word, in name, summary, description or an operation. Each API
     has its live versions, newest first, in ``live_versions``.
     """
     live = _with_parts(Version.objects.filter(state__in=LIVE)).order_by("-published_at", "-id")
@@ -93,12 +99,11 @@ def public_apis(search: str = "") -> QuerySet[API]:
         .select_related("organisation")
         .prefetch_related(Prefetch("versions", queryset=live, to_attr="live_versions"))
     )
-    words = re.findall(r"\w+", search)
+    words = re.findall(r"\w+", search)[:8]
     if not words:
         return apis.order_by("name", "id")
-    query = SearchQuery(" & ".join(f"{word}:*" for word in words[:8]), search_type="raw", config="english")
-    found = apis.annotate(document=_search_vector()).filter(document=query)
-    return found.annotate(rank=SearchRank(F("document"), query)).order_by("-rank", "name", "id")
+    found = apis.alias(head=_HEAD).filter(*_matching(words))
+    return found.annotate(rank=SearchRank(F("head"), _starting_with(*words))).order_by("-rank", "name", "id")
 
 
 def public_api(slug: str) -> API:
@@ -130,30 +135,18 @@ def _with_parts(versions: QuerySet[Version]) -> QuerySet[Version]:
     ).defer(*(f"specification__{field}" for field in _HEAVY))
 
 
-def _search_vector() -> Combinable:
-    """Name above summary above description above operations. Paths are taken apart into words."""
-    operation = Func(
-        Concat("path", Value(" "), "summary", Value(" "), "operation_id", output_field=TextField()),
-        Value(r"[^[:alnum:]]+"),
-        Value(" "),
-        Value("g"),
-        function="regexp_replace",
-        output_field=TextField(),
-    )
-    operations = (
-        Operation.objects.filter(version__api=OuterRef("pk"), version__state__in=LIVE, is_current=True)
-        .order_by()
-        .values("version__api")
-        .annotate(text=StringAgg(operation, delimiter=Value(" ")))
-        .values("text")
-    )
-    text = Coalesce(Subquery(operations), Value(""), output_field=TextField())
-    return (
-        SearchVector("name", weight="A", config="english")
-        + SearchVector("summary", weight="B", config="english")
-        + SearchVector("description", weight="C", config="english")
-        + SearchVector(text, weight="D", config="english")
-    )
+def _matching(words: list[str]) -> Iterator[Q]:
+    """Per word: the API's own texts have it, or a live operation does. "the" and its like count for nothing."""
+    operations = Operation.objects.filter(version__api=OuterRef("pk"), version__state__in=LIVE, is_current=True)
+    for word in words:
+        query = _starting_with(word)
+        says_nothing = Exact(Func(query, function="numnode", output_field=IntegerField()), 0)
+        in_operations = Exists(operations.alias(words=OPERATION_WORDS).filter(words=query))
+        yield Q(says_nothing) | Q(head=query) | Q(in_operations)
+
+
+def _starting_with(*words: str) -> SearchQuery:
+    return SearchQuery(" | ".join(f"{word}:*" for word in words), search_type="raw", config="english")
 
 
 def _nothing() -> NotFound:

@@ -1,9 +1,26 @@
 from __future__ import annotations
 
+from django.contrib.postgres.indexes import GinIndex
+from django.contrib.postgres.search import SearchVector
 from django.db import models
+from django.db.models import F, Func, TextField, Value
+from django.db.models.functions import Concat
 
 from apimgr.catalog.models.version import Version
 from apimgr.core.ids import Entity
+
+# What an operation is found by. A path is taken apart: PostgreSQL would take /orders/{id} for one word.
+OPERATION_WORDS = SearchVector(
+    Func(
+        Concat(F("path"), Value(" "), F("summary"), Value(" "), F("operation_id"), output_field=TextField()),
+        Value("[^[:alnum:]]+"),
+        Value(" "),
+        Value("g"),
+        function="regexp_replace",
+        output_field=TextField(),
+    ),
+    config="english",
+)
 
 
 class Operation(Entity):
@@ -20,6 +37,7 @@ class Operation(Entity):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["version", "method", "path"], name="operation_once_per_version")]
+        indexes = [GinIndex(OPERATION_WORDS, name="operation_words")]
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"

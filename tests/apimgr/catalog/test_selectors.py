@@ -52,6 +52,8 @@ def test_catalogue_shows_what_is_public_and_live(acme: Organisation) -> None:
         ("ORD", ["Orders", "Shop"]),
         ("invoice", ["Shop"]),  # a word of a path
         ("take order", ["Shop"]),
+        ("the orders", ["Orders", "Shop"]),
+        ("a_b \x00 ª ½ 日本", []),
         ("nothing", []),
         ("  ", ["Orders", "Shop"]),
         ("'); drop & | ! <-> :*", []),
