@@ -12,12 +12,15 @@ from datetime import timedelta
 from secrets import token_bytes
 from typing import Any
 
+from django.conf import settings
 from django.utils import timezone
 
 from apimgr.accounts.models import ApiToken, Invitation, Membership, Organisation, Role, User
-from apimgr.accounts.services import issue_api_token, own_organisation
+from apimgr.accounts.services import own_organisation
 from apimgr.accounts.services.invitations import invitation_token
-from apimgr.catalog.models import API, Version
+from apimgr.catalog.models import API, Revision, Version
+from apimgr.catalog.services.publication import configuration_of
+from apimgr.contracts.credentials import digest_key, generate_key
 from apimgr.products.models import Plan, Product
 from portal.models import Application, Credential, Subscription
 from tests.factories import make_api, make_member, make_organisation, make_plan, make_product, make_user, make_version
@@ -93,6 +96,7 @@ def make_world() -> World:
     make_member(people["rita"], rival, Role.ADMINISTRATOR)
     api = make_api(acme, "Orders")
     version = make_version(api, "v1")
+    _deploy(version)
     product = make_product(version)
     plan = make_plan(product)
     asked = make_plan(product, "Gold", requires_approval=True)
@@ -128,13 +132,21 @@ def make_world() -> World:
     )
 
 
+def _deploy(version: Version) -> None:
+    """What publishing leaves behind: a frozen revision that the gateway serves."""
+    version.deployed_revision = Revision.objects.create(
+        version=version, number=1, specification=version.specification, configuration=configuration_of(version)
+    )
+    version.save()
+
+
 def _token(user: User) -> tuple[ApiToken, str]:
     """A token in the person's first organisation, whatever their role: the matrix tests the role, not the issuing."""
     membership = user.memberships.select_related("organisation").first()
     organisation = membership.organisation if membership else own_organisation(user)
-    role = Membership.objects.get(user=user, organisation=organisation)
-    usual = role.role
-    Membership.objects.filter(pk=role.pk).update(role=Role.ADMINISTRATOR)
-    issued = issue_api_token(actor=user, organisation=organisation, name="Matrix")
-    Membership.objects.filter(pk=role.pk).update(role=usual)
-    return issued
+    key = generate_key("apimgr")
+    digest = digest_key(key.secret.encode(), settings.KEY_PEPPER)
+    token = ApiToken.objects.create(
+        organisation=organisation, user=user, name="Matrix", digest=digest, prefix=key.prefix, last4=key.last4
+    )
+    return token, key.secret
