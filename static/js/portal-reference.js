@@ -18,8 +18,8 @@ const themed = `
   --scalar-sidebar-background-1: var(--bg); --scalar-sidebar-border-color: var(--line);
 }`;
 
-const app = window.Scalar.createApiReference(place, {
-  url: new URL(place.dataset.document, location.origin).href,
+const draw = (content) => window.Scalar.createApiReference(place, {
+  content,
   ...(place.dataset.relay ? { proxyUrl: place.dataset.relay } : {}),
   theme: "none",
   customCss: themed,
@@ -38,5 +38,6 @@ const app = window.Scalar.createApiReference(place, {
   onLoaded: () => { fallback.dataset.drawn = ""; },
 });
 
-// Nothing to offer where nobody can listen: remove what the reference could not draw.
-window.addEventListener("pagehide", () => app.destroy?.());
+// Fetched here, not by Scalar: it would send the document through the relay, which serves the gateway alone.
+const response = await fetch(place.dataset.document);
+if (response.ok) draw(await response.json());

@@ -1,0 +1,44 @@
+"""The reference draws every real document without leaving the house, in a real browser."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from playwright.sync_api import Browser, Page
+
+from apimgr.accounts.models import Organisation
+from apimgr.catalog.models import Specification
+from tests.factories import make_api, make_version
+
+CORPUS = settings.BASE_DIR.parent / "shared" / "corpora" / "openapi"
+DOCUMENTS = sorted(CORPUS.glob("*.json")) if CORPUS.is_dir() else []
+BUDGET_S = 5  # of the processor, so that a busy machine does not decide
+
+
+def renderer_seconds(browser: Browser) -> float:
+    """Processor time that Chromium's pages have taken so far."""
+    processes = browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")["processInfo"]
+    return sum(process["cpuTime"] for process in processes if process["type"] == "renderer")
+
+
+@pytest.mark.corpora
+@pytest.mark.skipif(not DOCUMENTS, reason="no ../shared/corpora/openapi")
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
+@pytest.mark.django_db(transaction=True)
+def test_draws_a_real_document(
+    path: Path, live_server: Any, acme: Organisation, browser: Browser, browser_page: Page
+) -> None:
+    document = json.loads(path.read_bytes())
+    version = make_version(make_api(acme, "Real"))
+    Specification.objects.filter(pk=version.specification_id).update(document=document)
+    before = renderer_seconds(browser)
+    browser_page.goto(f"{live_server}/apis/real/v1/reference/")
+    browser_page.wait_for_selector("[data-fallback][data-drawn]", state="attached", timeout=30_000)
+    browser_page.get_by_role("heading", level=1, name=document["info"]["title"]).first.wait_for()
+    assert browser_page.locator("#reference nav a, #reference aside a, #reference [role=navigation] a").count() > 1
+    took = renderer_seconds(browser) - before
+    assert took < BUDGET_S, f"{path.name} took {took:.1f} s"
