@@ -10,17 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.files.uploadedfile import SimpleUploadedFile
 
 from apimgr.accounts.models import Organisation, User
 from apimgr.catalog import services
-from apimgr.catalog.forms import NewApiForm, SpecificationForm
 from apimgr.catalog.models import Specification, Version
 from apimgr.core.egress import EgressFailed, EgressRefused
 from apimgr.core.errors import Conflict, DomainError, NotFound
 from tests.apimgr.catalog.test_openapi import CORPORA, OPERATIONS
 from tests.apimgr.catalog.test_publishing import document
-from tests.factories import make_member, make_organisation
 
 
 @pytest.fixture
@@ -121,36 +118,6 @@ def test_names_and_addresses_are_taken_once(alice: User, acme: Organisation, dra
     for name in ("", "v 1", "../v1", "x" * 41):
         with pytest.raises(DomainError):
             services.add_version(actor=alice, api=draft.api, name=name)
-
-
-# --- The form --------------------------------------------------------------------------------------------------------
-
-
-def test_form_loads_a_file(alice: User, draft: Version) -> None:
-    form = SpecificationForm({}, {"file": SimpleUploadedFile("pets.json", document())})
-    assert form.is_valid(), form.errors
-    found = form.load(actor=alice, api=draft.api)
-    assert (found.source, found.filename) == ("upload", "pets.json")
-
-
-def test_form_loads_pasted_text(alice: User, draft: Version) -> None:
-    form = SpecificationForm({"text": document().decode()})
-    assert form.is_valid(), form.errors
-    assert form.load(actor=alice, api=draft.api).source == "paste"
-
-
-@pytest.mark.parametrize("data", [{}, {"text": "a", "url": "https://x.example"}])
-def test_form_wants_one_document(data: dict[str, str]) -> None:
-    assert not SpecificationForm(data).is_valid()
-
-
-def test_form_offers_only_organisations_one_may_publish_for(alice: User, acme: Organisation, dev: User) -> None:
-    data = {"name": "N", "visibility": "public"}
-    assert not NewApiForm({**data, "organisation": acme.pk}, viewer=dev).is_valid()
-    assert NewApiForm({**data, "organisation": acme.pk}, viewer=alice).is_valid()
-    assert NewApiForm(viewer=alice).fields["organisation"].widget.is_hidden
-    make_member(alice, make_organisation("Second"), "publisher")
-    assert not NewApiForm(viewer=alice).fields["organisation"].widget.is_hidden
 
 
 # --- Real documents ---------------------------------------------------------------------------------------------------
