@@ -122,6 +122,8 @@ def existing(table: Partitioned) -> set[date]:
 
 def _one_keeper() -> None:
     with connection.cursor() as cursor:
+        # Whoever waits for a table's lock holds up everyone behind: rather give up and try again next round.
+        cursor.execute("SET LOCAL lock_timeout = '5s'")
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
 
 

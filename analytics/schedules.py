@@ -15,7 +15,7 @@ SCHEDULE: Final[dict[str, dict[str, Any]]] = {
     },
     "analytics.drop_expired": {
         "task": "analytics.tasks.drop_expired",
-        "schedule": crontab(hour=3, minute=17),
-        "options": {"expires": 3600},
+        "schedule": crontab(minute=17),
+        "options": {"expires": 1800},
     },
 }

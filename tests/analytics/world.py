@@ -14,7 +14,7 @@ from apimgr.catalog.models import API, Operation, Version
 from apimgr.contracts.outcomes import BY_CODE
 from apimgr.contracts.usage import UsageRecord
 from apimgr.products.models import Plan
-from portal.models import Application, Credential
+from portal.models import Application, Credential, Subscription
 from tests.analytics.calls import call, store
 from tests.factories import make_api, make_plan, make_product, make_version
 
@@ -50,6 +50,7 @@ def make_scene(publisher: Organisation, developers: Organisation, name: str = "O
     version = make_version(api)
     plan = make_plan(make_product(version))
     application = Application.objects.create(organisation=developers, name=f"{name} shop")
+    Subscription.objects.create(application=application, plan=plan, product=plan.product, state="active")
     credential = Credential.objects.create(
         application=application, digest=token_bytes(32), prefix="ak_live_AbC", last4="wxyz"
     )
