@@ -47,10 +47,12 @@ def log(request: HttpRequest) -> HttpResponse:
 @require_GET
 def detail(request: HttpRequest, request_id: UUID) -> HttpResponse:
     """Why a call ended as it did: a sentence, what to do, and what the gateway decided on the way."""
-    event = requests.one(person(request), request_id)
+    viewer = person(request)
+    event = requests.one(viewer, request_id)
     row = requests.as_row(event, requests.names_of([event]))
     plan = labels("plan_id", [event.plan_id])[event.plan_id] if event.plan_id else ""
-    return render(request, "analytics/request.html", {**row, "plan": plan, "trail": steps(event.trail)})
+    context = {**row, "plan": plan, "trail": steps(event.trail), "is_publisher": scope.reads_usage(viewer)}
+    return render(request, "analytics/request.html", context)
 
 
 def rows_context(request: HttpRequest, page: requests.Page) -> dict[str, Any]:

@@ -130,9 +130,16 @@ def test_the_tail_asks_again_by_itself(client: Client, oscar: User, busy: Scene)
 def test_a_call_is_explained_to_its_owners(client: Client, oscar: User, dev: User, busy: Scene, now: datetime) -> None:
     record = busy.refusal(now, "quota_exceeded", trail=b'[["plan","Free"],["quota","10,000 of 10,000 this month"]]')
     store(record)
+    logs = {oscar: reverse("analytics:requests"), dev: reverse("portal:requests")}
     for viewer in (oscar, dev):
         text = page(client, viewer, "request", request_id=UUID(bytes=record.request_id))
-        for expected in ("quota for the period is used up", "move to a larger plan", "10,000 of 10,000", "203.0.113.7"):
+        for expected in (
+            "quota for the period is used up",
+            "move to a larger plan",
+            "10,000 of 10,000",
+            "203.0.113.7",
+            logs[viewer],
+        ):
             assert expected in text
 
 
