@@ -3,15 +3,17 @@ platform, and Charlie is a stranger who tries every door."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from django.conf import settings
+from django.core.cache import cache
 
 from apimgr.accounts.models import Organisation, Role, User
 from tests.factories import make_member, make_organisation, make_user
 
-pytest_plugins = ["tests.browser"]
+pytest_plugins = ["tests.browser", "tests.stack"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -23,6 +25,17 @@ def pytest_configure() -> None:
     settings.STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
     # WhiteNoise warns of a folder that `collectstatic` has not made, and warnings are errors.
     Path(settings.STATIC_ROOT).mkdir(parents=True, exist_ok=True)
+
+
+@pytest.fixture(autouse=True)
+def limits_start_anew(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Limits on signing in lie in a table that Django does not know; after a committed test they would stay."""
+    if not {"transactional_db", "live_server"} & set(request.fixturenames):
+        yield
+        return
+    request.getfixturevalue("transactional_db")
+    yield
+    cache.clear()
 
 
 @pytest.fixture

@@ -97,11 +97,11 @@ def incidents(world: World, until: datetime) -> list[Incident]:
     ]
 
 
-def write(world: World) -> int:
+def write(world: World, days: int = usage.DAYS) -> int:
     """Write and roll up the past; returns how many calls it has."""
     until = datetime.now(UTC) - timedelta(minutes=1)
-    ingest.ensure_days(until - timedelta(days=usage.DAYS + 1), until)
-    hours = usage.calls(callers(world), incidents(world, until), until=until)
+    ingest.ensure_days(until - timedelta(days=days + 1), until)
+    hours = usage.calls(callers(world), incidents(world, until), until=until, days=days)
     boot = int(until.timestamp())
     stored = sum(
         ingest.write_batch(node=NODE, boot=boot, worker=0, segment=number, records=records)

@@ -13,7 +13,7 @@ from django.core.management import call_command
 from analytics.models import UsageBatch
 from apimgr.accounts.models import User
 from apimgr.catalog.models import Version
-from apimgr.management.demo import usage, world
+from apimgr.management.demo import world
 from portal.models import Credential, Subscription
 
 
@@ -21,11 +21,10 @@ from portal.models import Credential, Subscription
 def seed(db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Any) -> Any:
     settings.EGRESS_ALLOW = ["127.0.0.1"]
     monkeypatch.setenv("APIMGR_VAR", str(tmp_path))
-    monkeypatch.setattr(usage, "DAYS", 1)
 
     def run(upstream_port: int = 8090) -> dict[str, Any]:
         monkeypatch.setenv("APIMGR_UPSTREAM_PORT", str(upstream_port))
-        call_command("seed_demo", verbosity=0)
+        call_command("seed_demo", days=1)
         told: dict[str, Any] = json.loads((tmp_path / "demo.json").read_text())
         return told
 

@@ -1,0 +1,95 @@
+"""The whole platform as real processes, for journeys: what `make demo` starts, on a database and ports of its own."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from apimgr.env import BASE_DIR
+from apimgr.management.demo.processes import ProcessFailed, ProcessGroup
+from apimgr.management.demo.stack import MANAGE, Ports, Stack, ensure_upstream
+
+CORPUS = BASE_DIR.parent / "shared" / "corpora" / "openapi"
+
+
+@dataclass(frozen=True)
+class Platform:
+    """A running platform. ``demo`` is what its ``demo.json`` says; ``log`` what its processes said."""
+
+    stack: Stack
+    demo: dict[str, Any]
+    log: io.StringIO
+
+    @property
+    def web(self) -> str:
+        return self.stack.web_url
+
+    @property
+    def gateway(self) -> str:
+        return self.stack.gateway_url
+
+    def account(self, role: str) -> tuple[str, str]:
+        account = self.demo["accounts"][role]
+        return account["email"], account["password"]
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports nobody has, all held until all are found, so that they differ."""
+    with ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+@pytest.fixture(scope="session")
+def fresh_database() -> Iterator[str]:
+    """An empty database of its own on the server the tests use."""
+    server = urlsplit(os.environ["DATABASE_URL"])
+    name = f"journey_{secrets.token_hex(4)}"
+    with psycopg.connect(server.geturl(), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    yield server._replace(path=f"/{name}").geturl()
+    with psycopg.connect(server.geturl(), autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def platform(fresh_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    missing = ensure_upstream()
+    if missing:
+        pytest.fail(f"{missing} `make test` installs it, too.")
+    var, log = tmp_path_factory.mktemp("var"), io.StringIO()
+    stack = Stack(Ports(*free_ports(4)), fresh_database)
+    group = ProcessGroup({**stack.environment(), **ports_environment(stack.ports), "APIMGR_VAR": str(var)}, out=log)
+    try:
+        for step in ("migrate", "collectstatic --no-input", "seed_demo --days 1"):
+            group.run(step[:9], *MANAGE, *step.split())
+        stack.start(group)
+        yield Platform(stack, json.loads((var / "demo.json").read_text()), log)
+    except ProcessFailed as failure:
+        pytest.fail(f"{failure}\n{log.getvalue()}")
+    finally:
+        group.stop()
+
+
+def ports_environment(ports: Ports) -> dict[str, str]:
+    return {variable: str(port) for _, variable, port in ports.items()}
+
+
+def corpus(name: str) -> Path:
+    """A document of the corpus, or our own description of the same service where the corpus is not at hand."""
+    document = CORPUS / name
+    return document if document.exists() else BASE_DIR / "apimgr" / "management" / "demo" / "httpbin.yaml"
