@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import threading
+
+import pytest
+from django.db import connection, transaction
+
+from apimgr.contracts.snapshot import PlanDocument
+from apimgr.core.errors import DomainError
+from proxy.models import GatewayChange
+from proxy.services import append_changes, compact_changes
+
+
+def plan(number: int, name: str = "Plan") -> PlanDocument:
+    return PlanDocument(id=number, name=name)
+
+
+@pytest.mark.django_db
+def test_numbers_have_no_gaps() -> None:
+    assert append_changes([plan(1), plan(2)]) == 2
+    assert append_changes([plan(3)], [("plan", "1")]) == 4
+    assert list(GatewayChange.objects.order_by("sequence").values_list("sequence", "key")) == [
+        (1, "1"),
+        (2, "2"),
+        (3, "1"),
+        (4, "3"),
+    ]
+
+
+@pytest.mark.django_db
+def test_what_the_log_says_already_is_not_said_again() -> None:
+    append_changes([plan(1)])
+    assert append_changes([plan(1)]) == 1
+    append_changes(tombstones=[("plan", "1")])
+    assert append_changes(tombstones=[("plan", "1")]) == 2
+    assert append_changes([plan(1)]) == 3
+
+
+@pytest.mark.django_db
+def test_a_key_no_node_could_store_is_refused() -> None:
+    with pytest.raises(DomainError):
+        append_changes(tombstones=[("route", "/" + "x" * 600)])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_changes_belong_to_a_transaction() -> None:
+    with pytest.raises(RuntimeError):
+        append_changes([plan(1)])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_rolled_back_change_leaves_no_gap() -> None:
+    with transaction.atomic():
+        append_changes([plan(1)])
+        transaction.set_rollback(True)
+    with transaction.atomic():
+        assert append_changes([plan(2)]) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_reader_never_skips_a_change_that_commits_late() -> None:
+    """The slow writer appends first and commits last; a reader who goes by "after N" still sees everything."""
+    appended, commit = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        with transaction.atomic():
+            append_changes([plan(1)])
+            appended.set()
+            commit.wait(10)
+        connection.close()
+
+    def fast() -> None:
+        with transaction.atomic():
+            append_changes([plan(2)])
+        connection.close()
+
+    writers = [threading.Thread(target=slow), threading.Thread(target=fast)]
+    writers[0].start()
+    assert appended.wait(10)
+    writers[1].start()
+    seen: list[int] = []
+
+    def read() -> None:
+        seen.extend(
+            GatewayChange.objects.filter(sequence__gt=seen[-1] if seen else 0)
+            .order_by("sequence")
+            .values_list("sequence", flat=True)
+        )
+
+    for _ in range(20):
+        read()
+    assert seen == []  # the fast writer waits for the slow one's number to be visible
+    commit.set()
+    for writer in writers:
+        while writer.is_alive():
+            read()
+        writer.join()
+    read()
+    assert seen == [1, 2]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_many_writers_and_one_reader_agree() -> None:
+    def write(first: int) -> None:
+        for number in range(first, first + 15):
+            with transaction.atomic():
+                append_changes([plan(number)])
+        connection.close()
+
+    writers = [threading.Thread(target=write, args=(100 * n,)) for n in range(1, 5)]
+    for writer in writers:
+        writer.start()
+    seen: list[int] = []
+    while any(writer.is_alive() for writer in writers) or len(seen) < GatewayChange.objects.count():
+        after = seen[-1] if seen else 0
+        rows = GatewayChange.objects.filter(sequence__gt=after).order_by("sequence")
+        seen.extend(rows.values_list("sequence", flat=True))
+    assert seen == list(range(1, 61))
+
+
+@pytest.mark.django_db
+def test_compaction_keeps_the_last_word_on_each_key() -> None:
+    append_changes([plan(1, "a"), plan(2)])
+    append_changes([plan(1, "b")])
+    append_changes([plan(1, "c")], [("plan", "2")])
+    assert compact_changes() == 3
+    left = {change.key: change for change in GatewayChange.objects.all()}
+    assert '"name":"c"' in (left["1"].document or "")
+    assert left["2"].document is None
+    assert append_changes([plan(3)]) == 6

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apimgr.accounts.models import Organisation
+from apimgr.catalog.models import API, Revision, Version
+from apimgr.contracts import snapshot
+from apimgr.core.errors import DomainError
+from apimgr.products.models import Limit, Plan, Product
+from portal.models import Application, Credential, Subscription
+from proxy import compiler
+from tests.factories import make_specification
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "compiler"
+CONFIGURATION: dict[str, Any] = {
+    "upstream": {
+        "url": "https://orders.internal:8443/api/",
+        "connect_timeout_ms": 2000,
+        "read_timeout_ms": 9000,
+        "preserve_host": True,
+    },
+    "route": {"host": "api.example.com", "base_path": "/orders/v1"},
+    "operations": [[501, "GET", "/orders"], [502, "POST", "/orders"], [503, "GET", "/orders/{id}"]],
+}
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def version() -> Version:
+    acme = Organisation.objects.create(id=1, name="Acme", slug="acme", is_publisher=True)
+    api = API.objects.create(id=2, organisation=acme, name="Orders", slug="orders")
+    version = Version.objects.create(id=3, api=api, name="v1", state="published")
+    return deploy(version, CONFIGURATION)
+
+
+def deploy(version: Version, configuration: dict[str, Any]) -> Version:
+    version.deployed_revision = Revision.objects.create(
+        version=version,
+        number=version.revisions.count() + 1,
+        specification=make_specification(version.api),
+        configuration=configuration,
+    )
+    version.save()
+    return version
+
+
+@pytest.fixture
+def plan(version: Version) -> Plan:
+    product = Product.objects.create(id=4, organisation_id=1, name="Orders", slug="orders")
+    product.versions.add(version)
+    plan = Plan.objects.create(id=5, product=product, name="Free", slug="free")
+    Limit.objects.create(id=7, plan=plan, kind="rate", amount=60, period="minute")
+    Limit.objects.create(id=6, plan=plan, kind="quota", amount=10_000, period="month")
+    return plan
+
+
+@pytest.fixture
+def credential(plan: Plan) -> Credential:
+    builders = Organisation.objects.create(id=10, name="Builders", slug="builders")
+    application = Application.objects.create(id=11, organisation=builders, name="Shop")
+    for number, state in enumerate(["cancelled", "rejected", "active"], 12):
+        Subscription.objects.create(
+            id=number, application=application, plan=plan, product_id=plan.product_id, state=state
+        )
+    return Credential.objects.create(
+        id=20,
+        application=application,
+        digest=bytes(range(32)),
+        prefix="ak_test_AbCdEf",
+        last4="wxyz",
+        is_test=True,
+        expires_at=datetime(2027, 1, 1, tzinfo=UTC),
+    )
+
+
+def expect(name: str, *documents: snapshot.Document) -> None:
+    """Compare with ``tests/golden/compiler``. A missing file is written and has to be read by a person."""
+    got = "".join(json.dumps(json.loads(snapshot.dump(item)), indent=2, sort_keys=True) + "\n" for item in documents)
+    path = GOLDEN / f"{name}.json"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(got)
+        pytest.fail(f"{path} was written: look at it and commit it")
+    assert got == path.read_text()
+
+
+def test_a_published_version(version: Version, plan: Plan) -> None:
+    expect("published", *compiler.version_changes(version).documents)
+
+
+def test_a_deprecated_version(version: Version, plan: Plan) -> None:
+    version.state = "deprecated"
+    version.deprecated_at, version.sunset_at = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 7, 1, tzinfo=UTC)
+    expect("deprecated", compiler.version_document(version))
+
+
+def test_a_retired_version_keeps_its_address(version: Version) -> None:
+    version.state = "retired"
+    expect("retired", *compiler.version_changes(version).documents)
+
+
+def test_what_developers_own(credential: Credential, plan: Plan) -> None:
+    documents = (
+        compiler.plan_document(plan),
+        compiler.application_document(credential.application),
+        compiler.credential_document(credential),
+    )
+    expect("developer", *documents)
+
+
+def test_a_revoked_credential(credential: Credential) -> None:
+    credential.state = "revoked"
+    assert compiler.credential_document(credential).state == "revoked"
+
+
+def test_a_former_address_is_given_up(version: Version) -> None:
+    moved = {**CONFIGURATION, "route": {"host": "", "base_path": "/orders/new"}}
+    changes = compiler.version_changes(deploy(version, moved))
+    assert changes.tombstones == (("route", "api.example.com/orders/v1"),)
+
+
+def test_everything_there_should_be(credential: Credential) -> None:
+    kinds = [snapshot.KIND_OF[type(document)] for document in compiler.everything()]
+    assert kinds == ["version", "route", "plan", "application", "credential"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://x",
+        "//x",
+        "http://",
+        "http://user:pass@x",
+        "http://x?a=b",
+        "http://x#a",
+        "http://x y",
+        "http://x:99999",
+        "http://x\r\nEvil: 1",
+    ],
+)
+def test_an_upstream_no_gateway_could_call_is_refused(version: Version, url: str) -> None:
+    with pytest.raises(DomainError):
+        compiler.version_changes(deploy(version, {**CONFIGURATION, "upstream": {"url": url}}))
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        {"host": "", "base_path": "orders"},
+        {"host": "", "base_path": "/orders/"},
+        {"host": "", "base_path": "/orders/../admin"},
+        {"host": "", "base_path": "/a%2fb"},
+        {"host": "", "base_path": "/a" * 16},
+        {"host": "API.example.com", "base_path": "/orders"},
+        {"host": "api.example.com/x", "base_path": "/orders"},
+    ],
+)
+def test_an_address_no_gateway_could_serve_is_refused(version: Version, route: dict[str, str]) -> None:
+    with pytest.raises(DomainError):
+        compiler.version_changes(deploy(version, {**CONFIGURATION, "route": route}))
+
+
+@pytest.mark.parametrize(
+    "change", [{"upstream": {"url": "http://x", "read_timeout_ms": "soon"}}, {"operations": [["a", "GET", "/"]]}]
+)
+def test_what_a_gateway_would_not_load_is_refused(version: Version, change: dict[str, Any]) -> None:
+    with pytest.raises(DomainError):
+        compiler.version_changes(deploy(version, {**CONFIGURATION, **change}))
