@@ -1,4 +1,7 @@
-"""``make bench``: every benchmark, one after the other; ``python -m tests.bench gateway [rounds [seconds]]`` for one."""
+"""``make bench``: every benchmark, one after the other.
+
+``python -m tests.bench gateway [rounds [seconds]]`` and ``python -m tests.bench rollup [events]`` run one.
+"""
 
 from __future__ import annotations
 

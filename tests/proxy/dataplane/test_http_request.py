@@ -1,0 +1,173 @@
+"""Request heads, byte for byte."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.dataplane.http.malformed import Malformed
+from proxy.dataplane.http.request import CHUNKED, RequestHead, parse_request
+
+
+def parse(raw: bytes) -> RequestHead:
+    head = parse_request(raw)
+    assert head is not None
+    return head
+
+
+def head(*lines: str, start: str = "GET /a HTTP/1.1", host: bool = True) -> bytes:
+    return "\r\n".join((start, *(["Host: h"] if host else []), *lines, "", "")).encode("latin-1")
+
+
+def test_parts() -> None:
+    parsed = parse(head("Accept: */*", "X-Two:\tb \t", start="POST /a/b?c=d&e HTTP/1.1") + b"rest")
+    assert (parsed.method, parsed.path, parsed.query, parsed.host) == (b"POST", b"/a/b", b"?c=d&e", "h")
+    assert parsed.block.fields == [(b"Accept", b"*/*"), (b"X-Two", b"b")]
+    assert parsed.block.passed_on == b"Accept: */*\r\nX-Two: b\r\n"
+    assert parsed.block.keep_alive
+    assert parsed.size == len(head("Accept: */*", "X-Two:\tb \t", start="POST /a/b?c=d&e HTTP/1.1"))
+
+
+@pytest.mark.parametrize(
+    ("lines", "length"),
+    [
+        ([], 0),
+        (["Content-Length: 0"], 0),
+        (["content-LENGTH: 12"], 12),
+        (["Content-Length: 0012"], 12),
+        (["Transfer-Encoding: chunked"], CHUNKED),
+        (["Transfer-Encoding: Chunked"], CHUNKED),
+    ],
+)
+def test_body_length(lines: list[str], length: int) -> None:
+    assert parse(head(*lines)).block.body_length == length
+
+
+@pytest.mark.parametrize(
+    ("lines", "keep_alive"),
+    [([], True), (["Connection: close"], False), (["Connection: a, CLOSE"], False), (["Connection: keep-alive"], True)],
+)
+def test_keep_alive(lines: list[str], keep_alive: bool) -> None:
+    assert parse(head(*lines)).block.keep_alive is keep_alive
+    is_kept = "Connection: keep-alive" in lines
+    assert parse(head(*lines, start="GET /a HTTP/1.0")).block.keep_alive is is_kept
+
+
+def test_connection_names_are_dropped() -> None:
+    block = parse(head("Connection: X-Hop, keep-alive", "x-hop: 1", "X-Kept: 1")).block
+    assert block.fields == [(b"X-Kept", b"1")]
+    assert block.passed_on == b"X-Kept: 1\r\n"
+
+
+@pytest.mark.parametrize(
+    ("host", "canonical"),
+    [("Example.COM", "example.com"), ("a.b:8080", "a.b"), ("[::1]:80", "[::1]"), ("h.", "h"), ("10.0.0.1", "10.0.0.1")],
+)
+def test_hosts(host: str, canonical: str) -> None:
+    assert parse(head(f"Host: {host}", host=False)).host == canonical
+
+
+@pytest.mark.parametrize("host", ["", "a b", "a@b", "a/b", "a:b", "a:99999", "[::1", "a,b", "é", "a:80:80", "a#b"])
+def test_bad_hosts(host: str) -> None:
+    with pytest.raises(Malformed):
+        parse_request(head(f"Host: {host}", host=False))
+
+
+def test_absolute_form() -> None:
+    parsed = parse(head(start="GET http://H:80/x?y HTTP/1.1"))
+    assert (parsed.path, parsed.query, parsed.host) == (b"/x", b"?y", "h")
+    assert parse(head(start="GET http://h?y HTTP/1.1")).path == b"/"
+    for target in ("http://other/x", "http://user@h/x", "ftp://h/x", "h:443", "x", "*", "http:///x"):
+        with pytest.raises(Malformed):
+            parse_request(head(start=f"GET {target} HTTP/1.1"))
+
+
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [
+        (head(host=False), "bad_request"),
+        (head("Host: h"), "bad_request"),
+        (head("Content-Length: 5", "Content-Length: 5"), "bad_request"),
+        (head("Content-Length: 5, 5"), "bad_request"),
+        (head("Content-Length: +5"), "bad_request"),
+        (head("Content-Length: -5"), "bad_request"),
+        (head("Content-Length: 0x5"), "bad_request"),
+        (head("Content-Length: 1_0"), "bad_request"),
+        (head("Content-Length: "), "bad_request"),
+        (head("Content-Length: \xb2"), "bad_request"),
+        (head("Content-Length: 5", "Transfer-Encoding: chunked"), "bad_request"),
+        (head("Transfer-Encoding: chunked, chunked"), "bad_request"),
+        (head("Transfer-Encoding: chunked", "Transfer-Encoding: chunked"), "bad_request"),
+        (head("Transfer-Encoding: gzip, chunked"), "bad_request"),
+        (head("Transfer-Encoding: chunked;q=1"), "bad_request"),
+        (head("Transfer-Encoding: \x0bchunked"), "bad_request"),
+        (head("Transfer-Encoding: chunked", start="GET /a HTTP/1.0"), "bad_request"),
+        (head("Transfer_Encoding: chunked"), "bad_request"),
+        (head("Content_Length: 5"), "bad_request"),
+        (head("A : b"), "bad_request"),
+        (head(": b"), "bad_request"),
+        (head("A\x00: b"), "bad_request"),
+        (head("A: b\x00c"), "bad_request"),
+        (head("A: b\rc"), "bad_request"),
+        (head("A: b\nc: d"), "bad_request"),
+        (head("A: b", " folded"), "bad_request"),
+        (head("(A): b"), "bad_request"),
+        (head("A"), "bad_request"),
+        (head("Connection: a b"), "bad_request"),
+        (head("Content-Type: a", "Content-Type: b"), "bad_request"),
+        (b"GET /a HTTP/1.1\r\n Host: h\r\n\r\n", "bad_request"),
+        (b"GET  /a HTTP/1.1\r\nHost: h\r\n\r\n", "bad_request"),
+        (b"GET /a\tHTTP/1.1\r\nHost: h\r\n\r\n", "bad_request"),
+        (b"GET /a HTTP/1.1 \r\nHost: h\r\n\r\n", "bad_request"),
+        (b"GET /a http/1.1\r\nHost: h\r\n\r\n", "bad_request"),
+        (b"GET /a\r\n", "bad_request"),
+        (b"G@T /a HTTP/1.1\r\nHost: h\r\n\r\n", "bad_request"),
+        (b"\r\nGET /a HTTP/1.1\r\nHost: h\r\n\r\n", "bad_request"),
+        (b"\x16\x03\x01\x02\x00\x01\x00", "bad_request"),
+        (b"GET /a HTTP/1.2\r\nHost: h\r\n\r\n", "version_not_supported"),
+        (b"GET /a HTTP/3.0\r\nHost: h\r\n\r\n", "version_not_supported"),
+        (head(start="Get /a HTTP/1.1"), "method_not_implemented"),
+        (head(start="CONNECT h:1 HTTP/1.1"), "method_not_implemented"),
+        (head("Expect: 100-continue, x"), "expectation_failed"),
+        (b"GET /" + b"a" * 9000, "uri_too_long"),
+        (head("A: " + "b" * 9000), "head_too_large"),
+        (head(*(f"A{n}: {'b' * 500}" for n in range(80))), "head_too_large"),
+        (b"GET /a HTTP/1.1\r\n" + b"A: b\r\n" * 6000, "head_too_large"),
+        (head(*(f"A{n}: b" for n in range(100))), "head_too_large"),
+        (head(start="GET /a#b HTTP/1.1"), "bad_path"),
+        (head(start="GET /a?b#c HTTP/1.1"), "bad_path"),
+    ],
+)
+def test_malformed(raw: bytes, code: str) -> None:
+    with pytest.raises(Malformed) as caught:
+        parse_request(raw)
+    assert caught.value.code == code
+
+
+WHOLE = head("Accept: */*", "X-Api-Key: k", "Content-Length: 3", start="POST /a/b?c HTTP/1.1")
+
+
+@pytest.mark.parametrize("cut", range(1, len(WHOLE)))
+def test_every_beginning_waits_for_more(cut: int) -> None:
+    assert parse_request(WHOLE[:cut]) is None
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_parsed_refused_or_awaited(raw: bytes) -> None:
+    try:
+        parsed = parse_request(raw)
+    except Malformed:
+        return
+    assert parsed is None or raw[: parsed.size].endswith(b"\r\n\r\n")
+
+
+@given(st.lists(st.sampled_from([b"GET", b" ", b"/", b"HTTP/1.1", b"\r\n", b"\n", b"Host: a", b":", b"\0", b"a"])))
+def test_near_misses_never_pass_control_characters(parts: list[bytes]) -> None:
+    try:
+        parsed = parse_request(b"".join(parts))
+    except Malformed:
+        return
+    if parsed is not None:
+        assert b"\0" not in b"".join(parts)[: parsed.size]
+        assert b"\n" not in b"".join(parts)[: parsed.size].replace(b"\r\n", b"")
