@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_GET
 
 from analytics.selectors import periods, requests, scope, usage
@@ -17,6 +19,16 @@ from apimgr.catalog.models import API, Operation
 from apimgr.contracts.outcomes import OUTCOMES
 from apimgr.core.errors import DomainError
 from apimgr.core.ids import encode_id
+
+STEPS: Final[dict[str, str | Promise]] = {
+    "route": _("Route"),
+    "operation": _("Operation"),
+    "credential": _("Key"),
+    "application": _("Application"),
+    "subscription": _("Subscription"),
+    "plan": _("Plan"),
+    "refused": _("Refused"),
+}
 
 
 @login_required
@@ -51,7 +63,8 @@ def detail(request: HttpRequest, request_id: UUID) -> HttpResponse:
     event = requests.one(viewer, request_id)
     row = requests.as_row(event, requests.names_of([event]))
     plan = labels("plan_id", [event.plan_id])[event.plan_id] if event.plan_id else ""
-    context = {**row, "plan": plan, "trail": steps(event.trail), "is_publisher": scope.reads_usage(viewer)}
+    context = {**row, "plan": plan, "trail": steps(event.trail, row["operation"])}
+    context |= {"reason": reason(event.trail), "is_publisher": scope.reads_usage(viewer)}
     return render(request, "analytics/request.html", context)
 
 
@@ -63,23 +76,36 @@ def rows_context(request: HttpRequest, page: requests.Page) -> dict[str, Any]:
     }
 
 
-def steps(trail: Any) -> list[tuple[str, str]]:
-    """A decision trail as lines to read: it is a list of steps, or an object of facts."""
+def steps(trail: Any, operation: str = "") -> list[tuple[str, str]]:
+    """A decision trail (``proxy.dataplane.trail``) as lines to read: what each step looked at, and what it found."""
     match trail:
         case dict():
             return [(str(name), _text(value)) for name, value in trail.items()]
         case list():
-            return [_step(number, item) for number, item in enumerate(trail, 1)]
+            return [_step(number, item, operation) for number, item in enumerate(trail, 1)]
         case _:
             return []
 
 
-def _step(number: int, item: Any) -> tuple[str, str]:
+def reason(trail: Any) -> str:
+    """What the refusing step said, with the numbers in force."""
+    match trail:
+        case [*_, {"step": "refused", "detail": str(detail)}]:
+            return detail
+        case _:
+            return ""
+
+
+def _step(number: int, item: Any, operation: str) -> tuple[str, str]:
     match item:
-        case [name, *rest]:
-            return str(name), ", ".join(_text(value) for value in rest)
+        case {"step": "operation"} if operation:
+            return str(STEPS["operation"]), operation
+        case {"step": "refused", "detail": detail}:
+            return str(STEPS["refused"]), str(detail)
         case {"step": name, **facts}:
-            return str(name), ", ".join(f"{key}: {_text(value)}" for key, value in facts.items())
+            return str(STEPS.get(name, name)), " · ".join(_text(value) for value in facts.values())
+        case [name, *rest]:
+            return str(STEPS.get(name, name)), " · ".join(_text(value) for value in rest)
         case _:
             return str(number), _text(item)
 
