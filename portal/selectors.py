@@ -116,6 +116,14 @@ def credentials_for(viewer: Viewer) -> QuerySet[Credential]:
     return found.select_related("application__organisation").order_by("-id")
 
 
+def visible_subscriptions(viewer: Viewer) -> QuerySet[Subscription]:
+    """Those of the viewer's own applications and those to the products they look after."""
+    mine = Q(application__organisation__in=organisations_for(viewer, Permission.APPLICATION_VIEW))
+    theirs = Q(product__organisation__in=organisations_for(viewer, Permission.API_VIEW))
+    found = Subscription.objects.filter(mine | theirs)
+    return found.select_related("application__organisation", "plan", "product__organisation").order_by("-id")
+
+
 def may_manage(viewer: Viewer, application: Application) -> bool:
     return organisations_for(viewer, Permission.APPLICATION_MANAGE).filter(pk=application.organisation_id).exists()
 

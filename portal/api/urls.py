@@ -1,5 +1,26 @@
 from __future__ import annotations
 
-from django.urls import URLPattern, URLResolver
+from django.urls import URLPattern, URLResolver, path
 
-urlpatterns: list[URLPattern | URLResolver] = []
+from portal.api import views
+
+_APP = "applications/<id:application_id>"
+_SUBSCRIPTION = "subscriptions/<id:subscription_id>"
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("catalogue", views.CatalogueList.as_view(), name="api-catalogue"),
+    path("catalogue/<slug:slug>/plans", views.CataloguePlans.as_view(), name="api-catalogue-plans"),
+    path("applications", views.ApplicationList.as_view(), name="api-applications"),
+    path(_APP, views.ApplicationDetail.as_view(), name="api-application"),
+    path(f"{_APP}/credentials", views.ApplicationCredentials.as_view(), name="api-application-credentials"),
+    path(f"{_APP}/subscriptions", views.ApplicationSubscriptions.as_view(), name="api-application-subscriptions"),
+    path("credentials/<id:credential_id>", views.CredentialDetail.as_view(), name="api-credential"),
+    path("credentials/<id:credential_id>/revoke", views.CredentialRevoke.as_view(), name="api-credential-revoke"),
+    path("subscriptions", views.SubscriptionList.as_view(), name="api-subscriptions"),
+    path(_SUBSCRIPTION, views.SubscriptionDetail.as_view(), name="api-subscription"),
+    path(f"{_SUBSCRIPTION}/approve", views.SubscriptionApprove.as_view(), name="api-subscription-approve"),
+    path(f"{_SUBSCRIPTION}/reject", views.SubscriptionReject.as_view(), name="api-subscription-reject"),
+    path(f"{_SUBSCRIPTION}/suspend", views.SubscriptionSuspend.as_view(), name="api-subscription-suspend"),
+    path(f"{_SUBSCRIPTION}/resume", views.SubscriptionResume.as_view(), name="api-subscription-resume"),
+    path(f"{_SUBSCRIPTION}/cancel", views.SubscriptionCancel.as_view(), name="api-subscription-cancel"),
+]

@@ -30,6 +30,10 @@ def _subscription(w: World) -> dict[str, Any]:
     return {"subscription_id": w.subscription.pk}
 
 
+def _request(w: World) -> dict[str, Any]:
+    return {"subscription_id": w.request.pk}
+
+
 _SIGNED_IN = {"charlie", "dev", "alice", "oscar", "victor", "ada", "olga", "rita"}
 
 ACCESS: dict[str, Row | tuple[Row, ...]] = {
@@ -64,9 +68,35 @@ ACCESS: dict[str, Row | tuple[Row, ...]] = {
     "portal:subscription-plan": Row(_subscription, allow=_DEVELOPER, method="post"),
     "portal:subscription-cancel": Row(_subscription, allow=_DEVELOPER, method="post"),
     "portal:approvals": Row(allow={*_DECIDES, "rita"}),
-    "portal:subscription-decide": Row(
-        lambda w: {"subscription_id": w.request.pk}, allow=_DECIDES, method="post", data={"move": "approve"}
-    ),
+    "portal:subscription-decide": Row(_request, allow=_DECIDES, method="post", data={"move": "approve"}),
     "portal:api-consumers": Row(_slug, allow={*_DECIDES, "victor"}),
     "portal:key-lookup": Row(allow={*_DECIDES, "victor", "rita", "olga"}),
+    "api-catalogue": Row(allow=_SIGNED_IN),
+    "api-catalogue-plans": Row(_slug, allow=_SIGNED_IN),
+    # A list is there for everybody with a token; what is in it is tested with the selectors.
+    "api-applications": (
+        Row(allow=_SIGNED_IN),
+        Row(allow={"charlie", "dev", "alice", "ada", "rita", "olga"}, method="post", data={"name": "New"}),
+    ),
+    "api-application": (
+        Row(_application, allow=_DEVELOPER),
+        Row(_application, allow=_DEVELOPER, method="patch", data={"description": "Changed"}),
+    ),
+    "api-application-credentials": (
+        Row(_application, allow=_DEVELOPER),
+        Row(_application, allow=_DEVELOPER, method="post", data={"name": "CI"}),
+    ),
+    "api-application-subscriptions": (
+        Row(_application, allow=_DEVELOPER),
+        Row(_application, allow=_DEVELOPER, method="post", data={"plan": "not an id"}),
+    ),
+    "api-credential": Row(_credential, allow=_DEVELOPER),
+    "api-credential-revoke": Row(_credential, allow=_DEVELOPER, method="post"),
+    "api-subscriptions": Row(allow=_SIGNED_IN),
+    "api-subscription": Row(_subscription, allow={"dev", "victor", *_DECIDES}),
+    "api-subscription-approve": Row(_request, allow=_DECIDES, method="post"),
+    "api-subscription-reject": Row(_request, allow=_DECIDES, method="post"),
+    "api-subscription-suspend": Row(_subscription, allow=_DECIDES, method="post"),
+    "api-subscription-resume": Row(_subscription, allow=_DECIDES, method="post"),
+    "api-subscription-cancel": Row(_subscription, allow={"dev", *_DECIDES}, method="post"),
 }

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+
+from apimgr.accounts.models import Organisation
+from apimgr.catalog.models import API
+from apimgr.core.rest import IdField
+from apimgr.products.models import Limit, Plan, Product
+from portal.lifecycle import Side, moves_from
+from portal.models import Application, Credential, Subscription
+from portal.selectors import base_url
+
+
+class ApplicationSerializer(serializers.ModelSerializer[Application]):
+    id = IdField(read_only=True)
+    organisation = serializers.SlugRelatedField[Organisation](slug_field="slug", read_only=True)
+
+    class Meta:
+        model = Application
+        fields = ["id", "organisation", "name", "description", "state", "created_at"]
+        read_only_fields = fields
+
+
+class NewApplicationSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField(max_length=80)
+    description = serializers.CharField(max_length=300, required=False, allow_blank=True, default="")
+
+
+class ApplicationChangesSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField(max_length=80, required=False)
+    description = serializers.CharField(max_length=300, required=False, allow_blank=True)
+
+
+class PortalLimitSerializer(serializers.ModelSerializer[Limit]):
+    class Meta:
+        model = Limit
+        fields = ["kind", "amount", "period"]
+        read_only_fields = fields
+
+
+class PortalPlanSerializer(serializers.ModelSerializer[Plan]):
+    """A plan as it is offered, with the limits the gateway enforces."""
+
+    id = IdField(read_only=True)
+    limits = PortalLimitSerializer(many=True, read_only=True)
+
+    class Meta:
+        model = Plan
+        fields = ["id", "name", "description", "requires_approval", "limits"]
+        read_only_fields = fields
+
+
+class SubscriptionSerializer(serializers.ModelSerializer[Subscription]):
+    """``moves`` are what the publisher may do to it; a developer may cancel it unless it is suspended."""
+
+    id = IdField(read_only=True)
+    application = ApplicationSerializer(read_only=True)
+    product = serializers.SlugRelatedField[Product](slug_field="slug", read_only=True)
+    plan = PortalPlanSerializer(read_only=True)
+    moves = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Subscription
+        fields = ["id", "application", "product", "plan", "state", "moves", "created_at", "decided_at"]
+        read_only_fields = fields
+
+    def get_moves(self, subscription: Subscription) -> list[str]:
+        return [move.value for move in moves_from(subscription.state, Side.PUBLISHER)]
+
+
+class NewSubscriptionSerializer(serializers.Serializer[Any]):
+    plan = IdField(help_text="Of a plan the catalogue offers.")
+
+
+class CredentialSerializer(serializers.ModelSerializer[Credential]):
+    """A key without its secret, which nobody has."""
+
+    id = IdField(read_only=True)
+    application = IdField(source="application_id", read_only=True)
+
+    class Meta:
+        model = Credential
+        fields = [
+            "id",
+            "application",
+            "name",
+            "prefix",
+            "last4",
+            "is_test",
+            "state",
+            "created_at",
+            "last_used_at",
+            "expires_at",
+            "revoked_at",
+        ]
+        read_only_fields = fields
+
+
+class NewCredentialSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField(max_length=80, required=False, default="Key")
+    is_test = serializers.BooleanField(required=False, default=False)
+
+
+class IssuedCredentialSerializer(CredentialSerializer):
+    """With the key itself: only in the answer that makes it."""
+
+    key = serializers.CharField(read_only=True)
+
+    class Meta(CredentialSerializer.Meta):
+        fields = [*CredentialSerializer.Meta.fields, "key"]
+        read_only_fields = fields
+
+
+class OfferedVersionSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    state = serializers.CharField()
+    base_url = serializers.SerializerMethodField()
+    sunset_at = serializers.DateTimeField(allow_null=True)
+
+    def get_base_url(self, version: Any) -> str:
+        return base_url(version)
+
+
+class OfferedApiSerializer(serializers.ModelSerializer[API]):
+    """An API of the catalogue, with its live versions."""
+
+    publisher = serializers.CharField(source="organisation.name", read_only=True)
+    versions = OfferedVersionSerializer(source="live_versions", many=True, read_only=True)
+
+    class Meta:
+        model = API
+        fields = ["slug", "name", "summary", "description", "publisher", "versions"]
+        read_only_fields = fields
