@@ -69,7 +69,9 @@ class NewApiForm(SourceForm):
         label=_("Name"), max_length=120, required=False, help_text=_("Empty takes the document's own title.")
     )
     version = forms.CharField(label=_("Version"), max_length=40, initial="v1")
-    organisation = forms.ModelChoiceField(label=_("Organisation"), queryset=Organisation.objects.none(), to_field_name="slug")
+    organisation = forms.ModelChoiceField(
+        label=_("Organisation"), queryset=Organisation.objects.none(), to_field_name="slug"
+    )
 
     def __init__(self, *args: Any, organisations: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -84,28 +86,41 @@ class NewApiForm(SourceForm):
 
 class NewVersionForm(SourceForm):
     name = forms.CharField(
-        label=_("Version"), max_length=40, help_text=_("Lives beside the others at an address of its own: v2, 2026-04-01.")
+        label=_("Version"),
+        max_length=40,
+        help_text=_("Lives beside the others at an address of its own: v2, 2026-04-01."),
     )
 
 
 class AddressForm(forms.Form):
     """Where callers find a version, and where its calls go."""
 
-    base_path = forms.CharField(label=_("Public path"), max_length=200, help_text=_("Everything below it is this version's."))
+    base_path = forms.CharField(
+        label=_("Public path"), max_length=200, help_text=_("Everything below it is this version's.")
+    )
     host = forms.CharField(
-        label=_("Host"), max_length=253, required=False, help_text=_("Only for a host name of its own; empty serves every host.")
+        label=_("Host"),
+        max_length=253,
+        required=False,
+        help_text=_("Only for a host name of its own; empty serves every host."),
     )
     url = forms.CharField(
-        label=_("Upstream"), max_length=500, help_text=_("Your server. A call to the public path is forwarded below this address.")
+        label=_("Upstream"),
+        max_length=500,
+        help_text=_("Your server. A call to the public path is forwarded below this address."),
     )
-    connect_timeout_ms = forms.IntegerField(label=_("Connect timeout, ms"), min_value=100, max_value=60_000, initial=5_000)
+    connect_timeout_ms = forms.IntegerField(
+        label=_("Connect timeout, ms"), min_value=100, max_value=60_000, initial=5_000
+    )
     read_timeout_ms = forms.IntegerField(label=_("Read timeout, ms"), min_value=100, max_value=600_000, initial=30_000)
     preserve_host = forms.BooleanField(label=_("Send the caller's Host header to the upstream"), required=False)
 
 
 class ApiForm(forms.Form):
     name = forms.CharField(label=_("Name"), max_length=120)
-    summary = forms.CharField(label=_("Summary"), max_length=200, required=False, help_text=_("One line, shown in the catalogue."))
+    summary = forms.CharField(
+        label=_("Summary"), max_length=200, required=False, help_text=_("One line, shown in the catalogue.")
+    )
     description = forms.CharField(
         label=_("Description"), required=False, widget=forms.Textarea(attrs={"rows": 8}), help_text=_("Markdown.")
     )
@@ -114,5 +129,8 @@ class ApiForm(forms.Form):
 
 class DeprecateForm(forms.Form):
     sunset_at = forms.DateField(
-        label=_("Sunset date"), required=False, widget=forms.DateInput(attrs={"type": "date"}), help_text=_("When calls will end; callers are told.")
+        label=_("Sunset date"),
+        required=False,
+        widget=forms.DateInput(attrs={"type": "date"}),
+        help_text=_("When calls will end; callers are told."),
     )

@@ -13,7 +13,6 @@ _VERSION: Final = f"{_API}/versions/<str:name>"
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", overview.overview, name="overview"),
     path("apis/", overview.apis, name="apis"),
-    # `new` is no API's slug: see below, an API of that name is `new-2`.
     path("apis/new/", wizard.new, name="api-new"),
     path(f"{_API}/", api.overview, name="api"),
     path(f"{_API}/versions/", api.version_list, name="api-versions"),

@@ -388,8 +388,8 @@ def fetch(
     deadline = time.monotonic() + timeout
     for _hop in range(max_redirects + 1):
         with _exchange("GET", url, schemes, deadline) as (response, latency_ms):
-            if response.is_redirect:
-                url = urljoin(url, response.headers["location"])
+            if response.has_redirect_location:
+                url = _next_url(url, response.headers["location"])
                 continue
             if not response.is_success:
                 message = _("%(host)s answered with status %(status)s.")
@@ -399,6 +399,13 @@ def fetch(
             body = _read(response, max_bytes)
             return Answer(url, response.status_code, latency_ms, response.headers.get("content-type", ""), body)
     raise EgressFailed(_("The URL redirects more than %(count)s times.") % {"count": max_redirects}, code="redirects")
+
+
+def _next_url(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError as error:
+        raise _refused(_("The URL redirects to something that is no URL.")) from error
 
 
 def probe(url: str, *, timeout: float = TIMEOUT_S) -> Answer:

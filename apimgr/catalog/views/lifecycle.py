@@ -53,7 +53,9 @@ def deprecate(request: HttpRequest, slug: str, name: str) -> HttpResponse:
     except DomainError as error:
         messages.error(request, f"{error.message} {error.fix}".strip())
     else:
-        messages.success(request, _("%(version)s is deprecated. Callers are told in every answer.") % {"version": version})
+        messages.success(
+            request, _("%(version)s is deprecated. Callers are told in every answer.") % {"version": version}
+        )
     return redirect("catalog:api-versions", slug)
 
 

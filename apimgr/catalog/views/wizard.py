@@ -34,7 +34,8 @@ def new(request: HttpRequest) -> HttpResponse:
     organisations = organisations_for(user, Permission.API_EDIT)
     if not organisations.exists():
         raise NotAllowed(
-            _("Your role does not create APIs."), fix=_("An administrator of your organisation can make you a publisher.")
+            _("Your role does not create APIs."),
+            fix=_("An administrator of your organisation can make you a publisher."),
         )
     form = NewApiForm(request.POST or None, request.FILES or None, organisations=organisations)
     if request.method == "POST" and form.is_valid():
@@ -54,7 +55,10 @@ def _begin(user: User, form: NewApiForm) -> tuple[Version, DomainError | None]:
     data = form.cleaned_data
     with transaction.atomic():
         api = services.create_api(actor=user, organisation=data["organisation"], name=data["name"] or _title(form))
-        version = services.add_version(actor=user, api=api, name=data["version"])
+        try:
+            version = services.add_version(actor=user, api=api, name=data["version"])
+        except DomainError as error:
+            raise DomainError(error.message, code=error.code, fields={"version": error.message}) from error
     try:
         _take(user, version, form)
     except DomainError as error:
@@ -186,7 +190,7 @@ def address(request: HttpRequest, slug: str, name: str) -> HttpResponse:
         form = AddressForm(request.POST)
         if form.is_valid() and save_address(person(request), version, form):
             if request.POST.get("then") == "gateway":
-                return redirect(f"{reverse("catalog:api-gateway", args=[slug])}?version={name}")
+                return redirect(f"{reverse('catalog:api-gateway', args=[slug])}?version={name}")
             return redirect("products:version-access", slug, name)
     else:
         form = AddressForm(initial=address_of(version))
@@ -266,4 +270,3 @@ def _version(request: HttpRequest, slug: str, name: str) -> Version:
     if not is_editable(version):
         raise Conflict(_("A retired version cannot be changed."), code="version_retired")
     return version
-

@@ -88,9 +88,9 @@ def control(field: BoundField, mono: bool = False) -> SafeString:
 
 
 @register.simple_tag
-def url_if(name: str, *args: object, **kwargs: object) -> str:
+def url_if(url_name: str, *args: object, **kwargs: object) -> str:
     """The address of a page another app may have, or nothing: pages know addresses, never modules."""
     try:
-        return reverse(name, args=args or None, kwargs=kwargs or None)
+        return reverse(url_name, args=args or None, kwargs=kwargs or None)
     except NoReverseMatch:
         return ""

@@ -3,6 +3,7 @@ from typing import Any
 from tests.access import ACME, Row, World
 
 EDITORS = frozenset({"alice", "ada"})
+PUBLISHERS = ACME | {"rita"}  # members of an organisation that publishes
 
 
 def api(world: World) -> dict[str, Any]:
@@ -19,7 +20,7 @@ def draft(world: World) -> dict[str, Any]:
 
 DOCUMENT = '{"openapi": "3.1.0", "info": {"title": "T", "version": "1"}, "paths": {"/get": {"get": {}}}}'
 
-ACCESS = {
+REST = {
     # A list is there for everybody with a token; what is in it is tested with the selectors.
     "api-apis": (
         Row(allow={"charlie", "dev", "alice", "oscar", "victor", "ada", "olga", "rita"}),
@@ -39,3 +40,35 @@ ACCESS = {
     "api-version-restore": Row(version, EDITORS, method="post"),
     "api-version-retire": Row(version, EDITORS, method="post"),
 }
+
+_ADDRESS = {"base_path": "/new", "url": "https://8.8.8.8", "connect_timeout_ms": 5000, "read_timeout_ms": 30000}
+_SETTINGS = {"name": "Orders", "visibility": "public"}
+
+
+def _document(world: World) -> dict[str, Any]:
+    return {"slug": world.api.slug, "specification_id": world.version.specification_id}
+
+
+PAGES = {
+    "catalog:overview": Row(allow=PUBLISHERS),
+    "catalog:apis": Row(allow=PUBLISHERS),
+    "catalog:api-new": (Row(allow=EDITORS | {"rita"}), Row(allow=EDITORS | {"rita"}, method="post")),
+    "catalog:api": Row(api, ACME),
+    "catalog:api-versions": Row(api, ACME),
+    "catalog:api-definition": Row(api, ACME),
+    "catalog:api-document": Row(_document, ACME),
+    "catalog:api-operations": Row(api, ACME),
+    "catalog:api-gateway": Row(api, ACME),
+    "catalog:api-settings": (Row(api, EDITORS), Row(api, EDITORS, method="post", data=_SETTINGS)),
+    "catalog:version-new": (Row(api, EDITORS), Row(api, EDITORS, method="post")),
+    "catalog:version-source": (Row(draft, EDITORS), Row(draft, EDITORS, method="post")),
+    "catalog:version-check": Row(draft, EDITORS),
+    "catalog:version-address": (Row(draft, EDITORS), Row(draft, EDITORS, method="post", data=_ADDRESS)),
+    "catalog:version-upstream-test": Row(draft, EDITORS, method="post", data={"url": "http://127.0.0.1:1"}),
+    "catalog:version-preview": Row(draft, EDITORS),
+    "catalog:version-publish": Row(draft, EDITORS, method="post"),
+    "catalog:version-deprecate": Row(version, EDITORS, method="post"),
+    "catalog:version-restore": Row(version, EDITORS, method="post"),
+    "catalog:version-retire": Row(version, EDITORS, method="post"),
+}
+ACCESS = REST | PAGES

@@ -13,10 +13,31 @@ def plan(world: World) -> dict[str, Any]:
 
 PLANNERS = frozenset({"alice", "ada", "oscar"})
 
-ACCESS = {
+REST = {
     # A list is there for everybody with a token; what is in it is tested with the selectors.
     "api-products": Row(allow={"charlie", "dev", "alice", "oscar", "victor", "ada", "olga", "rita"}),
     "api-product": Row(product, ACME),
     "api-product-plans": (Row(product, ACME), Row(product, PLANNERS, method="post", data={"name": "Silver"})),
     "api-plan": (Row(plan, ACME), Row(plan, PLANNERS, method="patch", data={"description": "Changed"})),
 }
+
+
+def _api(world: World) -> dict[str, Any]:
+    return {"slug": world.api.slug}
+
+
+def _draft(world: World) -> dict[str, Any]:
+    return {"slug": world.api.slug, "name": world.draft.name}
+
+
+PAGES = {
+    "products:plans": Row(allow=ACME | {"rita"}),
+    "products:plan": (Row(plan, ACME), Row(plan, PLANNERS, method="post", data={"name": "Free"})),
+    "products:plan-new": (Row(product, PLANNERS), Row(product, PLANNERS, method="post", data={"name": "Silver"})),
+    "products:api-plans": Row(_api, ACME),
+    "products:version-access": (
+        Row(_draft, {"alice", "ada"}),
+        Row(_draft, {"alice", "ada"}, method="post", data={"visibility": "public"}),
+    ),
+}
+ACCESS = REST | PAGES

@@ -1,0 +1,150 @@
+"""Plans in the console, and the wizard's step about access."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from django import forms
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET, require_http_methods
+
+from apimgr.accounts.access import Permission, organisations_for, require
+from apimgr.accounts.models import Organisation, User
+from apimgr.catalog import services as catalog
+from apimgr.catalog.selectors import api_for, version_for
+from apimgr.core.errors import DomainError, NotAllowed, NotFound
+from apimgr.products import services
+from apimgr.products.forms import AccessForm, PlanForm, limits_of
+from apimgr.products.models import Plan
+from apimgr.products.selectors import plan_for, plans_of, product_for, products_for
+
+
+def _person(request: HttpRequest) -> User:
+    return cast("User", request.user)
+
+
+def _may_edit(user: User, organisation: Organisation) -> bool:
+    return organisations_for(user, Permission.PLAN_EDIT).filter(pk=organisation.pk).exists()
+
+
+def _show(form: forms.Form, error: DomainError) -> None:
+    """A refusal that belongs to the person's role is a page; every other one stands in the form."""
+    if isinstance(error, NotAllowed | NotFound):
+        raise error
+    named = {name: message for name, message in error.fields.items() if name in form.fields}
+    for name, message in named.items():
+        form.add_error(name, message)
+    if not named:
+        form.add_error(None, " ".join(part for part in (error.message, error.fix) if part))
+
+
+@login_required
+@require_GET
+def plans(request: HttpRequest) -> HttpResponse:
+    user = _person(request)
+    if not organisations_for(user, Permission.API_VIEW).exists():
+        raise NotAllowed(_("Plans belong to organisations that publish APIs; you are in none."))
+    context = {
+        "products": products_for(user),
+        "editable": set(organisations_for(user, Permission.PLAN_EDIT).values_list("pk", flat=True)),
+    }
+    return render(request, "products/plans.html", context)
+
+
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def plan_new(request: HttpRequest, slug: str) -> HttpResponse:
+    user = _person(request)
+    product = product_for(user, slug)
+    require(user, Permission.PLAN_EDIT, product.organisation)
+    form = PlanForm(request.POST or None, initial={"rate_minute": 60, "quota_month": 10_000})
+    if request.method == "POST" and form.is_valid():
+        try:
+            plan = services.create_plan(actor=user, product=product, limits=form.terms, **form.own_data)
+        except DomainError as error:
+            _show(form, error)
+        else:
+            messages.success(request, _("Plan %(plan)s is there.") % {"plan": plan.name})
+            return redirect("products:plans")
+    context = {"product": product, "form": form, "may_edit": True}
+    return render(request, "products/plan.html", context, status=422 if form.errors else 200)
+
+
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def plan(request: HttpRequest, plan_id: int) -> HttpResponse:
+    user = _person(request)
+    found = plan_for(user, plan_id)
+    names = ("name", "description", "requires_approval", "is_internal")
+    form = PlanForm(
+        request.POST or None, initial={**{name: getattr(found, name) for name in names}, **limits_of(found)}
+    )
+    if request.method == "POST":
+        require(user, Permission.PLAN_EDIT, found.product.organisation)
+        if form.is_valid() and _save(request, found, form):
+            return redirect("products:plan", plan_id)
+    context = {
+        "plan": found,
+        "product": found.product,
+        "form": form,
+        "may_edit": _may_edit(user, found.product.organisation),
+    }
+    return render(request, "products/plan.html", context, status=422 if form.errors else 200)
+
+
+def _save(request: HttpRequest, plan: Plan, form: PlanForm) -> bool:
+    user = _person(request)
+    try:
+        services.update_plan(actor=user, plan=plan, **form.own_data)
+        services.change_limits(actor=user, plan=plan, limits=form.terms)
+    except DomainError as error:
+        _show(form, error)
+        return False
+    messages.success(request, _("Plan saved. The gateway enforces the new limits from now on."))
+    return True
+
+
+@login_required
+@require_GET
+def api_plans(request: HttpRequest, slug: str) -> HttpResponse:
+    """The plans of an API: a tab of its page, and a panel of the wizard's preview."""
+    user = _person(request)
+    api = api_for(user, slug)
+    context = {
+        "api": api,
+        "plans": plans_of(api),
+        "product": products_for(user).filter(versions__api=api).first(),
+        "may_edit": _may_edit(user, api.organisation),
+        "edits_api": organisations_for(user, Permission.API_EDIT).filter(pk=api.organisation_id).exists(),
+    }
+    is_panel = getattr(request, "htmx", False)
+    return render(request, "products/_api_plans.html" if is_panel else "products/api_plans.html", context)
+
+
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def version_access(request: HttpRequest, slug: str, name: str) -> HttpResponse:
+    """The wizard's step: visibility, and the limits when the API has one plan."""
+    user = _person(request)
+    version = version_for(user, slug, name)
+    api = version.api
+    require(user, Permission.API_EDIT, api.organisation)
+    found = list(plans_of(api))
+    only = found[0] if len(found) == 1 else None
+    initial = {"visibility": api.visibility, **(limits_of(only) if only else {})}
+    form = AccessForm(request.POST or None, initial=initial)
+    if request.method == "POST" and form.is_valid():
+        try:
+            catalog.update_api(actor=user, api=api, visibility=form.cleaned_data["visibility"])
+            if only:
+                services.change_limits(actor=user, plan=only, limits=form.terms)
+        except DomainError as error:
+            _show(form, error)
+        else:
+            return redirect("catalog:version-preview", slug, name)
+    context = {"api": api, "version": version, "form": form, "plans": found, "only": only, "may_edit": True}
+    return render(request, "products/access.html", context, status=422 if form.errors else 200)
