@@ -20,6 +20,7 @@ from apimgr.accounts.models import User
 from apimgr.catalog.models import Operation
 from portal.models import Application
 from tests.analytics.calls import store
+from tests.analytics.test_pages import TRAIL
 from tests.analytics.world import Scene, told
 from tests.browser import axe_violations, every_look
 
@@ -82,7 +83,7 @@ def look(page: Page, live_server: Any, address: str, name: str) -> None:
 @every_look
 def test_insights_look_right(browser_page: Page, live_server: Any, lively: Scene, oscar: User) -> None:
     now: datetime = timezone.now() - timedelta(seconds=5)
-    record = lively.refusal(now, "rate_limited", trail=b'[["plan","Free"],["limit","60 per minute"],["used","60"]]')
+    record = lively.refusal(now, "rate_limited", trail=TRAIL)
     store(record)
     sign_in(browser_page, live_server, oscar)
     look(browser_page, live_server, reverse("analytics:overview"), "overview")

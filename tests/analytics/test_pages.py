@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -14,6 +15,17 @@ from apimgr.accounts.models import User
 from apimgr.core.ids import encode_id
 from tests.analytics.calls import store
 from tests.analytics.world import Scene, told
+
+
+# As the gateway writes it.
+TRAIL = json.dumps(
+    [
+        {"step": "route", "base_path": "/orders/v1", "version": "v1"},
+        {"step": "operation", "id": "7"},
+        {"step": "plan", "name": "Free"},
+        {"step": "refused", "code": "quota_exceeded", "detail": "Quota 10,000 of 10,000 this month on plan Free."},
+    ]
+).encode()
 
 
 @pytest.fixture
@@ -128,7 +140,7 @@ def test_the_tail_asks_again_by_itself(client: Client, oscar: User, busy: Scene)
 
 
 def test_a_call_is_explained_to_its_owners(client: Client, oscar: User, dev: User, busy: Scene, now: datetime) -> None:
-    record = busy.refusal(now, "quota_exceeded", trail=b'[["plan","Free"],["quota","10,000 of 10,000 this month"]]')
+    record = busy.refusal(now, "quota_exceeded", trail=TRAIL)
     store(record)
     logs = {oscar: reverse("analytics:requests"), dev: reverse("portal:requests")}
     for viewer in (oscar, dev):
@@ -137,6 +149,7 @@ def test_a_call_is_explained_to_its_owners(client: Client, oscar: User, dev: Use
             "quota for the period is used up",
             "move to a larger plan",
             "10,000 of 10,000",
+            "/orders/v1 · v1",
             "203.0.113.7",
             logs[viewer],
         ):
