@@ -68,12 +68,13 @@ def check(source: Source) -> tuple[Facts, list[Finding]]:
     facts = describe(source.value)
     found = [
         Finding("error", "duplicate_key", f"The key {pointer!r} is there twice.", pointer, line)
-        for pointer, line in source.duplicates()[:MAX_PER_CODE]
+        for pointer, line in source.duplicates[:MAX_PER_CODE]
     ]
     for rule in _RULES:
         found += _capped(rule(source.value, facts))
     found += _capped(_departures(source, facts, {finding.pointer for finding in found}))
-    lines = source.lines({finding.pointer for finding in found if not finding.line})
+    unplaced = {finding.pointer for finding in found if not finding.line}
+    lines = source.lines(unplaced) if unplaced else {}
     placed = [_placed(finding, lines) for finding in found]
     return facts, sorted(placed, key=lambda finding: (_ORDER[finding.severity], finding.line))
 

@@ -35,30 +35,17 @@ class UnreadableDocument(DomainError):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A document read: its value, and the text to find lines in."""
+    """A document read: its value, the text to find lines in, and pointer and line of each key that came twice."""
 
     value: Any
     syntax: Syntax
     text: str
+    duplicates: tuple[tuple[str, int], ...] = ()
 
     def lines(self, pointers: Iterable[str]) -> dict[str, int]:
         """The line of each JSON pointer, or of the nearest thing around it. One pass over the text, made when asked."""
         wanted = set(pointers)
         return _locate(_json_tokens(self.text) if self.syntax == "json" else _yaml_tokens(self.text), wanted)
-
-    def duplicates(self) -> list[tuple[str, int]]:
-        """Pointer and line of each key that its object already has."""
-        tokens = _json_tokens(self.text) if self.syntax == "json" else _yaml_tokens(self.text)
-        seen: dict[int, set[str]] = {}
-        found = []
-        for pointer, line, depth, is_key in _walk(tokens):
-            if not is_key:
-                seen[depth] = set()
-            elif pointer in seen.setdefault(depth, set()):
-                found.append((pointer, line))
-            else:
-                seen[depth].add(pointer)
-        return found
 
 
 def read(raw: bytes) -> Source:
@@ -73,8 +60,10 @@ def read(raw: bytes) -> Source:
         raise UnreadableDocument("The document is empty.", code="document_empty")
     # A YAML document may open with a brace too; a quote after it means JSON.
     if re.match(r"\s*(\[|\{\s*[\"}])", text):
-        return Source(_read_json(text), "json", text)
-    return Source(_YamlBuilder(text).build(), "yaml", text)
+        value, has_duplicates = _read_json(text)
+        return Source(value, "json", text, tuple(_json_duplicates(text)) if has_duplicates else ())
+    builder = _YamlBuilder(text)
+    return Source(builder.build(), "yaml", text, tuple(builder.duplicates))
 
 
 def _decode(raw: bytes) -> str:
@@ -92,9 +81,18 @@ def _decode(raw: bytes) -> str:
 # --- JSON -----------------------------------------------------------------------------------------------------------
 
 
-def _read_json(text: str) -> Any:
+def _read_json(text: str) -> tuple[Any, bool]:
+    """The value, and whether any object has a key twice: ``json`` alone would keep the last and say nothing."""
+    has_duplicates = False
+
+    def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal has_duplicates
+        found = dict(pairs)
+        has_duplicates = has_duplicates or len(found) != len(pairs)
+        return found
+
     try:
-        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        value = json.loads(text, object_pairs_hook=build, parse_constant=_refuse_constant, parse_float=_finite)
     except json.JSONDecodeError as error:
         raise UnreadableDocument(
             f"Not JSON: {error.msg} in line {error.lineno}, column {error.colno}.", code="not_json"
@@ -104,7 +102,7 @@ def _read_json(text: str) -> Any:
     except ValueError as error:
         raise UnreadableDocument(f"Not JSON: {error}.", code="not_json") from error
     _check_size(value)
-    return value
+    return value, has_duplicates
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -160,6 +158,17 @@ def _json_tokens(text: str) -> Iterator[Token]:
             yield word, "", line
         else:
             yield "=", json.loads(word) if word[0] == '"' else word, line
+
+
+def _json_duplicates(text: str) -> Iterator[tuple[str, int]]:
+    seen: dict[int, set[str]] = {}
+    for pointer, line, depth, is_key in _walk(_json_tokens(text)):
+        if not is_key:
+            seen[depth] = set()
+        elif pointer in seen.setdefault(depth, set()):
+            yield pointer, line
+        else:
+            seen[depth].add(pointer)
 
 
 # --- YAML -----------------------------------------------------------------------------------------------------------
@@ -228,6 +237,7 @@ class _YamlBuilder:
         self.anchors: dict[str, tuple[Any, int]] = {}
         self.nodes = self.expanded = self.documents = 0
         self.result: Any = None
+        self.duplicates: list[tuple[str, int]] = []
 
     def build(self) -> Any:
         for event in _yaml_events(self.text):
@@ -317,6 +327,8 @@ class _YamlBuilder:
             frame.value.append(value)
         elif frame.key is None:
             frame.key = value
+            if value in frame.value:
+                self.duplicates.append((self._pointer(), line))
         else:
             self._set(frame, frame.key, value)
             frame.key = None
@@ -328,6 +340,11 @@ class _YamlBuilder:
             frame.merged.extend(sources)
         else:
             frame.value[key] = value
+
+    def _pointer(self) -> str:
+        """Where the builder is: the key it has just read, or the item it is about to read."""
+        steps = (frame.key if isinstance(frame.value, dict) else len(frame.value) for frame in self.stack)
+        return "".join(f"/{escape(str(step))}" for step in steps)
 
     def _expects_key(self) -> bool:
         return bool(self.stack) and isinstance(self.stack[-1].value, dict) and self.stack[-1].key is None
@@ -358,12 +375,19 @@ def escape(key: str) -> str:
     return key.replace("~", "~0").replace("/", "~1")
 
 
-def _walk(tokens: Iterator[Token]) -> Iterator[tuple[str, int, int, bool]]:
-    """Pointer, line and depth of every key and list item; ``False`` marks the opening of an object instead of a key."""
+def _walk(tokens: Iterator[Token], around: set[str] | None = None) -> Iterator[tuple[str, int, int, bool]]:
+    """Pointer, line and depth of every key and list item; ``False`` marks the opening of an object instead of a key.
+
+    With ``around`` given, containers that are not in it are passed over.
+    """
     path: list[str] = []  # the pointer of each open container
     keys: list[str | int | None] = []  # per open container: the key waiting for its value, or the next index
+    passing = 0  # how many containers deep in one that is passed over
     yield "", 1, 0, True
     for kind, text, line in tokens:
+        if passing:
+            passing += (kind in "{[") - (kind in "}]")
+            continue
         if kind in "}]":
             path.pop()
             keys.pop()
@@ -382,6 +406,9 @@ def _walk(tokens: Iterator[Token]) -> Iterator[tuple[str, int, int, bool]]:
             else:
                 keys[-1] = None
         if kind in "{[":
+            if around is not None and pointer not in around:
+                passing = 1
+                continue
             path.append(pointer)
             keys.append(None if kind == "{" else 0)
             yield pointer, line, len(path), False
@@ -390,7 +417,7 @@ def _walk(tokens: Iterator[Token]) -> Iterator[tuple[str, int, int, bool]]:
 def _locate(tokens: Iterator[Token], wanted: set[str]) -> dict[str, int]:
     around = {prefix for pointer in wanted for prefix in _prefixes(pointer)}
     known: dict[str, int] = {"": 1}
-    for pointer, line, _depth, _is_key in _walk(tokens):
+    for pointer, line, _depth, _is_key in _walk(tokens, around):
         if pointer in around:
             known.setdefault(pointer, line)
     return {pointer: next(known[p] for p in _prefixes(pointer) if p in known) for pointer in wanted}

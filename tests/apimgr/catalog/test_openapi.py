@@ -360,5 +360,4 @@ def test_anything_anywhere_is_read_or_refused(place: tuple[Any, ...], thing: Any
 def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
     with suppress(UnreadableDocument):
         source = syntax.read(raw)
-        source.duplicates()
         source.lines({"/a", "/b/0"})

@@ -189,6 +189,12 @@ class Handler(BaseHTTPRequestHandler):
     def elsewhere(self) -> None:
         self.plain(b"", 302, Location="file:///etc/passwd")
 
+    def nowhere(self) -> None:
+        self.plain(b"", 302)
+
+    def broken(self) -> None:
+        self.plain(b"", 302, Location="http://[::1")
+
     def nonsense(self) -> None:
         self.wfile.write(b"SSH-2.0-OpenSSH_9.9\r\n")
 
@@ -303,6 +309,8 @@ def test_proxy_of_the_environment_is_not_used(url: str, allowed: None, monkeypat
         ("/packed", "compressed"),
         ("/nonsense", "unreachable"),
         ("/hop/9", "redirects"),
+        ("/nowhere", "bad_status"),
+        ("/broken", "unreachable"),
     ],
 )
 def test_failure_says_why_and_nothing_of_the_answer(url: str, allowed: None, path: str, code: str) -> None:
