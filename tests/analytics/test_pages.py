@@ -16,7 +16,6 @@ from apimgr.core.ids import encode_id
 from tests.analytics.calls import store
 from tests.analytics.world import Scene, told
 
-
 # As the gateway writes it.
 TRAIL = json.dumps(
     [
@@ -149,7 +148,7 @@ def test_a_call_is_explained_to_its_owners(client: Client, oscar: User, dev: Use
             "quota for the period is used up",
             "move to a larger plan",
             "10,000 of 10,000",
-            "/orders/v1 · v1",
+            "v1 · /orders/v1",
             "203.0.113.7",
             logs[viewer],
         ):
