@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Final
 
 SOFTWARE_VERSION: Final = "0.1.0"
-MAX_WORKERS: Final = 64
+MAX_WORKERS: Final = 32
 # The number a supervisor gives to everything it starts, so that agent and workers agree on it.
 BOOT_VARIABLE: Final = "APIMGR_GATEWAY_BOOT"
+# While a reload drains the old workers, the new ones must not count in the same blocks.
+STATS_VARIABLE: Final = "APIMGR_GATEWAY_STATS_OFFSET"
 
 _ADDRESS: Final = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<host>[^\[\]:]*)):(?P<port>[0-9]{1,5})")
 _NODE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -47,6 +49,7 @@ class GatewayConfig:
     boot: int
     max_connections: int
     spool_bytes: int
+    stats_offset: int
     database_url: str = field(repr=False)
     key_pepper: bytes = field(repr=False)
     admin_token: str = field(repr=False)
@@ -115,6 +118,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> GatewayConfig:
         boot=_number(environ, BOOT_VARIABLE, time.time_ns() // 1_000_000, 1, 2**63 - 1),
         max_connections=_number(environ, "APIMGR_GATEWAY_MAX_CONNECTIONS", 10_000, 1, 1_000_000),
         spool_bytes=_number(environ, "APIMGR_GATEWAY_SPOOL_BYTES", 10 * 1024**3, 1024**2, 2**62),
+        stats_offset=_number(environ, STATS_VARIABLE, 0, 0, MAX_WORKERS),
         database_url=environ.get("DATABASE_URL", "").strip(),
         key_pepper=_pepper(environ),
         admin_token=environ.get("APIMGR_GATEWAY_ADMIN_TOKEN", "").strip(),

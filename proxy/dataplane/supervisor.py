@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from proxy.dataplane import stats
-from proxy.dataplane.config import BOOT_VARIABLE, Address, GatewayConfig
+from proxy.dataplane.config import BOOT_VARIABLE, STATS_VARIABLE, Address, GatewayConfig
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,8 @@ class Child:
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     pause: float = 0.0
+    stats_offset: int = 0
+    told_to_stop: bool = False
 
     @property
     def due_at(self) -> float:
@@ -97,12 +99,14 @@ class Supervisor:
         self._public = open_listener(config.listen, "callers", "APIMGR_GATEWAY_LISTEN")
         self._admin = open_listener(config.admin_listen, "admin port", "APIMGR_GATEWAY_ADMIN_LISTEN")
         stats.reset(config.stats_path)
-        self._children = [Child("agent", self._admin.fileno()), *self._new_workers()]
+        self._children = [Child("agent", self._admin.fileno()), *self._new_workers(0)]
         self._leaving: list[tuple[Child, float]] = []  # replaced, draining until then
         self._signals: set[int] = set()
+        self._reload_wanted = False
 
-    def _new_workers(self) -> list[Child]:
-        return [Child(f"worker {number}", self._public.fileno()) for number in range(self._config.workers)]
+    def _new_workers(self, stats_offset: int) -> list[Child]:
+        fd = self._public.fileno()
+        return [Child(f"worker {n}", fd, stats_offset=stats_offset) for n in range(self._config.workers)]
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT."""
@@ -112,6 +116,10 @@ class Supervisor:
             while not self._signals & {signal.SIGTERM, signal.SIGINT}:
                 if signal.SIGHUP in self._signals:
                     self._signals.discard(signal.SIGHUP)
+                    self._reload_wanted = True
+                # One at a time: the next one's stats blocks are those of the workers that still drain.
+                if self._reload_wanted and not self._leaving:
+                    self._reload_wanted = False
                     self._reload()
                 self._tend()
                 self._wait(wake)
@@ -159,6 +167,9 @@ class Supervisor:
 
     def _bury(self, child: Child, now: float) -> None:
         assert child.process is not None
+        if child.told_to_stop:
+            child.told_to_stop, child.process, child.pause = False, None, 0.0
+            return
         log.error("The %s ended with status %s and is started again", child.role, child.process.returncode)
         lived = now - child.started_at
         child.pause = lived if lived > LONG_ENOUGH else lived + min(max(child.pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
@@ -168,7 +179,7 @@ class Supervisor:
         command = [sys.executable, "-m", "proxy.dataplane", *child.role.split(), str(child.fd), str(os.getpid())]
         child.started_at = time.monotonic()
         # A session of its own: Ctrl-C in a terminal reaches us alone, and we stop the others in order.
-        environ = self._environ
+        environ = {**self._environ, STATS_VARIABLE: str(child.stats_offset)}
         if child.role != "agent":
             environ = {name: value for name, value in environ.items() if name not in AGENTS_SECRETS}
         child.process = subprocess.Popen(command, env=environ, pass_fds=[child.fd], start_new_session=True)
@@ -176,7 +187,8 @@ class Supervisor:
     def _reload(self) -> None:
         """New workers accept, then the old ones drain. If a new one cannot start, the old ones stay."""
         log.info("Reloading: new workers are started")
-        fresh = self._new_workers()
+        agent, *old = self._children
+        fresh = self._new_workers(0 if old[0].stats_offset else self._config.workers)
         for child in fresh:
             self._start(child)
         time.sleep(HANDOVER_SECONDS)
@@ -185,7 +197,7 @@ class Supervisor:
             _terminate(fresh)
             return
         until = time.monotonic() + WORKER_GRACE_SECONDS
-        agent, *old = self._children
+        agent.told_to_stop = True  # and started again, with the code that is installed now
         _terminate([agent, *old])
         self._leaving += [(child, until) for child in old]
         self._children = [agent, *fresh]

@@ -128,7 +128,7 @@ def run(config: GatewayConfig, number: int, sockets: list[socket.socket]) -> Non
         replica=ReplicaReader(config.replica_path),
         recorder=Spool(config.spool_path, number, budget_bytes=config.spool_bytes),
         store=QuotaStore(config.home / "limits" / f"worker-{number}.quota", time.time()),
-        stats_block=stats.open_block(config.stats_path, number),
+        stats_block=stats.open_block(config.stats_path, config.stats_offset + number),
         pepper=config.key_pepper,
         node_name=config.node_name,
         max_connections=config.max_connections,
@@ -136,6 +136,7 @@ def run(config: GatewayConfig, number: int, sockets: list[socket.socket]) -> Non
     # What was imported lives as long as the process: collecting it again and again costs latency for nothing.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
     uvloop.run(_serve_until_told(worker, sockets))
 
 
