@@ -8,14 +8,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from django.db import connection, transaction
-from django.db.models import Q
-from django.db.models.fields.json import KeyTextTransform, KeyTransform
+from django.db.models import F, Q
+from django.db.models.fields.json import KT
 from django.utils.translation import gettext as _
 
 from apimgr.accounts.access import Permission, organisations_for, require
 from apimgr.accounts.models import User
 from apimgr.audit import services as audit
-from apimgr.catalog.models import Route, Upstream, Version, VersionState, Visibility
+from apimgr.catalog.models import Revision, Route, Upstream, Version, VersionState, Visibility
 from apimgr.catalog.services.drafts import lock_version
 from apimgr.core import egress
 from apimgr.core.errors import Conflict, DomainError
@@ -145,7 +145,7 @@ def _normalise_route(host: str, base_path: str) -> tuple[str, str]:
 
 
 def route_conflict(version: Version, host: str, base_path: str) -> Version | None:
-    """Another version that is in the way of this address: it has the same one, drafted or live, or belongs to
+    """Another version that is in the way of this address: it has the same one, drafted or deployed, or belongs to
     another organisation and nests with it."""
     organisation_id = version.api.organisation_id
     for other, taken_host, taken_path in _addresses_near(version, host, base_path):
@@ -161,19 +161,24 @@ def _overlap(one: str, two: str) -> bool:
 
 
 def _addresses_near(version: Version, host: str, base_path: str) -> Iterator[tuple[Version, str, str]]:
-    """Every address with the same first segment on a host that meets this one: drafted routes, then live ones.
+    """Every address with the same first segment on a host that meets this one: drafted routes, then deployed ones.
 
-    A live version is served where its deployed revision says, whatever its draft has become.
+    A live version is served where its deployed revision says, whatever its draft has become. Where it was served
+    before, its callers may still call: its own organisation may use that address again, nobody else.
     """
     first = "/" + base_path.split("/")[1]
-    others = Version.objects.exclude(pk=version.pk).select_related("api__organisation", "route")
-    drafted = others.filter(Q(route__base_path=first) | Q(route__base_path__startswith=f"{first}/"))
-    live_route = KeyTransform("route", "deployed_revision__configuration")
-    live = others.annotate(
-        live_host=KeyTextTransform("host", live_route), live_path=KeyTextTransform("base_path", live_route)
-    ).filter(Q(live_path=first) | Q(live_path__startswith=f"{first}/"))
-    found = [(other, other.route.host, other.route.base_path) for other in drafted]
-    found += [(other, other.live_host, other.live_path) for other in live]
+    near = Q(base_path=first) | Q(base_path__startswith=f"{first}/")
+    drafted = Route.objects.exclude(version=version).filter(near).select_related("version__api__organisation")
+    deployed = (
+        Revision.objects.exclude(version=version)
+        .annotate(host=KT("configuration__route__host"), base_path=KT("configuration__route__base_path"))
+        .filter(near)
+        .exclude(~Q(pk=F("version__deployed_revision")), version__api__organisation=version.api.organisation_id)
+        .select_related("version__api__organisation")
+        .defer("configuration")
+    )
+    found = [(row.version, row.host, row.base_path) for row in drafted]
+    found += [(row.version, row.host, row.base_path) for row in deployed]
     yield from (row for row in found if not host or not row[1] or row[1] == host)
 
 

@@ -155,6 +155,41 @@ def test_address_a_live_version_left_in_its_draft_stays_taken(alice: User, ready
         services.set_route(actor=alice, version=other, base_path="/pet-store/v1")
 
 
+def test_address_callers_once_used_goes_to_nobody_else(alice: User, ready: Version) -> None:
+    services.publish_version(actor=alice, version=ready)
+    services.set_route(actor=alice, version=ready, base_path="/moved")
+    services.publish_version(actor=alice, version=ready)
+    rival = make_organisation("Rival")
+    api = services.create_api(actor=None, organisation=rival, name="Squatter")
+    theirs = services.add_version(actor=None, api=api, name="v1")
+    with pytest.raises(Conflict):
+        services.set_route(actor=None, version=theirs, base_path="/pet-store/v1")
+    own = services.add_version(actor=alice, api=ready.api, name="v2")
+    assert services.set_route(actor=alice, version=own, base_path="/pet-store/v1")
+
+
+@pytest.mark.parametrize(
+    ("host", "base_path"),
+    [("", "/.."), ("", "/a/../b"), ("", "/a//b"), ("", "/"), ("", "/a b"), ("", "/ä"), ("a b", "/a"), ("-a.b", "/a")],
+)
+def test_address_that_no_call_can_have(alice: User, ready: Version, host: str, base_path: str) -> None:
+    with pytest.raises(DomainError):
+        services.set_route(actor=alice, version=ready, host=host, base_path=base_path)
+
+
+def test_other_host_is_another_address(alice: User, ready: Version) -> None:
+    services.set_route(actor=alice, version=ready, host="API.Acme.example", base_path="pets/")
+    ready.refresh_from_db()
+    assert str(ready.route) == "api.acme.example/pets"
+    rival = make_organisation("Rival")
+    api = services.create_api(actor=None, organisation=rival, name="Other pets")
+    version = services.add_version(actor=None, api=api, name="v1")
+    services.set_route(actor=None, version=version, host="api.rival.example", base_path="/pets")
+    # Any host would be in the way of both.
+    with pytest.raises(Conflict):
+        services.set_route(actor=None, version=version, host="", base_path="/pets")
+
+
 @pytest.mark.parametrize("url", ["http://10.0.0.1", "http://127.0.0.1:8090", "ftp://x.example", "http://a@b.example"])
 def test_private_upstream_is_refused(alice: User, draft: Version, url: str) -> None:
     with pytest.raises(DomainError):
