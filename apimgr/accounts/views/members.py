@@ -45,6 +45,7 @@ def _page(request: HttpRequest, organisation: Organisation, form: InvitationForm
         "members": selectors.members(request.user, organisation),
         "invitations": selectors.invitations(request.user, organisation),
         "may_manage": selectors.may(request.user, Permission.MEMBER_MANAGE, organisation),
+        "may_audit": selectors.may(request.user, Permission.AUDIT_VIEW, organisation),
         "roles": roles_of(organisation),
         "form": form,
     }
