@@ -6,6 +6,7 @@ drops. No images: an ``img`` from elsewhere would tell a third party who reads t
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import nh3
@@ -18,7 +19,10 @@ _TAGS: Final = set(
 )
 _ATTRIBUTES: Final = {"a": {"href", "title"}, "ol": {"start"}}
 _SCHEMES: Final = {"http", "https", "mailto"}
+# Whole addresses alone: what is relative in a publisher's text was relative to some other site.
+_LINK: Final = re.compile(r"(?:https?://|mailto:)", re.IGNORECASE)
 _markdown: Final = MarkdownIt("commonmark", {"html": False, "linkify": False}).enable(["table", "strikethrough"])
+_markdown.validateLink = lambda url: _LINK.match(url.strip()) is not None  # type: ignore[method-assign]
 
 
 def render(text: str) -> SafeString:

@@ -21,7 +21,8 @@ class RequestIdMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         request.request_id = uuid4().hex  # type: ignore[attr-defined]
         response = self.get_response(request)
-        response["X-Request-Id"] = request.request_id  # type: ignore[attr-defined]
+        # A call relayed to the gateway keeps the id the gateway gave it.
+        response.setdefault("X-Request-Id", request.request_id)  # type: ignore[attr-defined]
         return response
 
 

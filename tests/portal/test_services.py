@@ -15,16 +15,6 @@ from tests.factories import make_api, make_plan, make_product, make_version
 
 
 @pytest.fixture
-def plan(acme: Organisation) -> Plan:
-    return make_plan(make_product(make_version(make_api(acme, "Orders"))))
-
-
-@pytest.fixture
-def gold(plan: Plan) -> Plan:
-    return make_plan(plan.product, "Gold", requires_approval=True)
-
-
-@pytest.fixture
 def application(dev: User, builders: Organisation) -> Application:
     return services.create_application(actor=dev, organisation=builders, name="Shop")
 
