@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from apimgr.contracts.outcomes import BY_CODE, Outcome
@@ -42,6 +43,11 @@ _IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", 
 _METHOD_NUMBERS: Final = {method.encode(): number for method, number in METHOD_NUMBERS.items()}
 
 
+@lru_cache(maxsize=256)
+def _status_line(status: int, reason: bytes) -> bytes:
+    return b"HTTP/1.1 %d %b\r\n" % (status, reason)
+
+
 class Exchange:
     """A request and its response. Defaults that most requests never change are class attributes."""
 
@@ -55,6 +61,7 @@ class Exchange:
     bytes_in = 0
     bytes_out = 0
     sent_at = 0
+    ended_ns = 0
     upstream_us = 0
     upstream_status = 0
     status = 0
@@ -90,6 +97,7 @@ class Exchange:
             self._check_recording()  # before the limits: such a refusal is not the caller's to pay
             self._spend()
         except Refusal as refusal:
+            self.caller = self.caller or refusal.caller
             self.refuse(refusal.outcome, refusal.detail, refusal.lines)
         except Exception:
             # A document or a replica that cannot be read: never pass a call on a guess.
@@ -120,21 +128,19 @@ class Exchange:
         self.operation_id = find_operation(self._version, self.rest or b"/", self.head)
 
     def _identify(self) -> None:
-        if not self._version.is_keyed:
-            return
-        self.caller = Caller()
-        self.caller = identify(
-            self.worker.runtime, self._version, find_key(self.head), self.worker.pepper, self.started_at, self.caller
-        )
+        version, worker = self._version, self.worker
+        if version.is_keyed:
+            self.caller = identify(worker.runtime, version, find_key(self.head), worker.pepper, self.started_at)
 
     def _check_recording(self) -> None:
         if not self.worker.can_record():
             raise Refusal("usage_unavailable", lines=b"Retry-After: 5\r\n")
 
     def _spend(self) -> None:
-        if self.caller is not None and self.caller.meter is not None:
-            spend(self.caller.meter, self.started_at)
-            self.limit_lines = self.caller.meter.fields(self.started_at)
+        meter = self.caller.meter if self.caller is not None else None
+        if meter is not None and meter.windows:
+            spend(meter, self.started_at)
+            self.limit_lines = meter.fields(self.started_at)
 
     @property
     def expects_body(self) -> bool:
@@ -264,7 +270,7 @@ class Exchange:
             framing = b"Content-Length: 0\r\n"
         return b"".join(
             (
-                b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason),
+                _status_line(head.status, head.reason),
                 join_fields(head.fields), b"\r\n" if head.fields else b"",
                 framing, self._own_lines(), b"\r\n",
             )
@@ -296,7 +302,8 @@ class Exchange:
         """Record the call, then write its last bytes."""
         if self.chunked_response:
             data += LAST_CHUNK
-        self.upstream_us = (time.monotonic_ns() - self.sent_at) // 1000
+        self.ended_ns = now = time.monotonic_ns()
+        self.upstream_us = (now - self.sent_at) // 1000
         connection = self.connection
         assert connection is not None, "the response came over it"
         self._end(_OK)
@@ -400,7 +407,7 @@ class Exchange:
                 plan_id,
                 self.bytes_in,
                 self.bytes_out,
-                (time.monotonic_ns() - self.started_ns) // 1000,
+                ((self.ended_ns or time.monotonic_ns()) - self.started_ns) // 1000,
                 self.upstream_us,
                 self.status,
                 self.upstream_status,

@@ -129,12 +129,14 @@ class ClientConnection(asyncio.Protocol, Timed):
 
     def wait(self) -> None:
         """The exchange waits for an upstream connection."""
-        self._wheel.arm(self, BODY_STALL_SECONDS)
+        self._wheel.arm(self, HALF_CLOSED_SECONDS if self._heard_all else BODY_STALL_SECONDS)
 
     def proceed(self) -> None:
         """The exchange has its upstream: the body may flow."""
-        self._wheel.disarm(self)
-        self._feed()
+        if self.deadline != NEVER and not self._heard_all:
+            self._wheel.disarm(self)
+        if self._buffer:
+            self._feed()
 
     def hold_reading(self, *, hold: bool) -> None:
         """The upstream takes no more of the body for now, or does again."""

@@ -197,6 +197,9 @@ class Runtime:
             self._versions[version_id] = version
         return version
 
+    def new_caller(self) -> Caller:
+        return Caller()
+
     def remember_caller(self, key: tuple[bytes, int], caller: Caller) -> None:
         if len(self.callers) >= _MAX_CALLERS:
             self.callers = {}

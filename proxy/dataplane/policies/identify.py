@@ -34,63 +34,53 @@ def passes_on(authorization: bytes, *, keyed: bool) -> bool:
     return not (_is_bearer(authorization) and (keyed or is_well_formed(authorization[7:].strip())))
 
 
-def identify(runtime: Runtime, version: Version, key: bytes, pepper: bytes, now: float, into: Caller) -> Caller:
-    """The caller behind ``key``, allowed to call ``version``. What is known of a refused one is left in ``into``."""
+def identify(runtime: Runtime, version: Version, key: bytes, pepper: bytes, now: float) -> Caller:
+    """The caller behind ``key``, allowed to call ``version``. What is known of a refused one goes with the refusal."""
     # Longer than any key, so not worth a digest.
     if len(key) > MAX_KEY_BYTES:
         raise Refusal("key_malformed", lines=INVALID_TOKEN)
     digest = digest_key(key, pepper)
-    cached = runtime.callers.get((digest, version.id))
-    if cached is not None and not _has_expired(cached, now):
-        return cached
+    known = runtime.callers.get((digest, version.id))
+    if known is not None and not 0 < known.expires_at <= now:
+        return known
     # Before any look-up in the replica; a digest found above is that of a well-formed key.
     if not is_well_formed(key):
         raise Refusal("key_malformed", lines=INVALID_TOKEN)
-    _find_credential(runtime, digest.hex(), into)
-    if _has_expired(into, now):
-        into.application = runtime.application(into.credential.application_id) if into.credential else None
-        raise Refusal("key_expired", lines=INVALID_TOKEN)
-    application = _find_application(runtime, into)
-    subscription = _find_subscription(application, version)
-    into.subscription = subscription
-    plan = runtime.plan(subscription.plan_id)
-    if plan is None:
-        raise Refusal("subscription_inactive", "The plan of the subscription is not known to this gateway.")
-    into.plan = plan
-    if subscription.state != "active":
-        raise Refusal("subscription_inactive")
-    into.meter = runtime.meter(plan, subscription.id, now)
-    runtime.remember_caller((digest, version.id), into)
-    return into
+    caller = runtime.new_caller()
+    try:
+        _follow(runtime, version, digest.hex(), now, caller)
+    except Refusal as refusal:
+        refusal.caller = caller
+        raise
+    runtime.remember_caller((digest, version.id), caller)
+    return caller
 
 
-def _find_credential(runtime: Runtime, digest: str, into: Caller) -> None:
-    credential = runtime.credential(digest)
+def _follow(runtime: Runtime, version: Version, digest: str, now: float, into: Caller) -> None:
+    """Credential, application, subscription, plan: fill ``into`` until one of them says no."""
+    into.credential = credential = runtime.credential(digest)
     if credential is None:
         raise Refusal("key_unknown", lines=INVALID_TOKEN)
-    into.credential = credential
     into.expires_at, into.is_test = credential.expires_at, credential.test
+    into.application = application = runtime.application(credential.application_id)
     if credential.state != "active":
-        into.application = runtime.application(credential.application_id)
         raise Refusal("key_revoked", lines=INVALID_TOKEN)
-
-
-def _has_expired(caller: Caller, now: float) -> bool:
-    return 0 < caller.expires_at <= now
-
-
-def _find_application(runtime: Runtime, into: Caller) -> ApplicationDocument:
-    assert into.credential is not None, "found before"
-    application = runtime.application(into.credential.application_id)
+    if 0 < credential.expires_at <= now:
+        raise Refusal("key_expired", lines=INVALID_TOKEN)
     if application is None:
         raise Refusal("key_unknown", lines=INVALID_TOKEN)
-    into.application = application
     if application.state != "active":
         raise Refusal("application_suspended")
-    return application
+    into.subscription = subscription = _subscription_to(version, application)
+    into.plan = plan = runtime.plan(subscription.plan_id)
+    if subscription.state != "active":
+        raise Refusal("subscription_inactive")
+    if plan is None:
+        raise Refusal("subscription_inactive", "The plan of the subscription is not known to this gateway.")
+    into.meter = runtime.meter(plan, subscription.id, now)
 
 
-def _find_subscription(application: ApplicationDocument, version: Version) -> SubscriptionDocument:
+def _subscription_to(version: Version, application: ApplicationDocument) -> SubscriptionDocument:
     """The subscription that grants the version: an active one before others, then the oldest."""
     granting = [s for s in application.subscriptions if s.product_id in version.products]
     if not granting:

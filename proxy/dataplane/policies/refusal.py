@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from apimgr.contracts.outcomes import BY_CODE
+
+if TYPE_CHECKING:
+    from proxy.dataplane.runtime import Caller
 
 
 class Refusal(Exception):
@@ -15,6 +18,7 @@ class Refusal(Exception):
         self.outcome = BY_CODE[code]
         self.detail = detail
         self.lines = lines
+        self.caller: Caller | None = None  # as far as it is known
 
 
 CHALLENGE: Final = b'WWW-Authenticate: Bearer realm="api"\r\n'

@@ -43,6 +43,7 @@ class UpstreamConnection(asyncio.Protocol, Timed):
         self.reused = False
         self.heard = False
         self.in_step = False
+        self._reads = True
         self._head: ResponseHead | None = None
         self._reader: BodyReader | None = None
         self._buffer = b""
@@ -78,7 +79,6 @@ class UpstreamConnection(asyncio.Protocol, Timed):
             self.close()
             return
         self.heard = True
-        self.pool.wheel.arm(self, self.pool.read_timeout)
         try:
             if self._reader is None:
                 self._read_head(receiver, data)
@@ -86,6 +86,9 @@ class UpstreamConnection(asyncio.Protocol, Timed):
                 self._read_body(receiver, data)
         except Malformed as error:
             self._fail("upstream_invalid", error.detail)
+            return
+        if self.receiver is receiver and self._reads:
+            self.pool.wheel.arm(self, self.pool.read_timeout)
 
     def deadline_passed(self) -> None:
         if self.receiver is None:
@@ -111,10 +114,12 @@ class UpstreamConnection(asyncio.Protocol, Timed):
 
     def pause(self) -> None:
         """Read no more until ``resume``: the client is slower than the upstream."""
+        self._reads = False
         self.pool.wheel.disarm(self)
         self.transport.pause_reading()
 
     def resume(self) -> None:
+        self._reads = True
         self.pool.wheel.arm(self, self.pool.read_timeout)
         self.transport.resume_reading()
 
@@ -122,6 +127,9 @@ class UpstreamConnection(asyncio.Protocol, Timed):
         """The exchange is over and both sides are in step: the connection may serve another."""
         self.receiver = None
         self.reused = True
+        if not self._reads:  # paused for a caller that had not yet taken all of the response
+            self._reads = True
+            self.transport.resume_reading()
         self.pool.put_back(self)
 
     def close(self) -> None:

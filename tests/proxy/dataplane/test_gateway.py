@@ -600,9 +600,27 @@ def test_caller_leaves_while_the_upstream_thinks(tmp_path: Path) -> None:
         writer.write(request("GET", "/orders/items/1", f"X-Api-Key: {gateway.world.key}"))
         await asyncio.sleep(0.05)
         writer.transport.abort()
-        await asyncio.wait_for(gone.wait(), 5)
+        await asyncio.wait_for(gone.wait(), 20)
         (record,) = gateway.recorder.records
         assert (record.outcome, record.status) == (BY_CODE["client_aborted"].number, 499)
+
+    play(tmp_path, scenario)
+
+
+def test_caller_leaves_at_once(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(-1)
+
+        gateway.upstream.handler = never
+        _, writer = await gateway.connect()
+        writer.write(request("GET", "/orders/items/1", f"X-Api-Key: {gateway.world.key}"))
+        writer.close()  # the request and its end arrive together
+        for _ in range(200):
+            if gateway.recorder.records:
+                break
+            await asyncio.sleep(0.05)
+        assert last_outcome(gateway) == "client_aborted"
 
     play(tmp_path, scenario)
 
