@@ -15,6 +15,7 @@ from analytics.selectors.labels import labels
 from analytics.selectors.periods import Period
 from apimgr.accounts.models import User
 from apimgr.catalog.models import API, Version
+from apimgr.contracts.outcomes import BY_NUMBER
 from portal.models import Application
 
 STATUS_CLASSES: Final = (2, 3, 4, 5, 0)
@@ -126,7 +127,8 @@ def errors(question: Question) -> dict[str, Any]:
     """Calls that did not end with the upstream's own answer, over time, by outcome; the six commonest."""
     lines = {key: line["requests"] for key, line in series(question, ["requests"], ["outcome"]).items() if key != (0,)}
     shown = sorted(lines, key=lambda key: -sum(value or 0 for value in lines[key]))[:6]
-    names = labels("outcome", [value for (value,) in shown])
+    # Codes, not sentences: a legend has little room, and the table of outcomes explains them.
+    names = {value: BY_NUMBER[value].code if value in BY_NUMBER else str(value) for (value,) in shown}
     data = [{"name": names[key[0]], "data": filled(question, lines[key])} for key in shown]
     return _chart(question.period, data, METRICS["requests"])
 
