@@ -13,7 +13,8 @@ from typing import Any, Final, Literal
 
 from apimgr.catalog.openapi import schema
 from apimgr.catalog.openapi.parse import METHODS, Facts, as_list, describe, follow, openapi_version, resolve
-from apimgr.catalog.openapi.syntax import Source, escape
+from apimgr.catalog.openapi.pointers import escape
+from apimgr.catalog.openapi.syntax import Source
 
 Severity = Literal["error", "warning", "info"]
 _ORDER: Final = {"error": 0, "warning": 1, "info": 2}

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
-from apimgr.catalog.openapi.syntax import UnreadableDocument, escape
+from apimgr.catalog.openapi.bounds import UnreadableDocument
+from apimgr.catalog.openapi.pointers import escape
 
 METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 JsonObject = dict[str, Any]

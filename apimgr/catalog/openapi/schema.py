@@ -18,7 +18,7 @@ from jsonschema.exceptions import ValidationError, best_match
 from jsonschema.protocols import Validator
 from jsonschema.validators import validator_for
 
-from apimgr.catalog.openapi.syntax import escape
+from apimgr.catalog.openapi.pointers import escape
 
 MAX_VIOLATIONS: Final = 50
 # Checking costs up to 3 seconds per megabyte, and a publisher is waiting.

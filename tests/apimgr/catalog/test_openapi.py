@@ -17,6 +17,7 @@ from apimgr.catalog.openapi import lint, syntax
 from apimgr.catalog.openapi.parse import resolve
 from apimgr.catalog.openapi.syntax import UnreadableDocument
 
+# Limits of time are on the processor, so that a busy machine fails nothing.
 CORPORA = Path(__file__).resolve().parents[4] / "shared" / "corpora" / "openapi"
 HEAD = "openapi: 3.1.0\ninfo: {title: T, version: '1'}\nservers: [{url: https://t.example}]\n"
 ONE = HEAD + "paths:\n  /a:\n    get: {summary: A}\n"
@@ -68,13 +69,13 @@ UNREADABLE: dict[str, tuple[bytes, str, str]] = {
 @pytest.mark.parametrize("name", UNREADABLE)
 def test_unreadable_document_says_what_and_where(name: str) -> None:
     raw, code, words = UNREADABLE[name]
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(UnreadableDocument) as error:
         lint.check(syntax.read(raw))
     assert error.value.code == code
     assert words in error.value.message
     assert error.value.message.endswith(".")
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 # What can be read and has something wrong: document, then severity, code, pointer, line of the finding in question.
@@ -310,9 +311,9 @@ OPERATIONS = {
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_real_document(name: str) -> None:
     raw = (CORPORA / f"{name}.json").read_bytes()
-    started = time.monotonic()
+    started = time.process_time()
     facts, findings = lint.check(syntax.read(raw))
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
     assert len(facts.operations) == OPERATIONS[name]
     assert [each for each in findings if each.severity == "error"] == []
     as_yaml = yaml.dump(json.loads(raw), Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True)
