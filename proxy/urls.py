@@ -1,6 +1,14 @@
 from __future__ import annotations
 
-from django.urls import URLPattern, URLResolver
+from django.urls import URLPattern, URLResolver, path
+
+from proxy import views
 
 app_name = "proxy"
-urlpatterns: list[URLPattern | URLResolver] = []
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("", views.overview, name="overview"),
+    path("nodes/", views.nodes, name="nodes"),
+    path("changes/", views.changes, name="changes"),
+    path("receipts/versions/<id:version_id>/", views.receipt, name="receipt"),
+    path("receipts/credentials/<id:credential_id>/", views.credential_receipt, name="credential-receipt"),
+]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
-from django.urls import URLPattern, URLResolver
+from django.urls import URLPattern, URLResolver, path
 
-urlpatterns: list[URLPattern | URLResolver] = []
+from proxy.api import views
+
+urlpatterns: list[URLPattern | URLResolver] = [path("nodes", views.NodeList.as_view(), name="api-nodes")]

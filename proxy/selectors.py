@@ -1,0 +1,140 @@
+"""How the gateway stands: nodes, their books, the log, and how far a change has come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from django.contrib.auth.models import AnonymousUser
+from django.db import connection
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from apimgr.accounts.access import Permission, organisations_for, require_operator
+from apimgr.accounts.models import User
+from apimgr.catalog.models import Version
+from portal.models import Credential
+from proxy.models import AppliedChanges, ChangeCounter, GatewayChange, GatewayNode
+
+Viewer = User | AnonymousUser | None
+# A node that has not been heard of for so long is away: it goes on with what it knows, but nobody can promise for it.
+CONNECTED: Final = timedelta(seconds=10)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStanding:
+    """A node with what follows from its row. ``stored`` is the ledger's count for the same boot."""
+
+    node: GatewayNode
+    is_connected: bool
+    lag: int  # changes not applied yet
+    stored: int
+
+    @property
+    def books(self) -> list[int]:
+        counters = self.node.counters
+        return [*(int(counters.get(name, 0)) for name in ("generated", "spooled", "acknowledged")), self.stored]
+
+    @property
+    def gap(self) -> int:
+        """Calls on their way, or lost: 0 when every book says the same."""
+        return max(self.books) - min(self.books)
+
+    @property
+    def state(self) -> str:
+        if not self.is_connected:
+            return "error"
+        return "warn" if self.lag or self.node.counters.get("quarantined") else "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """How far one change has come: enforced on ``live`` of ``total`` connected nodes, on the slowest after ``ms``."""
+
+    live: int
+    total: int
+    ms: int | None
+
+    @property
+    def is_complete(self) -> bool:
+        return self.total > 0 and self.live == self.total
+
+
+def nodes(viewer: Viewer) -> list[NodeStanding]:
+    require_operator(viewer)
+    last, stored, now = last_sequence(), _stored_per_boot(), timezone.now()
+    return [
+        NodeStanding(
+            node=node,
+            is_connected=now - node.heartbeat_at < CONNECTED,
+            lag=max(0, last - node.applied_sequence),
+            stored=stored.get((node.name, node.boot), 0),
+        )
+        for node in GatewayNode.objects.order_by("name")
+    ]
+
+
+def changes(viewer: Viewer) -> QuerySet[GatewayChange]:
+    """The log, latest first, without the documents."""
+    require_operator(viewer)
+    return GatewayChange.objects.order_by("-sequence")
+
+
+def last_sequence() -> int:
+    return ChangeCounter.objects.values_list("last", flat=True).first() or 0
+
+
+def rollout(sequence: int) -> Rollout:
+    """Where the change with this number is enforced by now."""
+    connected = set(
+        GatewayNode.objects.filter(heartbeat_at__gt=timezone.now() - CONNECTED).values_list("name", flat=True)
+    )
+    applied = _first_applied(sequence, connected)
+    made_at = GatewayChange.objects.filter(sequence=sequence).values_list("created_at", flat=True).first()
+    slowest = max(applied.values(), default=None)
+    ms = round((slowest - made_at).total_seconds() * 1000) if slowest and made_at else None
+    return Rollout(live=len(applied), total=len(connected), ms=None if ms is None else max(ms, 0))
+
+
+def version_rollout(viewer: Viewer, version_id: int) -> Rollout | None:
+    """The rollout of what was last said of a version; ``None`` if there is nothing, or nothing for this person."""
+    mine = organisations_for(viewer or AnonymousUser(), Permission.API_VIEW)
+    if not Version.objects.filter(pk=version_id, api__organisation__in=mine).exists():
+        return None
+    return _rollout_of("version", str(version_id))
+
+
+def credential_rollout(viewer: Viewer, credential_id: int) -> Rollout | None:
+    mine = organisations_for(viewer or AnonymousUser(), Permission.APPLICATION_VIEW)
+    found = Credential.objects.filter(pk=credential_id, application__organisation__in=mine)
+    digest = found.values_list("digest", flat=True).first()
+    return None if digest is None else _rollout_of("credential", bytes(digest).hex())
+
+
+def _rollout_of(kind: str, key: str) -> Rollout | None:
+    said = GatewayChange.objects.filter(kind=kind, key=key).order_by("-sequence")
+    sequence = said.values_list("sequence", flat=True).first()
+    return None if sequence is None else rollout(sequence)
+
+
+def _first_applied(sequence: int, names: set[str]) -> dict[str, datetime]:
+    """When each of these nodes first enforced at least ``sequence``."""
+    rows = AppliedChanges.objects.filter(sequence__gte=sequence, node__in=names).order_by("node", "sequence")
+    return {row.node: row.applied_at for row in rows.distinct("node")}
+
+
+def _stored_per_boot() -> dict[tuple[str, int], int]:
+    """Calls in the database by node and boot, as the ledger has it."""
+    running = list(GatewayNode.objects.values_list("name", "boot"))
+    if not running:
+        return {}
+    names, boots = zip(*running, strict=True)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT node, boot, sum(events)::bigint FROM usage_batch"
+            " WHERE (node, boot) IN (SELECT * FROM unnest(%s::text[], %s::bigint[])) GROUP BY 1, 2",
+            [list(names), list(boots)],
+        )
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+    return {(node, boot): int(count) for node, boot, count in rows}

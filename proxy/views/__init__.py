@@ -1,0 +1,61 @@
+"""The operators' side of the gateway, and the receipts that publishers and developers get."""
+
+from __future__ import annotations
+
+from django.contrib.auth.decorators import login_required
+from django.core.paginator import Paginator
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_GET
+
+from proxy import selectors
+from proxy.selectors import Rollout
+
+CHANGES_PER_PAGE = 50
+
+
+@login_required
+@require_GET
+def overview(request: HttpRequest) -> HttpResponse:
+    nodes = selectors.nodes(request.user)
+    context = {
+        "nodes": nodes,
+        "rollout": selectors.rollout(selectors.last_sequence()),
+        "last_sequence": selectors.last_sequence(),
+        "changes": selectors.changes(request.user)[:8],
+        "books": [sum(column) for column in zip(*(standing.books for standing in nodes), strict=True)],
+        "gap": sum(standing.gap for standing in nodes),
+    }
+    return render(request, "proxy/overview.html", context)
+
+
+@login_required
+@require_GET
+def nodes(request: HttpRequest) -> HttpResponse:
+    return render(request, "proxy/nodes.html", {"nodes": selectors.nodes(request.user)})
+
+
+@login_required
+@require_GET
+def changes(request: HttpRequest) -> HttpResponse:
+    pages = Paginator(selectors.changes(request.user), CHANGES_PER_PAGE)
+    return render(request, "proxy/changes.html", {"page": pages.get_page(request.GET.get("page"))})
+
+
+@login_required
+@require_GET
+def receipt(request: HttpRequest, version_id: int) -> HttpResponse:
+    """Where the last change of a version is enforced: a panel of the console's pages."""
+    return _receipt(request, selectors.version_rollout(request.user, version_id))
+
+
+@login_required
+@require_GET
+def credential_receipt(request: HttpRequest, credential_id: int) -> HttpResponse:
+    return _receipt(request, selectors.credential_rollout(request.user, credential_id))
+
+
+def _receipt(request: HttpRequest, rollout: Rollout | None) -> HttpResponse:
+    if rollout is None:
+        raise Http404
+    return render(request, "proxy/_receipt.html", {"rollout": rollout})

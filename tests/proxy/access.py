@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import transaction
+
+from proxy import compiler
+from proxy.services import append_changes
+from tests.access import ACME, Row, World
+
+OPERATORS = frozenset({"olga"})
+
+
+def version(world: World) -> dict[str, Any]:
+    with transaction.atomic():
+        append_changes(compiler.version_changes(world.version).documents)
+    return {"version_id": world.version.pk}
+
+
+def credential(world: World) -> dict[str, Any]:
+    with transaction.atomic():
+        append_changes([compiler.credential_document(world.credential)])
+    return {"credential_id": world.credential.pk}
+
+
+ACCESS: dict[str, Row | tuple[Row, ...]] = {
+    "proxy:overview": Row(allow=OPERATORS),
+    "proxy:nodes": Row(allow=OPERATORS),
+    "proxy:changes": Row(allow=OPERATORS),
+    "proxy:receipt": Row(kwargs=version, allow=ACME),
+    "proxy:credential-receipt": Row(kwargs=credential, allow={"dev"}),
+    "api-nodes": Row(allow=OPERATORS),
+}

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from apimgr.accounts.models import User
+from apimgr.contracts.snapshot import PlanDocument
+from apimgr.core.errors import NotFound
+from proxy import selectors
+from proxy.models import AppliedChanges, GatewayChange, GatewayNode
+from proxy.services import append_changes
+
+pytestmark = pytest.mark.django_db
+
+
+def make_node(name: str, *, applied: int = 0, silent_s: float = 0, **counters: int) -> GatewayNode:
+    now = timezone.now()
+    return GatewayNode.objects.create(
+        name=name,
+        boot=1,
+        software_version="0.1.0",
+        workers=1,
+        applied_sequence=applied,
+        started_at=now,
+        heartbeat_at=now - timedelta(seconds=silent_s),
+        counters=counters,
+    )
+
+
+def test_a_receipt_names_the_slowest_of_the_connected_nodes() -> None:
+    sequence = append_changes([PlanDocument(1, "Free")])
+    made_at = GatewayChange.objects.get().created_at
+    for name, ms in (("fast", 40), ("slow", 180)):
+        make_node(name)
+        AppliedChanges.objects.create(node=name, sequence=sequence + 3, applied_at=made_at + timedelta(milliseconds=ms))
+    make_node("away", silent_s=60)
+    make_node("behind")
+    rollout = selectors.rollout(sequence)
+    assert (rollout.live, rollout.total, rollout.ms, rollout.is_complete) == (2, 3, 180, False)
+    GatewayNode.objects.filter(name="behind").delete()
+    assert selectors.rollout(sequence).is_complete
+
+
+def test_the_first_time_it_was_enforced_counts() -> None:
+    sequence = append_changes([PlanDocument(1, "Free")])
+    made_at = GatewayChange.objects.get().created_at
+    make_node("node")
+    for later, ms in ((0, 50), (5, 9000)):
+        AppliedChanges.objects.create(
+            node="node", sequence=sequence + later, applied_at=made_at + timedelta(milliseconds=ms)
+        )
+    assert selectors.rollout(sequence).ms == 50
+
+
+def test_a_node_s_books_agree_or_show_the_gap(olga: User) -> None:
+    make_node("node", generated=5, spooled=5, acknowledged=3)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO usage_batch (node, boot, worker, segment, from_offset, to_offset, events, first_at, last_at)"
+            " VALUES ('node', 1, 0, 1, 0, 100, 3, now(), now())"
+        )
+    (standing,) = selectors.nodes(olga)
+    assert standing.books == [5, 5, 3, 3]
+    assert standing.gap == 2
+
+
+def test_only_operators_see_nodes(alice: User) -> None:
+    with pytest.raises(NotFound):
+        selectors.nodes(alice)
+
+
+@pytest.mark.parametrize("name", ["overview", "nodes", "changes"])
+@pytest.mark.parametrize("filled", [False, True])
+def test_operators_pages(client: Client, olga: User, name: str, filled: bool) -> None:
+    if filled:
+        append_changes([PlanDocument(1, "Free")], [("plan", "2")])
+        make_node("node-a", applied=1, generated=1234, spooled=1234, acknowledged=1200, spool_bytes=4096)
+        make_node("node-b", silent_s=60)
+    client.force_login(olga)
+    page = client.get(reverse(f"proxy:{name}")).content.decode()
+    assert ("node-a" in page) == (filled and name != "changes")
