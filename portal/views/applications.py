@@ -122,6 +122,9 @@ def _with_plans(subscription: Subscription) -> dict[str, Any]:
     versions = subscription.product.live_versions  # type: ignore[attr-defined]
     plans = public_plans(versions[0].api) if versions and subscription.state != "suspended" else []
     others = [plan for plan in plans if plan.product_id == subscription.product_id and plan.pk != subscription.plan_id]
+    if subscription.state == "active":
+        # Waiting for an approval would cut off calls that are served now.
+        others = [plan for plan in others if not plan.requires_approval]
     return {"row": subscription, "plans": others, "api": versions[0].api if versions else None}
 
 
