@@ -15,7 +15,7 @@ from apimgr.core import events
 from apimgr.core.errors import Conflict, DomainError, NotAllowed, NotFound
 from apimgr.products import selectors, services
 from apimgr.products.events import PlanChanged, ProductVersionsChanged
-from apimgr.products.forms import LimitFormSet, PlanForm, limits_as_initial
+from apimgr.products.forms import PlanForm, limits_of
 from apimgr.products.models import Plan, Product
 from tests.factories import make_api, make_organisation, make_plan, make_product, make_version
 
@@ -160,11 +160,8 @@ def test_queries_do_not_grow_with_rows(acme: Organisation, oscar: User) -> None:
     assert count() == one
 
 
-def test_forms_give_terms(plan: Plan) -> None:
-    assert PlanForm({"name": "Gold"}).is_valid()
-    rows = limits_as_initial(plan)
-    data = {f"form-{number}-{name}": value for number, row in enumerate(rows) for name, value in row.items()}
-    data |= {"form-TOTAL_FORMS": 3, "form-INITIAL_FORMS": 2, "form-2-kind": "rate", "form-2-period": "minute"}
-    formset = LimitFormSet({**data, "form-0-DELETE": "on"}, initial=rows)
-    assert formset.is_valid(), formset.errors
-    assert formset.terms() == [("rate", 60, "minute")]
+def test_form_gives_terms(plan: Plan) -> None:
+    form = PlanForm({"name": "Gold", **limits_of(plan), "rate_second": "", "quota_day": 5})
+    assert form.is_valid(), form.errors
+    assert form.terms == [("rate", 60, "minute"), ("quota", 5, "day"), ("quota", 10_000, "month")]
+    assert not PlanForm({"name": "Gold", "rate_minute": 0}).is_valid()
