@@ -36,6 +36,7 @@ class ClientConnection(asyncio.Protocol, Timed):
         self._exchange: Exchange | None = None
         self._buffer = b""
         self._parsing = False
+        self._in_head = True
         self._reading_held = False
         self._upstream_blocked = False
         self._writing_blocked = False
@@ -219,7 +220,9 @@ class ClientConnection(asyncio.Protocol, Timed):
             self._refuse_unread(error.code, error.detail)
             return False
         if head is None:
-            self._wheel.arm(self, HEAD_SECONDS)
+            if not self._in_head:  # once per head: a trickle must not buy time
+                self._in_head = True
+                self._wheel.arm(self, HEAD_SECONDS)
             return False
         self._begin(head)
         return not self.transport.is_closing()
@@ -227,6 +230,7 @@ class ClientConnection(asyncio.Protocol, Timed):
     def _begin(self, head: RequestHead) -> None:
         self._buffer = self._buffer[head.size :]
         self.keep_alive = head.block.keep_alive and not self.worker.draining
+        self._in_head = False
         self._wheel.disarm(self)
         self._exchange = exchange = Exchange(self, head)
         exchange.begin()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-MAX_WORKERS: Final = 64
+MAX_WORKERS: Final = 128  # twice what a node may run: in a reload the old ones still count
 NAMES: Final = ("requests", "generated", "spooled", "unrecorded", "connections", "connections_refused")
 _WORDS: Final = 256
 _OUTCOMES_AT: Final = 64

@@ -124,10 +124,12 @@ def run(config: GatewayConfig, number: int, sockets: list[socket.socket]) -> Non
     from proxy.dataplane.usage.spool import Spool
 
     reseed()
+    # In a reload the successor has another number but the same place, and goes on with the quotas it finds there.
+    place = number % config.workers
     worker = Worker(
         replica=ReplicaReader(config.replica_path),
         recorder=Spool(config.spool_path, number, budget_bytes=config.spool_bytes),
-        store=QuotaStore(config.home / "limits" / f"worker-{number}.quota", time.time()),
+        store=QuotaStore(config.home / "limits" / f"worker-{place}.quota", time.time()),
         stats_block=stats.open_block(config.stats_path, config.stats_offset + number),
         pepper=config.key_pepper,
         node_name=config.node_name,

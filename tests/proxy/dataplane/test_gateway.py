@@ -650,18 +650,28 @@ def test_half_closed_callers_are_answered(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
-def test_slow_heads_time_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "HEAD_SECONDS", 0.3)
+def test_a_trickle_buys_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "HEAD_SECONDS", 0.4)
 
-    async def scenario(gateway: Running) -> None:
-        reader, writer = await gateway.connect()
-        for byte in b"GET /orders/items HTTP/1.1\r\nHo":
+    async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
+        for byte in b"GET /orders/items HTTP/1.1\r\n" + b"X: y\r\n" * 100:
             writer.write(bytes((byte,)))
             await asyncio.sleep(0.02)
-            if writer.transport.is_closing():
+            if not reader.at_eof() and reader._buffer:  # type: ignore[attr-defined]
                 break
-        assert (await read_reply(reader)).status == 408
+        return (await read_reply(reader)).status
+
+    async def scenario(gateway: Running) -> None:
+        started = time.monotonic()
+        reader, writer = await gateway.connect()
+        assert await trickle(reader, writer) == 408
         assert last_outcome(gateway) == "request_timeout"
+        # Nor on a connection that has already served.
+        reader, writer = await gateway.connect()
+        writer.write(request("GET", "/orders/items/1", f"X-Api-Key: {gateway.world.key}"))
+        assert (await read_reply(reader)).status == 200
+        assert await trickle(reader, writer) == 408
+        assert time.monotonic() - started < 8
 
     play(tmp_path, scenario)
 
