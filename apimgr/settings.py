@@ -243,8 +243,8 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "apimgr",
     "VERSION": "1",
     "OAS_VERSION": "3.1.1",
-    "DESCRIPTION": "Everything a page of the platform can do. Send `Authorization: Bearer <API token>`; a token acts as "
-    "its owner in one organisation. Lists come newest first: follow `next`. Errors are `application/problem+json`.",
+    "DESCRIPTION": "Everything a page of the platform can do. Send `Authorization: Bearer <API token>`; a token acts "
+    "as its owner in one organisation. Lists come newest first: follow `next`. Errors are `application/problem+json`.",
     "SERVERS": [{"url": "/"}],
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "SERVE_INCLUDE_SCHEMA": False,
