@@ -8,8 +8,20 @@ import pytest
 from django.core.management import call_command
 
 from apimgr.accounts.models import Organisation, User
+from apimgr.catalog.events import VersionDeprecated, VersionPublished, VersionRestored, VersionRetired
+from apimgr.catalog.models import Revision, Version
+from apimgr.catalog.services.publication import configuration_of
 from apimgr.contracts import snapshot
-from apimgr.contracts.snapshot import ApplicationDocument, CredentialDocument, Document
+from apimgr.contracts.snapshot import (
+    ApplicationDocument,
+    CredentialDocument,
+    Document,
+    PlanDocument,
+    RouteDocument,
+    VersionDocument,
+)
+from apimgr.core.events import emit
+from apimgr.products.events import PlanChanged, ProductVersionsChanged
 from apimgr.products.models import Plan
 from portal import services as portal
 from proxy.models import GatewayChange
@@ -50,3 +62,81 @@ def test_rebuilding_twice_changes_nothing(free: Plan) -> None:
     assert before >= 1
     call_command("rebuild_gateway", verbosity=0, stdout=StringIO())
     assert GatewayChange.objects.count() == before
+
+
+def test_a_version_s_life(acme: Organisation) -> None:
+    version = make_version(make_api(acme))
+    deploy(version)
+    for event, state in (
+        (VersionPublished, "published"),
+        (VersionDeprecated, "deprecated"),
+        (VersionRestored, "published"),
+        (VersionRetired, "retired"),
+    ):
+        version.state = state
+        version.save()
+        emit(event(version.pk))
+        told = last("version", version.pk)
+        assert isinstance(told, VersionDocument)
+        assert told.state == state
+        assert last("route", version.route.base_path) is not None
+
+
+def test_a_product_s_versions_are_told_to_the_version(acme: Organisation) -> None:
+    version = make_version(make_api(acme))
+    deploy(version)
+    emit(VersionPublished(version.pk))
+    product = make_product(version)
+    emit(ProductVersionsChanged(product.pk))
+    told = last("version", version.pk)
+    assert isinstance(told, VersionDocument)
+    assert told.product_ids == (product.pk,)
+    product.versions.clear()
+    emit(ProductVersionsChanged(product.pk))
+    told = last("version", version.pk)
+    assert isinstance(told, VersionDocument)
+    assert told.product_ids == ()
+
+
+def test_limits_and_their_end(free: Plan) -> None:
+    emit(PlanChanged(free.pk))
+    told = last("plan", free.pk)
+    assert isinstance(told, PlanDocument)
+    assert {limit.amount for limit in told.limits} == {60, 10_000}
+    plan_id = free.pk
+    free.delete()
+    emit(PlanChanged(plan_id))
+    assert last("plan", plan_id) is None
+
+
+def test_an_address_another_version_took_over_is_left_to_it(acme: Organisation) -> None:
+    first = make_version(make_api(acme))
+    deploy(first)
+    emit(VersionPublished(first.pk))
+    address = first.route.base_path
+    move(first, "/elsewhere")
+    emit(VersionPublished(first.pk))
+    assert last("route", address) is None
+    second = make_version(make_api(acme))
+    move(second, address)
+    emit(VersionPublished(second.pk))
+    emit(VersionPublished(first.pk))
+    told = last("route", address)
+    assert isinstance(told, RouteDocument)
+    assert told.version_id == second.pk
+
+
+def deploy(version: Version) -> None:
+    version.deployed_revision = Revision.objects.create(
+        version=version,
+        number=version.revisions.count() + 1,
+        specification=version.specification,
+        configuration=configuration_of(version),
+    )
+    version.save()
+
+
+def move(version: Version, base_path: str) -> None:
+    version.route.base_path = base_path
+    version.route.save()
+    deploy(version)
