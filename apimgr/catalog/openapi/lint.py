@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
 from apimgr.catalog.openapi import schema
-from apimgr.catalog.openapi.parse import METHODS, Facts, as_list, describe, follow, openapi_version, resolve
+from apimgr.catalog.openapi.parse import METHODS, Facts, as_list, describe, follow, resolve
 from apimgr.catalog.openapi.pointers import escape
 from apimgr.catalog.openapi.syntax import Source
 
@@ -65,7 +65,6 @@ class Finding:
 
 def check(source: Source) -> tuple[Facts, list[Finding]]:
     """Read the facts and everything worth saying, worst first. Raises ``UnreadableDocument`` for what is no OpenAPI."""
-    openapi_version(source.value)
     facts = describe(source.value)
     found = [
         Finding("error", "duplicate_key", f"The key {pointer!r} is there twice.", pointer, line)

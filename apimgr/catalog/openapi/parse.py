@@ -81,11 +81,12 @@ def openapi_version(document: Any) -> str:
     )
 
 
-def describe(document: JsonObject) -> Facts:
-    """Read the facts. Never fails on a document whose version ``openapi_version`` knows: what is broken is left out."""
+def describe(document: Any) -> Facts:
+    """Read the facts; what is broken is left out. Raises ``UnreadableDocument`` for what is no OpenAPI document."""
+    version = openapi_version(document)
     info = _object(document.get("info"))
     return Facts(
-        openapi_version=openapi_version(document),
+        openapi_version=version,
         title=_text(info.get("title")),
         version=_text(info.get("version")),
         description=_text(info.get("description")),
