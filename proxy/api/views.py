@@ -10,7 +10,12 @@ from proxy.api.serializers import NodeSerializer
 
 
 class NodeList(APIView):
-    @extend_schema(operation_id="nodes_list", responses=NodeSerializer(many=True), tags=["nodes"])
+    @extend_schema(
+        operation_id="nodes_list",
+        summary="List gateway nodes",
+        description="The gateway nodes and their books. For operators.",
+        responses=NodeSerializer(many=True),
+        tags=["nodes"],
+    )
     def get(self, request: Request) -> Response:
-        """The gateway nodes and their books, for operators."""
         return Response(NodeSerializer(selectors.nodes(request.user), many=True).data)
