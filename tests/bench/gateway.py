@@ -25,9 +25,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from uuid import UUID
 
 from apimgr.contracts import credentials, snapshot
-from proxy.dataplane.replica import layout
+from proxy.dataplane.replica.writer import Change, Mark, ReplicaWriter
 
 COUNT = 100  # routes, and keys
 CONNECTIONS = 64
@@ -157,7 +158,7 @@ def _apimgr(home: Path, upstream_port: int, keys: list[str], core: int) -> Itera
         "APIMGR_NODE_NAME": "bench",
         "DATABASE_URL": "",
     }
-    _write_replica(home / "gateway" / "replica", upstream_port, keys)
+    write_replica(home / "gateway" / "replica", upstream_port, keys)
     command = ["taskset", "-c", str(core), sys.executable, "-m", "tests.bench.serve"]
     with _process(command, env=environment, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -166,15 +167,19 @@ def _apimgr(home: Path, upstream_port: int, keys: list[str], core: int) -> Itera
         yield Contestant("apimgr", port, (process.pid,))
 
 
-def _write_replica(path: Path, upstream_port: int, keys: list[str]) -> None:
-    words = layout.open_state(path)
-    data = layout.open_data(layout.data_path(path, 1), readonly=False)
-    with data.begin(write=True) as transaction:
-        for document in _documents(upstream_port, keys):
-            key = layout.entry_key(snapshot.KIND_OF[type(document)], document.key)
-            transaction.put(key, layout.seal(key, snapshot.dump(document)))
-    data.close()
-    words[layout.GENERATION] = words[layout.READY] = 1
+def write_replica(path: Path, upstream_port: int, keys: list[str]) -> None:
+    """The replica that an agent would have left."""
+    writer = ReplicaWriter(path)
+    rebuild = writer.rebuild()
+    documents = enumerate(_documents(upstream_port, keys), start=1)
+    changes = [
+        Change(number, snapshot.KIND_OF[type(document)], document.key, snapshot.dump(document).decode())
+        for number, document in documents
+    ]
+    rejected = rebuild.add(changes)
+    assert not rejected, rejected
+    rebuild.finish(Mark(UUID(int=1), len(changes)))
+    writer.close()
 
 
 def _documents(upstream_port: int, keys: list[str]) -> Iterator[snapshot.Document]:

@@ -50,7 +50,7 @@ class RateWindow:
 
     def state(self, now: float) -> str:
         filled_in = max(self.full_at - now, 0.0)
-        left = int((self.period - filled_in + _SLACK) / self.interval)
+        left = min(int((self.period - filled_in + _SLACK) / self.interval), self.amount)
         return f'"{self.name}";r={left};t={ceil(filled_in)}'
 
 

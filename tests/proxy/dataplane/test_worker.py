@@ -61,7 +61,7 @@ def records(spool: Path) -> list[usage.UsageRecord]:
 
 def test_a_worker_serves_records_and_drains(tmp_path: Path, upstream: int) -> None:
     keys = [credentials.generate_key("test").secret for _ in range(bench.COUNT)]
-    bench._write_replica(tmp_path / "gateway" / "replica", upstream, keys)
+    bench.write_replica(tmp_path / "gateway" / "replica", upstream, keys)
     environment = {**os.environ, "APIMGR_VAR": str(tmp_path), "APIMGR_KEY_PEPPER": bench.PEPPER}
     environment |= {"APIMGR_GATEWAY_LISTEN": "127.0.0.1:0", "APIMGR_NODE_NAME": "test", "DATABASE_URL": ""}
     command = [sys.executable, "-m", "tests.bench.serve"]
