@@ -20,13 +20,14 @@ class Gateway(BaseHTTPRequestHandler):
     """Answers with what it got, and with fields that must not get through."""
 
     seen: list[Any] = []
+    content_type = "text/html"
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.seen.append((self.path, dict(self.headers), body))
         self.send_response(201)
         fields = {
-            "Content-Type": "text/html",
+            "Content-Type": self.content_type,
             "Set-Cookie": "session=evil",
             "WWW-Authenticate": "Basic realm=x",
             "RateLimit": '"minute";r=59;t=60',
