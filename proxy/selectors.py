@@ -87,14 +87,15 @@ def last_sequence() -> int:
 
 def rollout(sequence: int) -> Rollout:
     """Where the change with this number is enforced by now."""
-    connected = set(
-        GatewayNode.objects.filter(heartbeat_at__gt=timezone.now() - CONNECTED).values_list("name", flat=True)
-    )
-    applied = _first_applied(sequence, connected)
+    connected = GatewayNode.objects.filter(heartbeat_at__gt=timezone.now() - CONNECTED)
+    reported = dict(connected.values_list("name", "applied_sequence"))
+    applied = _first_applied(sequence, set(reported))
+    # A node tells of a change at once and of itself every two seconds; receipts of long ago are gone.
+    live = applied.keys() | {name for name, reached in reported.items() if reached >= sequence}
     made_at = GatewayChange.objects.filter(sequence=sequence).values_list("created_at", flat=True).first()
     slowest = max(applied.values(), default=None)
     ms = round((slowest - made_at).total_seconds() * 1000) if slowest and made_at else None
-    return Rollout(live=len(applied), total=len(connected), ms=None if ms is None else max(ms, 0))
+    return Rollout(live=len(live), total=len(reported), ms=None if ms is None else max(ms, 0))
 
 
 def version_rollout(viewer: Viewer, version_id: int) -> Rollout | None:

@@ -57,6 +57,12 @@ def test_the_first_time_it_was_enforced_counts() -> None:
     assert selectors.rollout(sequence).ms == 50
 
 
+def test_a_node_counts_although_its_receipt_is_gone() -> None:
+    make_node("node", applied=append_changes([PlanDocument(1, "Free")]))
+    rollout = selectors.rollout(1)
+    assert (rollout.is_complete, rollout.ms) == (True, None)
+
+
 def test_a_node_s_books_agree_or_show_the_gap(olga: User) -> None:
     make_node("node", generated=5, spooled=5, acknowledged=3)
     with connection.cursor() as cursor:
