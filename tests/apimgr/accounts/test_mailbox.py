@@ -30,10 +30,10 @@ def test_an_empty_mailbox_says_so(client: Client, folder: Path) -> None:
 
 
 def test_mail_is_shown_escaped_and_newest_first(client: Client, folder: Path) -> None:
-    send_mail("First", "Grüße & <b>123456</b>", None, ["dev@example.com"])
+    send_mail("The older one", "Grüße & <b>123456</b>", None, ["dev@example.com"])
     send_mail("<script>alert(1)</script>", "Second", None, ["dev@example.com"])
     page = client.get("/mailbox/").content.decode()
-    assert page.index("&lt;script&gt;alert(1)") < page.index("First")
+    assert page.index("&lt;script&gt;alert(1)") < page.index("The older one")
     assert "Grüße &amp; &lt;b&gt;123456&lt;/b&gt;" in page
     assert "<script>alert" not in page
 
