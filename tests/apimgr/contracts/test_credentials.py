@@ -45,7 +45,10 @@ def test_noise_is_no_key(noise: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", KEY[:-1], KEY + "a", " " + KEY, KEY + "\n", KEY.upper(), KEY.replace("_live_", "_prod_"), KEY * 2]
+    "text",
+    ["", KEY[:-1], KEY + "a", " " + KEY, KEY + "\n", KEY.upper(), KEY.replace("_live_", "_prod_"), KEY * 2],
+    # The key is random: names made of it would differ between the processes of one run.
+    ids=["empty", "cut", "longer", "leading space", "newline", "upper case", "unknown mode", "twice"],
 )
 def test_what_is_nearly_a_key_is_none(text: str) -> None:
     assert not is_well_formed(text.encode())
