@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
@@ -37,7 +37,7 @@ SECTIONS: Final = (
         "publisher",
         [
             Entry("catalog:overview", _("Overview"), "layout-dashboard"),
-            Entry("catalog:apis", _("APIs"), "api"),
+            Entry("catalog:apis", _("APIs"), "box"),
             Entry("products:plans", _("Plans"), "stack-2"),
             Entry("portal:approvals", _("Approvals"), "inbox"),
         ],
@@ -81,7 +81,7 @@ SECTIONS: Final = (
     ),
 )
 PUBLIC: Final = (
-    Entry("portal:catalogue", _("APIs"), "api"),
+    Entry("portal:catalogue", _("APIs"), "box"),
     Entry("portal:docs", _("Docs"), "book"),
     Entry("portal:start", _("First call"), "rocket"),
 )
@@ -96,8 +96,11 @@ def _memberships(request: HttpRequest) -> list[Any]:
     user: Any = getattr(request, "user", None)
     if user is None or not user.is_authenticated:
         return []
-    # A publisher's own organisation comes first: it is the one the console is about.
-    return list(user.memberships.select_related("organisation").order_by("-organisation__is_publisher", "id"))
+    if not hasattr(request, "memberships"):
+        # A publisher's own organisation comes first: it is the one the console is about.
+        found = user.memberships.select_related("organisation").order_by("-organisation__is_publisher", "id")
+        request.memberships = list(found)  # type: ignore[attr-defined]
+    return cast("list[Any]", request.memberships)  # type: ignore[attr-defined]
 
 
 def _resolved(entries: Iterable[Entry], path: str, slug: str = "") -> Iterator[Entry]:
