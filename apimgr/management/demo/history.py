@@ -68,15 +68,15 @@ def callers(world: World) -> list[Caller]:
         return Caller(target, per_day, "steady", refusal=refusal, address=251)
 
     return [
-        by("Parcelbird app", old, "parcels team", 1_600, "evening", growth=0.12),
-        by("Parcelbird app", new, "parcels team", 2_000, "evening", growth=3.2),
+        by("Parcelbird app", old, "parcels team", 800, "evening", growth=0.12),
+        by("Parcelbird app", new, "parcels team", 2_300, "evening", growth=4),
         by("Parcelbird staging", new, "parcels free", 90, "office"),
-        by("Checkout", new, "parcels team", 2_300, "evening", growth=1.3),
+        by("Checkout", new, "parcels team", 3_100, "office", growth=1.8),
         by("Night sync", old, "parcels team", 1_100, "nightly", growth=0.9, limited=0.05),
         by("Depot finder", new, "parcels free", 260, "evening", growth=1.2, limited=0.01),
         by("Depot finder", httpbin, "httpbin free", 40, "office"),
         by("Uptime probe", httpbin, "httpbin free", 1_150, "steady"),
-        by("Quanta lab", httpbin, "httpbin team", 950, "office", growth=1.6, limited=0.02),
+        by("Quanta lab", httpbin, "httpbin team", 1_500, "office", growth=1.9, limited=0.02),
         by("Getting started", httpbin, "httpbin free", 45, "office", growth=1.5, limited=0.06),
         by("Getting started", new, "parcels free", 30, "office"),
         by("Load test", httpbin, "httpbin internal", 420, "office"),

@@ -99,9 +99,9 @@ def day_total(rhythm: str) -> float:
 def calls(
     callers: Sequence[Caller], incidents: Sequence[Incident], *, until: datetime, days: int = DAYS, seed: int = 8
 ) -> Iterator[list[UsageRecord]]:
-    """The calls of the days before ``until``, one list per hour, oldest first."""
+    """The calls of so many calendar days up to ``until``, one list per hour, oldest first."""
     choose = random.Random(seed)
-    start = (until - timedelta(days=days)).replace(minute=0, second=0, microsecond=0)
+    start = (until - timedelta(days=days - 1)).replace(hour=0, minute=0, second=0, microsecond=0)
     hours = math.ceil((until - start) / timedelta(hours=1))
     for number in range(hours):
         hour = start + timedelta(hours=number)
