@@ -17,8 +17,9 @@ from apimgr import env, postgres
 from apimgr.management.demo import stack
 from apimgr.management.demo.processes import ProcessFailed, ProcessGroup
 from apimgr.management.demo.stack import MANAGE, Ports, Stack
+from apimgr.management.demo.usage import DAYS
 
-STEPS = (("migrate", "--verbosity", "0"), ("collectstatic", "--no-input", "--verbosity", "0"), ("seed_demo",))
+STEPS = (("migrate", "--verbosity", "0"), ("collectstatic", "--no-input", "--verbosity", "0"))
 
 
 class Command(BaseCommand):
@@ -26,9 +27,10 @@ class Command(BaseCommand):
     requires_system_checks = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--days", type=int, default=DAYS, help="how many days of past usage to make")
         parser.add_argument("--reset", action="store_true", help="delete the demo's data instead, to start over")
 
-    def handle(self, *args: Any, reset: bool = False, **options: Any) -> None:
+    def handle(self, *args: Any, reset: bool = False, days: int = DAYS, **options: Any) -> None:
         if reset:
             self.reset()
             return
@@ -41,7 +43,7 @@ class Command(BaseCommand):
         signal.signal(signal.SIGHUP, interrupt)
         group = ProcessGroup({})
         try:
-            self.run(group, ports)
+            self.run(group, ports, days)
         except ProcessFailed as failure:
             raise CommandError(str(failure)) from None
         except KeyboardInterrupt:
@@ -51,10 +53,10 @@ class Command(BaseCommand):
                 signal.signal(number, signal.SIG_IGN)
             group.stop()
 
-    def run(self, group: ProcessGroup, ports: Ports) -> None:
+    def run(self, group: ProcessGroup, ports: Ports, days: int) -> None:
         platform = Stack(ports, env.text("DATABASE_URL") or stack.embedded_postgres(group))
         group.environment.update(platform.environment())
-        for step in STEPS:
+        for step in (*STEPS, ("seed_demo", "--days", str(days))):
             group.say(f"{step[0]} …")
             group.run(step[0][:9], *MANAGE, *step)
         platform.start(group)
