@@ -40,10 +40,13 @@ def chromium_path(playwright: Playwright) -> str | None:
     return next((path for path in [*candidates, playwright.chromium.executable_path] if Path(path).exists()), None)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Browser tests go last: from the first of them on, that loop is in the way of every ``asyncio.run``."""
     for item in items:
         if "browser" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.browser)
+    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
 
 
 @pytest.fixture(scope="session")
