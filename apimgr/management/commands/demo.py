@@ -21,6 +21,8 @@ from apimgr.management.demo.usage import DAYS
 
 STEPS = (("migrate", "--verbosity", "0"), ("collectstatic", "--no-input", "--verbosity", "0"))
 
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 class Command(BaseCommand):
     help = "Start web, gateway, worker, demo upstream and mailbox with demo data; Ctrl-C stops them."
@@ -39,8 +41,8 @@ class Command(BaseCommand):
         if problems:
             raise CommandError("\n".join(problems))
         logging.getLogger("httpx").setLevel(logging.WARNING)  # Knocking until they answer is not news.
-        signal.signal(signal.SIGTERM, interrupt)
-        signal.signal(signal.SIGHUP, interrupt)
+        for number in STOPS:  # SIGINT too: a shell's background job inherits it ignored
+            signal.signal(number, interrupt)
         group = ProcessGroup({})
         try:
             self.run(group, ports, days)
@@ -49,7 +51,7 @@ class Command(BaseCommand):
         except KeyboardInterrupt:
             group.say("Stopping")
         finally:
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            for number in STOPS:
                 signal.signal(number, signal.SIG_IGN)
             group.stop()
 
