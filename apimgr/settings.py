@@ -41,7 +41,6 @@ INSTALLED_APPS = [
     "allauth.usersessions",
     "django_cotton",
     "django_htmx",
-    "django_filters",
     "rest_framework",
     "drf_spectacular",
     "csp",
