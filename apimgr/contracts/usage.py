@@ -21,8 +21,8 @@ FRAME_BYTES: Final = _FRAME.size
 # request_id, started_at_us, api, version, operation, application, credential, plan,
 # bytes_in, bytes_out, total_us, upstream_us, status, upstream_status, outcome, method, flags, client address,
 # path length, trail length
-_BODY: Final = struct.Struct("<16sQqqqqqqQQIIHHHBB16sHH")
-BODY_BYTES: Final = _BODY.size
+BODY: Final = struct.Struct("<16sQqqqqqqQQIIHHHBB16sHH")
+BODY_BYTES: Final = BODY.size
 
 METHODS: Final = ("", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY")
 METHOD_NUMBERS: Final = {method: number for number, method in enumerate(METHODS)}
@@ -75,7 +75,11 @@ def encode(record: UsageRecord) -> bytes:
     """The frame of one record. Over-long paths and trails are cut, never refused: the count matters more."""
     *fixed, path, trail = record
     path, trail = path[:MAX_PATH_BYTES], trail[:MAX_TRAIL_BYTES]
-    body = _BODY.pack(*fixed, len(path), len(trail)) + path + trail
+    return seal(BODY.pack(*fixed, len(path), len(trail)) + path + trail)
+
+
+def seal(body: bytes) -> bytes:
+    """The frame around a body, for who packs one without a ``UsageRecord``."""
     return _FRAME.pack(len(body), zlib.crc32(body)) + body
 
 
@@ -97,7 +101,7 @@ def decode(buffer: bytes | memoryview) -> Iterator[tuple[int, UsageRecord]]:
         body = view[start : start + length]
         if zlib.crc32(body) != crc:
             raise CorruptRecord(offset, "checksum does not match")
-        *fixed, path_length, trail_length = _BODY.unpack_from(body)
+        *fixed, path_length, trail_length = BODY.unpack_from(body)
         if BODY_BYTES + path_length + trail_length != length:
             raise CorruptRecord(offset, "inner lengths do not add up")
         path = bytes(body[BODY_BYTES : BODY_BYTES + path_length])

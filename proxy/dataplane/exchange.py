@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import logging
 import time
+from binascii import hexlify
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from apimgr.contracts.outcomes import BY_CODE, Outcome
-from apimgr.contracts.usage import FLAG_TEST_KEY, METHOD_NUMBERS, UsageRecord, encode
+from apimgr.contracts.usage import BODY, FLAG_TEST_KEY, MAX_PATH_BYTES, MAX_TRAIL_BYTES, METHOD_NUMBERS, seal
 from proxy.dataplane.http.body import LAST_CHUNK, BodyReader, ChunkedReader, LengthReader, chunk
 from proxy.dataplane.http.fields import join_fields
 from proxy.dataplane.http.malformed import Malformed
@@ -26,7 +27,7 @@ from proxy.dataplane.policies.identify import find_key, identify, passes_on
 from proxy.dataplane.policies.limit import spend
 from proxy.dataplane.policies.refusal import Refusal
 from proxy.dataplane.request_ids import new_request_id
-from proxy.dataplane.runtime import Caller, Version
+from proxy.dataplane.runtime import NOBODY, Caller, Version
 from proxy.dataplane.stats import REQUESTS, outcome_word
 from proxy.dataplane.trail import explain
 from proxy.dataplane.upstreams.connection import UpstreamConnection
@@ -40,6 +41,7 @@ _OK: Final = BY_CODE["ok"]
 _CLIENT_ABORTED: Final = BY_CODE["client_aborted"]
 _CLIENT_CLOSED_REQUEST: Final = 499  # in records only, where a caller left before there was a status
 _IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"QUERY"})
+_WITH_BODY: Final = frozenset({b"POST", b"PUT", b"PATCH"})
 _METHOD_NUMBERS: Final = {method.encode(): number for method, number in METHOD_NUMBERS.items()}
 
 
@@ -49,26 +51,13 @@ def _status_line(status: int, reason: bytes) -> bytes:
 
 
 class Exchange:
-    """A request and its response. Defaults that most requests never change are class attributes."""
+    """A request and its response. ``body`` is what of the request's body is still to come."""
 
-    version: Version | None = None
-    caller: Caller | None = None
-    connection: UpstreamConnection | None = None
-    operation_id = 0
-    rest = b""
-    limit_lines = b""
-    body: BodyReader | None = None
-    bytes_in = 0
-    bytes_out = 0
-    sent_at = 0
-    ended_ns = 0
-    upstream_us = 0
-    upstream_status = 0
-    status = 0
-    retried = False
-    responding = False
-    chunked_response = False
-    ended = False
+    __slots__ = (
+        "body", "bytes_in", "bytes_out", "caller", "chunked_response", "client", "connection", "ended", "ended_ns",
+        "head", "id_text", "is_head", "limit_lines", "operation_id", "request_id", "responding", "rest", "retried",
+        "sent_at", "started_at", "started_ns", "status", "upstream_status", "upstream_us", "version", "worker",
+    )  # fmt: skip
 
     def __init__(self, client: ClientConnection, head: RequestHead) -> None:
         self.client = client
@@ -78,7 +67,15 @@ class Exchange:
         self.started_at = now = time.time()
         self.started_ns = time.monotonic_ns()
         self.request_id = new_request_id(now)
-        self.id_text = self.request_id.hex().encode("ascii")
+        self.id_text = hexlify(self.request_id)
+        self.version: Version | None = None
+        self.caller: Caller | None = None
+        self.connection: UpstreamConnection | None = None
+        self.body: BodyReader | None = None
+        self.rest = self.limit_lines = b""
+        self.operation_id = self.status = self.upstream_status = 0
+        self.bytes_in = self.bytes_out = self.sent_at = self.ended_ns = self.upstream_us = 0
+        self.retried = self.responding = self.chunked_response = self.ended = False
         if head.block.body_length:
             self.body = ChunkedReader() if head.block.body_length == CHUNKED else LengthReader(head.block.body_length)
 
@@ -86,14 +83,15 @@ class Exchange:
 
     def begin(self) -> None:
         """Decide, and forward or refuse."""
-        self.worker.stats[REQUESTS] += 1
+        worker, head = self.worker, self.head
+        worker.stats[REQUESTS] += 1
         try:
             self._refresh()  # first: nothing below may rest on what was changed a moment ago
-            self._find_version()
-            self._find_operation()
-            check_hops(self.head, self.worker.pseudonym)
-            check_body_size(self._version, self.head)  # before the key: says nothing about callers, and costs nothing
-            self._identify()
+            version = self._find_version()
+            self.operation_id = find_operation(version, self.rest, head)
+            check_hops(head, worker.pseudonym)
+            check_body_size(version, head)  # before the key: says nothing about callers, and costs nothing
+            self._identify(version)
             self._check_recording()  # before the limits: such a refusal is not the caller's to pay
             self._spend()
         except Refusal as refusal:
@@ -110,26 +108,25 @@ class Exchange:
         if not self.worker.runtime.refresh():
             raise Refusal("gateway_not_ready", lines=b"Retry-After: 1\r\n")
 
-    def _find_version(self) -> None:
-        found = self.worker.runtime.version_at(self.head.host, self.head.path)
+    def _find_version(self) -> Version:
+        path = self.head.path
+        found = self.worker.runtime.version_at(self.head.host, path)
         if found is None:
             raise Refusal("route_not_found")
-        self.version, base_length = found
-        self.rest = self.head.path[base_length:] if base_length > 1 else self.head.path
-        if self.version.is_retired:
+        self.version, base_length = version, _ = found
+        self.rest = path[base_length:] or b"/" if base_length > 1 else path
+        if version.is_retired:
             raise Refusal("version_retired")
+        return version
 
     @property
     def _version(self) -> Version:
         assert self.version is not None, "found by an earlier step"
         return self.version
 
-    def _find_operation(self) -> None:
-        self.operation_id = find_operation(self._version, self.rest or b"/", self.head)
-
-    def _identify(self) -> None:
-        version, worker = self._version, self.worker
+    def _identify(self, version: Version) -> None:
         if version.is_keyed:
+            worker = self.worker
             self.caller = identify(worker.runtime, version, find_key(self.head), worker.pepper, self.started_at)
 
     def _check_recording(self) -> None:
@@ -138,7 +135,7 @@ class Exchange:
 
     def _spend(self) -> None:
         meter = self.caller.meter if self.caller is not None else None
-        if meter is not None and meter.windows:
+        if meter is not None:
             spend(meter, self.started_at)
             self.limit_lines = meter.fields(self.started_at)
 
@@ -150,7 +147,8 @@ class Exchange:
     # --- towards the upstream -----------------------------------------------------------------------------------
 
     def _forward(self) -> None:
-        pool = self.worker.pools.of(self._version.target)
+        target = self._version.target
+        pool = target.pool or self.worker.pools.of(target)
         connection = pool.take(self.connected, fresh=self.retried)
         if connection is not None:
             self.connected(connection, "")
@@ -178,10 +176,9 @@ class Exchange:
         head, version = self.head, self._version
         block, target = head.block, version.target
         parts = [
-            head.method, b" ", target.prefix, self.rest or b"/", head.query, b" HTTP/1.1\r\n",
-            target.host_line or b"Host: " + head.host.encode("ascii") + b"\r\n",
-            block.passed_on, self.client.forwarded_lines(head.host), b"X-Request-Id: ", self.id_text, b"\r\n",
-            b"Via: " + head.block.via + b", " + self.worker.via_line[5:] if head.block.via else self.worker.via_line,
+            head.method, target.prefix, self.rest, head.query, target.line_end or target.line_end_for(head.host),
+            block.passed_on, self.client.forwarded_lines(head.host), b"X-Request-Id: ", self.id_text,
+            self.worker.via if not block.via else b"\r\nVia: " + block.via + b", " + self.worker.via[7:],
         ]  # fmt: skip
         if block.authorizations:
             parts += [
@@ -189,10 +186,10 @@ class Exchange:
                 for value in block.authorizations
                 if passes_on(value, keyed=version.is_keyed)
             ]
-        if head.block.body_length == CHUNKED:
+        if block.body_length == CHUNKED:
             parts.append(b"Transfer-Encoding: chunked\r\n\r\n")
-        elif head.block.body_length or head.method in (b"POST", b"PUT", b"PATCH"):
-            parts.append(b"Content-Length: %d\r\n\r\n" % head.block.body_length)
+        elif block.body_length or head.method in _WITH_BODY:
+            parts.append(b"Content-Length: %d\r\n\r\n" % block.body_length)
         else:
             parts.append(b"\r\n")
         return b"".join(parts)
@@ -393,29 +390,30 @@ class Exchange:
         worker.record(self._usage(outcome, trail))
 
     def _usage(self, outcome: Outcome, trail: bytes) -> bytes:
-        version, caller = self.version, self.caller
-        application_id, credential_id, plan_id = caller.usage_ids() if caller is not None else (0, 0, 0)
-        return encode(
-            UsageRecord(
-                self.request_id,
-                int(self.started_at * 1_000_000),
-                version.api_id if version is not None else 0,
-                version.id if version is not None else 0,
-                self.operation_id,
-                application_id,
-                credential_id,
-                plan_id,
-                self.bytes_in,
-                self.bytes_out,
-                ((self.ended_ns or time.monotonic_ns()) - self.started_ns) // 1000,
-                self.upstream_us,
-                self.status,
-                self.upstream_status,
-                outcome.number,
-                _METHOD_NUMBERS.get(self.head.method, 0),
-                FLAG_TEST_KEY if caller is not None and caller.is_test else 0,
-                self.client.address,
-                b"" if self.operation_id and not outcome.refusal else self.head.path,
-                trail,
-            )
+        """The record of the call, laid out as ``UsageRecord`` is."""
+        version, caller = self.version, self.caller or NOBODY
+        path = b"" if self.operation_id and not outcome.refusal else self.head.path[:MAX_PATH_BYTES]
+        trail = trail[:MAX_TRAIL_BYTES]
+        body = BODY.pack(
+            self.request_id,
+            int(self.started_at * 1_000_000),
+            version.api_id if version is not None else 0,
+            version.id if version is not None else 0,
+            self.operation_id,
+            caller.application_id,
+            caller.credential_id,
+            caller.plan_id,
+            self.bytes_in,
+            self.bytes_out,
+            ((self.ended_ns or time.monotonic_ns()) - self.started_ns) // 1000,
+            self.upstream_us,
+            self.status,
+            self.upstream_status,
+            outcome.number,
+            _METHOD_NUMBERS.get(self.head.method, 0),
+            FLAG_TEST_KEY if caller.is_test else 0,
+            self.client.address,
+            len(path),
+            len(trail),
         )
+        return seal(body + path + trail)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from random import SystemRandom, getrandbits, seed
+from struct import Struct
 
-_VERSION = 7 << 76
+_LAYOUT = Struct(">IHHQ")
+_VERSION = 7 << 12
 _VARIANT = 2 << 62
 
 
@@ -15,7 +17,5 @@ def reseed() -> None:
 
 def new_request_id(now: float) -> bytes:
     """16 bytes. ``now`` is Unix seconds. Unique, not secret: nothing is granted to who knows one."""
-    random = getrandbits(74)
-    return (int(now * 1000) << 80 | _VERSION | (random >> 62) << 64 | _VARIANT | random & 0x3FFFFFFFFFFFFFFF).to_bytes(
-        16, "big"
-    )
+    ms = int(now * 1000)
+    return _LAYOUT.pack(ms >> 16, ms & 0xFFFF, _VERSION | getrandbits(12), _VARIANT | getrandbits(62))

@@ -31,6 +31,7 @@ _KINDS: Final = ("route", "version", "plan", "application", "credential")
 _MAX_ROUTES: Final = 20_000
 _MAX_CALLERS: Final = 50_000
 _MAX_VERSIONS: Final = 10_000
+_MAX_BASE: Final = 512  # no longer base path fits into a key of the replica
 
 
 class Replica(Protocol):
@@ -49,7 +50,7 @@ class Replica(Protocol):
 class Target:
     """An upstream's address and what a request to it starts with."""
 
-    __slots__ = ("document", "host", "host_line", "pool", "port", "prefix", "tls")
+    __slots__ = ("document", "host", "line_end", "pool", "port", "prefix", "tls")
 
     def __init__(self, version: VersionDocument) -> None:
         self.document = version.upstream
@@ -58,11 +59,16 @@ class Target:
         self.tls = url.scheme == "https"
         self.host = url.hostname or ""
         self.port = url.port or (443 if self.tls else 80)
-        self.prefix = url.path.rstrip("/").encode()
-        # Empty where the caller's own Host is passed on.
-        self.host_line = (
-            b"" if self.document.preserve_host else b"Host: " + url.netloc.rpartition("@")[2].encode() + b"\r\n"
-        )
+        self.prefix = b" " + url.path.rstrip("/").encode()
+        # The rest of the request line and the Host field; empty where the caller's own Host is passed on.
+        self.line_end = b"" if self.document.preserve_host else _line_end(url.netloc.rpartition("@")[2])
+
+    def line_end_for(self, host: str) -> bytes:
+        return self.line_end or _line_end(host)
+
+
+def _line_end(host: str) -> bytes:
+    return f" HTTP/1.1\r\nHost: {host}\r\n".encode()
 
 
 class Version:
@@ -85,7 +91,10 @@ class Version:
 class Caller:
     """Who calls: filled in as far as it is known, so that a refusal can be put down to somebody."""
 
-    __slots__ = ("application", "credential", "expires_at", "is_test", "meter", "plan", "subscription")
+    __slots__ = (
+        "application", "application_id", "credential", "credential_id", "expires_at", "is_test", "meter", "plan",
+        "plan_id", "subscription",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.credential: CredentialDocument | None = None
@@ -95,19 +104,16 @@ class Caller:
         self.meter: Meter | None = None
         self.expires_at = 0
         self.is_test = False
-
-    def usage_ids(self) -> tuple[int, int, int]:
-        """The ids of application, credential and plan for the record, 0 for what is not known."""
-        application, credential, plan = self.application, self.credential, self.plan
-        return (
-            application.id if application is not None else 0,
-            credential.id if credential is not None else 0,
-            plan.id if plan is not None else 0,
-        )
+        # For the record of the call: 0 for what is not known.
+        self.application_id = self.credential_id = self.plan_id = 0
 
 
-# What is published at a base path: for this very host, for every host; and the base path's length.
-Place = tuple[Version | None, Version | None, int]
+NOBODY: Final = Caller()  # what a record says where no caller is known
+
+# A version and the length of the base path it is published at.
+Found = tuple[Version, int]
+# What a path leads to: by the routes of this very host, and by those of every host.
+Place = tuple[Found | None, Found | None]
 
 
 class Runtime:
@@ -145,7 +151,7 @@ class Runtime:
         if moved - {"route"}:
             self.callers = {}
 
-    def version_at(self, host: str, path: bytes) -> tuple[Version, int] | None:
+    def version_at(self, host: str, path: bytes) -> Found | None:
         """The version published at the longest base path of ``path``, and that base path's length.
 
         A route for this very host comes before any route for every host.
@@ -153,30 +159,28 @@ class Runtime:
         known = self._routes.get(host)
         if known is None:
             known = self._routes[host] = {}
-        fallback = None
-        base = path[:-1] if path.endswith(b"/") else path
-        while True:
-            place = known.get(base)
-            if place is None:
-                place = self._remember_place(known, host, base)
-            own, shared, length = place
-            if own is not None:
-                return own, length
-            if shared is not None and fallback is None:
-                fallback = shared, length
-            if len(base) <= 1:
-                return fallback
-            base = base[: base.rfind(b"/")] or b"/"
+        own, shared = known.get(path) or self._place(known, host, path)
+        return own or shared
 
-    def _remember_place(self, known: dict[bytes, Place], host: str, base: bytes) -> Place:
-        base = base or b"/"
+    def _place(self, known: dict[bytes, Place], host: str, path: bytes) -> Place:
+        """Where ``path`` leads: from the shortest base path to the longest, each falls back on the one before."""
+        place = known.get(b"/") or self._remember_place(known, host, b"/", (None, None))
+        base = b""
+        for segment in path[1:].split(b"/"):
+            base += b"/" + segment
+            if not segment or len(base) > _MAX_BASE:
+                break
+            place = known.get(base) or self._remember_place(known, host, base, place)
+        return place
+
+    def _remember_place(self, known: dict[bytes, Place], host: str, base: bytes, above: Place) -> Place:
         if self._routes_held >= _MAX_ROUTES:
             known.clear()
             self._routes, self._routes_held = {host: known}, 0
         self._routes_held += 1
         text = base.decode("ascii")
-        place = self._routed(host + text) if host else None, self._routed(text), len(base)
-        known[base] = place
+        own, shared = self._routed(host + text) if host else None, self._routed(text)
+        place = known[base] = (own, len(base)) if own else above[0], (shared, len(base)) if shared else above[1]
         return place
 
     def _routed(self, key: str) -> Version | None:

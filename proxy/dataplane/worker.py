@@ -56,7 +56,7 @@ class Worker:
         self.stats = stats_block
         self.pepper = pepper
         self.pseudonym = b"apimgr-" + node_name.encode("ascii", "replace").replace(b" ", b"-").replace(b",", b"-")
-        self.via_line = b"Via: 1.1 " + self.pseudonym + b"\r\n"
+        self.via = b"\r\nVia: 1.1 " + self.pseudonym + b"\r\n"  # with the end of the line before
         self.max_connections = max_connections
         self.connections: set[ClientConnection] = set()
         self.draining = False

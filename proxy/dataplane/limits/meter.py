@@ -18,7 +18,7 @@ _SWEEP_ABOVE: Final = 100_000
 class Meter:
     """The windows of one subscription under one plan. ``denied_by`` and ``retry_after`` explain the last refusal."""
 
-    __slots__ = ("_policy", "_policy_until", "denied_by", "plan", "retry_after", "subscription_id", "windows")
+    __slots__ = ("_template", "_template_until", "denied_by", "plan", "retry_after", "subscription_id", "windows")
 
     def __init__(self, plan: PlanDocument, subscription_id: int, store: QuotaStore) -> None:
         self.plan = plan
@@ -29,8 +29,8 @@ class Meter:
         )
         self.denied_by: Window | None = None
         self.retry_after = 0
-        self._policy = b""
-        self._policy_until = 0.0
+        self._template = b""
+        self._template_until = 0.0
 
     def take(self, now: float) -> bool:
         """Spend one call. False, and nothing spent, if a window has none left."""
@@ -48,12 +48,20 @@ class Meter:
 
     def fields(self, now: float) -> bytes:
         """The ``RateLimit`` and ``RateLimit-Policy`` lines (draft-ietf-httpapi-ratelimit-headers-10)."""
-        if not self.windows:
-            return b""
-        if now >= self._policy_until:
-            self._policy = f"RateLimit-Policy: {', '.join(w.policy for w in self.windows)}\r\nRateLimit: ".encode()
-            self._policy_until = min((w.end for w in self.windows if isinstance(w, QuotaWindow)), default=float("inf"))
-        return self._policy + ", ".join([window.state(now) for window in self.windows]).encode() + b"\r\n"
+        if now >= self._template_until:
+            self._make_template()
+        states: list[int] = []
+        for window in self.windows:
+            states += window.state(now)
+        return self._template % tuple(states)
+
+    def _make_template(self) -> None:
+        """All of the fields but the numbers that each call changes. A quota's length is that of its present period."""
+        if self.windows:
+            policies = ", ".join(window.policy for window in self.windows)
+            states = ", ".join(f'"{window.name}";r=%d;t=%d' for window in self.windows)
+            self._template = f"RateLimit-Policy: {policies}\r\nRateLimit: {states}\r\n".encode()
+        self._template_until = min((w.end for w in self.windows if isinstance(w, QuotaWindow)), default=float("inf"))
 
     def is_idle(self, now: float) -> bool:
         """Whether dropping this meter loses nothing: full buckets are as new, and quotas are in the store."""

@@ -48,10 +48,13 @@ class RateWindow:
     def spend(self) -> None:
         self.full_at += self.interval
 
-    def state(self, now: float) -> str:
-        filled_in = max(self.full_at - now, 0.0)
-        left = min(int((self.period - filled_in + _SLACK) / self.interval), self.amount)
-        return f'"{self.name}";r={left};t={ceil(filled_in)}'
+    def state(self, now: float) -> tuple[int, int]:
+        """Calls left, and the seconds until there are as many as there can be."""
+        filled_in = self.full_at - now
+        if filled_in <= 0:
+            return self.amount, 0
+        left = int((self.period - filled_in + _SLACK) / self.interval)
+        return min(left, self.amount), ceil(filled_in)
 
 
 class QuotaWindow:
@@ -89,8 +92,9 @@ class QuotaWindow:
         self.used += 1
         self.store.write(self.subscription_id, self.limit_id, self.start, self.used)
 
-    def state(self, now: float) -> str:
-        return f'"{self.name}";r={max(self.amount - self.used, 0)};t={ceil(self.end - now)}'
+    def state(self, now: float) -> tuple[int, int]:
+        """Calls left, and the seconds until there are as many as there can be."""
+        return max(self.amount - self.used, 0), ceil(self.end - now)
 
 
 Window = RateWindow | QuotaWindow

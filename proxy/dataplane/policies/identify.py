@@ -61,8 +61,9 @@ def _follow(runtime: Runtime, version: Version, digest: str, now: float, into: C
     into.credential = credential = runtime.credential(digest)
     if credential is None:
         raise Refusal("key_unknown", lines=INVALID_TOKEN)
-    into.expires_at, into.is_test = credential.expires_at, credential.test
+    into.credential_id, into.expires_at, into.is_test = credential.id, credential.expires_at, credential.test
     into.application = application = runtime.application(credential.application_id)
+    into.application_id = application.id if application is not None else 0
     if credential.state != "active":
         raise Refusal("key_revoked", lines=INVALID_TOKEN)
     if 0 < credential.expires_at <= now:
@@ -73,6 +74,7 @@ def _follow(runtime: Runtime, version: Version, digest: str, now: float, into: C
         raise Refusal("application_suspended")
     into.subscription = subscription = _subscription_to(version, application)
     into.plan = plan = runtime.plan(subscription.plan_id)
+    into.plan_id = plan.id if plan is not None else 0
     if subscription.state != "active":
         raise Refusal("subscription_inactive")
     if plan is None:

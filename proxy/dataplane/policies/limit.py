@@ -8,7 +8,7 @@ from proxy.dataplane.policies.refusal import Refusal
 
 def spend(meter: Meter, now: float) -> None:
     """Count the call, or refuse it and count nothing."""
-    if not meter.windows or meter.take(now):
+    if meter.take(now):
         return
     window = meter.denied_by
     assert window is not None, "a refusal names its window"
