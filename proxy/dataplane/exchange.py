@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final
 from apimgr.contracts.outcomes import BY_CODE, Outcome
 from apimgr.contracts.usage import BODY, FLAG_TEST_KEY, MAX_PATH_BYTES, MAX_TRAIL_BYTES, METHOD_NUMBERS, seal
 from proxy.dataplane.http.body import LAST_CHUNK, BodyReader, ChunkedReader, LengthReader, chunk
-from proxy.dataplane.http.fields import join_fields
 from proxy.dataplane.http.malformed import Malformed
 from proxy.dataplane.http.problem import problem_body, problem_head
 from proxy.dataplane.http.request import CHUNKED, RequestHead
@@ -234,8 +233,7 @@ class Exchange:
     def informed(self, head: ResponseHead) -> None:
         """An interim response. 100 was answered by us; others, such as 103, are passed on."""
         if head.status != 100 and self.head.is_http11:
-            lines = join_fields(head.fields) + b"\r\n" if head.fields else b""
-            self.client.write(b"HTTP/1.1 %d %b\r\n%b\r\n" % (head.status, head.reason, lines))
+            self.client.write(_status_line(head.status, head.reason) + head.lines + b"\r\n")
 
     def answered(self, head: ResponseHead, payload: bytes, *, done: bool) -> None:
         """The response's head and as much of its body as came with it."""
@@ -268,8 +266,7 @@ class Exchange:
         return b"".join(
             (
                 _status_line(head.status, head.reason),
-                join_fields(head.fields), b"\r\n" if head.fields else b"",
-                framing, self._own_lines(), b"\r\n",
+                head.lines, framing, self._own_lines(), b"\r\n",
             )
         )  # fmt: skip
 

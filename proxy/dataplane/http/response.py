@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from proxy.dataplane.http import fields as f
@@ -15,7 +16,7 @@ UNTIL_CLOSE: Final = -2
 CHUNKED: Final = -1
 
 _HEAD: Final = re.compile(
-    rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: (" + f.VALUE + rb"*+))?\r\n(" + f.FIELD_LINES + rb")\r\n"
+    rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: (" + f.VALUE + rb"*+))?(\r\n" + f.FIELD_LINES + rb")\r\n"
 )
 _DIGITS: Final = re.compile(rb"[0-9]{1,18}")
 _OTHER, _LENGTH, _ENCODING, _CONNECTION, _DROPPED = range(5)
@@ -42,14 +43,31 @@ def _invalid(detail: str) -> Malformed:
     return Malformed("upstream_invalid", detail)
 
 
-class ResponseHead:
-    """A response, parsed. ``fields`` are those passed on; ``length`` is bytes, ``CHUNKED`` or ``UNTIL_CLOSE``."""
+class ResponseBlock:
+    """The header fields of a response, sorted: ``lines`` are those passed on, each ended by CRLF.
 
-    __slots__ = ("fields", "has_length", "keep_alive", "length", "reason", "size", "status")
+    Upstreams repeat all of them but length and date, so blocks without these are remembered and shared: nothing may
+    change one. ``options`` are the names that ``Connection`` lists.
+    """
+
+    __slots__ = ("encoding", "keep_alive", "length", "lines", "options")
+
+    def __init__(self) -> None:
+        self.lines = b""
+        self.length: bytes | None = None
+        self.encoding: bytes | None = None
+        self.keep_alive = False
+        self.options: frozenset[bytes] = frozenset()
+
+
+class ResponseHead:
+    """A response, parsed. ``lines`` are the fields passed on; ``length`` is bytes, ``CHUNKED`` or ``UNTIL_CLOSE``."""
+
+    __slots__ = ("has_length", "keep_alive", "length", "lines", "reason", "size", "status")
 
     status: int
     reason: bytes
-    fields: list[f.Field]
+    lines: bytes
     length: int
     has_length: bool
     keep_alive: bool
@@ -69,19 +87,39 @@ def parse_response(buffer: bytes, *, to_head: bool) -> ResponseHead | None:
         return None
     minor, status, reason, lines = match.groups()
     head = ResponseHead()
-    head.size = match.end()
+    head.size = size = match.end()
+    if size > MAX_HEAD:
+        raise _invalid("The upstream's head is too large.")
     head.status = int(status)
     head.reason = reason or b""
-    _read_fields(head, f.split_fields(lines), is_http11=minor == b"1", to_head=to_head)
+    length, lines = _take_out(lines, b"\r\nContent-Length: ", b"\r\ncontent-length: ")
+    date, lines = _take_out(lines, b"\r\nDate: ", b"\r\ndate: ")
+    read = _remembered_block if size <= _REMEMBERED_SIZE else _read_block
+    block = read(lines, minor == b"1")
+    if date is None or b"date" in block.options:
+        head.lines = block.lines
+    else:
+        head.lines = b"%bDate: %b\r\n" % (block.lines, date)
+    _read_framing(head, block, length, is_http11=minor == b"1", to_head=to_head)
     return head
 
 
-def _read_fields(head: ResponseHead, fields: list[f.Field], *, is_http11: bool, to_head: bool) -> None:
-    if len(fields) > MAX_FIELDS or head.size > MAX_HEAD:
-        raise _invalid("The upstream's head is too large.")
+def _take_out(lines: bytes, *spellings: bytes) -> tuple[bytes | None, bytes]:
+    """The value of a field, if it is there and usually spelled, and the lines without it."""
+    for spelling in spellings:
+        before, found, after = lines.partition(spelling)
+        if found:
+            value, end, after = after.partition(b"\r\n")
+            return value.strip(b" \t"), before + end + after
+    return None, lines
+
+
+def _read_block(lines: bytes, is_http11: bool) -> ResponseBlock:
+    fields = f.split_fields(lines[2:])
+    if len(fields) > MAX_FIELDS:
+        raise _invalid("The upstream's head has too many fields.")
+    block = ResponseBlock()
     plain: list[f.Field] = []
-    length: bytes | None = None
-    encoding: bytes | None = None
     connection: bytes | None = None
     for field in fields:
         name, value = field
@@ -91,25 +129,32 @@ def _read_fields(head: ResponseHead, fields: list[f.Field], *, is_http11: bool, 
         if kind == _OTHER:
             plain.append(field)
         elif kind == _LENGTH:
-            if length is not None:
-                raise _invalid("The upstream sent more than one Content-Length.")
-            length = value
+            if block.length is not None:
+                raise _invalid(_TWO_LENGTHS)
+            block.length = value
         elif kind == _ENCODING:
-            encoding = value if encoding is None else encoding + b"," + value
+            block.encoding = value if block.encoding is None else block.encoding + b"," + value
         elif kind == _CONNECTION:
             connection = value if connection is None else connection + b"," + value
-    head.keep_alive = is_http11
+    _read_connection(block, connection, is_http11=is_http11)
+    plain = f.without(plain, block.options)
+    block.lines = f.join_fields(plain) + b"\r\n" if plain else b""
+    return block
+
+
+_REMEMBERED_SIZE: Final = 1024
+_remembered_block = lru_cache(maxsize=1024)(_read_block)
+_TWO_LENGTHS: Final = "The upstream sent more than one Content-Length."
+
+
+def _read_connection(block: ResponseBlock, connection: bytes | None, *, is_http11: bool) -> None:
+    block.keep_alive = is_http11
     if connection is not None:
         options = f.connection_options(connection)
         if options is None:
             raise _invalid("The upstream's Connection field is not a list of names.")
-        head.keep_alive = b"close" not in options and (is_http11 or b"keep-alive" in options)
-        if not options <= f.PERSISTENCE_OPTIONS:
-            plain = f.without(plain, options)
-    head.fields = plain
-    head.has_length = length is not None
-    head.length = _length(head, length, encoding, is_http11=is_http11, to_head=to_head)
-    head.keep_alive = head.keep_alive and head.length != UNTIL_CLOSE
+        block.options = options
+        block.keep_alive = b"close" not in options and (is_http11 or b"keep-alive" in options)
 
 
 def _classify(name: bytes) -> int:
@@ -117,6 +162,18 @@ def _classify(name: bytes) -> int:
     if len(_remembered) < 4096:
         _remembered[name] = kind
     return kind
+
+
+def _read_framing(
+    head: ResponseHead, block: ResponseBlock, length: bytes | None, *, is_http11: bool, to_head: bool
+) -> None:
+    if length is None:
+        length = block.length
+    elif block.length is not None:
+        raise _invalid(_TWO_LENGTHS)
+    head.has_length = length is not None
+    head.length = _length(head, length, block.encoding, is_http11=is_http11, to_head=to_head)
+    head.keep_alive = block.keep_alive and head.length != UNTIL_CLOSE
 
 
 def _length(head: ResponseHead, length: bytes | None, encoding: bytes | None, *, is_http11: bool, to_head: bool) -> int:
@@ -127,7 +184,7 @@ def _length(head: ResponseHead, length: bytes | None, encoding: bytes | None, *,
     status = head.status
     if to_head and length is not None:
         # What a GET would have been answered with: a HEAD's response states it and has no body.
-        head.fields.append((b"Content-Length", length))
+        head.lines += b"Content-Length: %b\r\n" % length
     if to_head or status < 200 or status in (204, 304):
         return 0
     if encoding is not None:

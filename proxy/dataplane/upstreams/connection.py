@@ -157,9 +157,9 @@ class UpstreamConnection(asyncio.Protocol, Timed):
             self._buffer = b""
             self._read_interim(receiver, head, rest)
             return
-        if head.length == 0 and not rest:
+        if head.length == len(rest):  # whole at once, as most are
             self.in_step = head.keep_alive
-            receiver.answered(head, b"", done=True)
+            receiver.answered(head, rest, done=True)
             return
         self._head = head
         self._reader = reader = head.body_reader()
