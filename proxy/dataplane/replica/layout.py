@@ -54,6 +54,8 @@ def open_data(path: Path, *, readonly: bool) -> Any:
     A page beyond the end of the file would kill the process that touches it (SIGBUS), so the length is checked first.
     """
     try:
+        if not readonly:  # made by LMDB itself, the folder gets the file's mode: its owner could not enter it
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
         data = lmdb.open(
             str(path), map_size=MAP_BYTES, readonly=readonly, create=not readonly, max_readers=256, mode=0o600
         )

@@ -34,6 +34,13 @@ def test_a_node_that_never_synchronised_is_not_ready(tmp_path: Path) -> None:
     assert reader.get("plan", "1") is None
 
 
+def test_only_its_owner_reads_a_replica_and_its_owner_can(tmp_path: Path) -> None:
+    filled(tmp_path / "replica", change(1, FREE)).close()
+    for path in (tmp_path / "replica", *(tmp_path / "replica").rglob("*")):
+        # Root passes every mode, so the modes themselves are looked at: a folder without x is shut to its owner.
+        assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path.name
+
+
 def test_documents_and_mark_survive_a_restart(tmp_path: Path) -> None:
     filled(tmp_path, change(1, FREE)).close()
     writer = ReplicaWriter(tmp_path)
