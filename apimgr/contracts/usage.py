@@ -23,6 +23,7 @@ FRAME_BYTES: Final = _FRAME.size
 # path length, trail length
 BODY: Final = struct.Struct("<16sQqqqqqqQQIIHHHBB16sHH")
 BODY_BYTES: Final = BODY.size
+MAX_FRAME_BYTES: Final = FRAME_BYTES + BODY_BYTES + MAX_PATH_BYTES + MAX_TRAIL_BYTES
 
 METHODS: Final = ("", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY")
 METHOD_NUMBERS: Final = {method: number for number, method in enumerate(METHODS)}
@@ -86,13 +87,15 @@ def seal(body: bytes) -> bytes:
 def decode(buffer: bytes | memoryview) -> Iterator[tuple[int, UsageRecord]]:
     """Yield ``(end offset, record)`` for each whole frame in ``buffer``, in order.
 
-    Stops quietly at a frame that the buffer does not hold whole (a torn tail, or not yet written). Raises
-    ``CorruptRecord`` at a frame whose checksum or lengths are wrong.
+    Stops quietly at a frame that the buffer does not hold whole (a torn tail) or that is not yet written (its length
+    is zero). Raises ``CorruptRecord`` at a frame whose checksum or lengths are wrong.
     """
     view = memoryview(buffer)
     offset = 0
     while len(view) - offset >= FRAME_BYTES:
         length, crc = _FRAME.unpack_from(view, offset)
+        if not length:
+            return
         if length < BODY_BYTES:
             raise CorruptRecord(offset, f"length {length} is under the fixed part's {BODY_BYTES}")
         start = offset + FRAME_BYTES

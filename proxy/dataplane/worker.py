@@ -33,6 +33,8 @@ _RETRY_FULL_SPOOL_SECONDS: Final = 1.0
 class Recorder(Protocol):
     """Where usage goes; ``usage.spool.Spool``. Raises ``OSError`` or ``SpoolFull`` where it cannot take a frame."""
 
+    def has_room(self, frames: int) -> bool: ...
+
     def append(self, frame: bytes) -> None: ...
 
 
@@ -78,8 +80,8 @@ class Worker:
             self.stats[stats.SPOOLED] += 1
 
     def can_record(self) -> bool:
-        """Whether the spool took the last record, or it is time to try again."""
-        return self.wheel.now >= self._unrecordable_until
+        """Whether the spool can take the record of a further call, and of all that may be in flight."""
+        return self._recorder.has_room(len(self.connections)) and self.wheel.now >= self._unrecordable_until
 
     def date_line(self) -> bytes:
         second = int(time.time())
@@ -126,9 +128,10 @@ def run(config: GatewayConfig, number: int, sockets: list[socket.socket]) -> Non
     reseed()
     # In a reload the successor has another number but the same place, and goes on with the quotas it finds there.
     place = number % config.workers
+    spool = Spool(config.spool_path, number, budget_bytes=config.spool_bytes)
     worker = Worker(
         replica=ReplicaReader(config.replica_path),
-        recorder=Spool(config.spool_path, number, budget_bytes=config.spool_bytes),
+        recorder=spool,
         store=QuotaStore(config.home / "limits" / f"worker-{place}.quota", time.time()),
         stats_block=stats.open_block(config.stats_path, config.stats_offset + number),
         pepper=config.key_pepper,
@@ -140,6 +143,7 @@ def run(config: GatewayConfig, number: int, sockets: list[socket.socket]) -> Non
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
     uvloop.run(_serve_until_told(worker, sockets))
+    spool.close()
 
 
 async def _serve_until_told(worker: Worker, sockets: list[socket.socket]) -> None:

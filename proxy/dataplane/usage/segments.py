@@ -9,18 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from apimgr.contracts.usage import (
-    BODY_BYTES,
-    FRAME_BYTES,
-    MAX_PATH_BYTES,
-    MAX_TRAIL_BYTES,
-    CorruptRecord,
-    UsageRecord,
-    decode,
-)
+from apimgr.contracts.usage import BODY_BYTES, FRAME_BYTES, MAX_FRAME_BYTES, CorruptRecord, UsageRecord, decode
 from proxy.dataplane.usage.spool import SUFFIX
 
-MAX_FRAME_BYTES: Final = FRAME_BYTES + BODY_BYTES + MAX_PATH_BYTES + MAX_TRAIL_BYTES
 CHUNK_BYTES: Final = 1024 * 1024
 _NAME: Final = re.compile(rf"([0-9]+)-([0-9]+){re.escape(SUFFIX)}")
 
@@ -83,23 +74,40 @@ def cut(fd: int, position: int, *, finished: bool) -> Cut:
             stop = end
     except CorruptRecord:
         broken = True
-    rest = len(chunk) - stop
+    rest = _written(chunk) - stop
     # No frame is longer than that, so a longer one is a flipped length rather than one not written yet.
-    if not rest or records or not (broken or finished or rest >= MAX_FRAME_BYTES):
+    if rest <= 0 or records or not (broken or finished or rest >= MAX_FRAME_BYTES):
         return Cut(records)
+    if not finished and os.pread(fd, CHUNK_BYTES, position) != chunk:
+        return Cut([])  # read while it was written: later it will be whole
     return Cut([], _bad_range(chunk, position, finished=finished))
+
+
+def is_blank(fd: int, position: int) -> bool:
+    """Whether nothing was written at ``position`` and after: a killed writer leaves zeroes behind its last frame."""
+    while chunk := os.pread(fd, CHUNK_BYTES, position):
+        if _written(chunk):
+            return False
+        position += len(chunk)
+    return True
+
+
+def _written(chunk: bytes) -> int:
+    """Where the zeroes of what is not written yet begin, or a little before: a frame may end in zeroes too."""
+    return len(chunk.rstrip(b"\0"))
 
 
 def _bad_range(chunk: bytes, position: int, *, finished: bool) -> tuple[int, int] | None:
     """From ``position`` to the next record that holds."""
-    for offset in range(1, len(chunk) - FRAME_BYTES - BODY_BYTES + 1):
+    written = _written(chunk)
+    for offset in range(1, written):
         length = int.from_bytes(chunk[offset : offset + 2], "little")
         if BODY_BYTES <= length <= MAX_FRAME_BYTES - FRAME_BYTES and _holds(
             chunk[offset : offset + FRAME_BYTES + length]
         ):
             return position, position + offset
-    if finished or len(chunk) == CHUNK_BYTES:
-        return position, position + len(chunk)
+    if finished or written == CHUNK_BYTES:
+        return position, position + written
     return None
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from apimgr.contracts.usage import UsageRecord
-from proxy.dataplane.usage.segments import Segment, cut, find_segments, is_finished
+from proxy.dataplane.usage.segments import Segment, cut, find_segments, is_blank, is_finished
 from proxy.dataplane.usage.store import REFUSALS, Store
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Shipper:
             finished = is_finished(fd)  # before reading: nothing can be appended after what is read
             while await self._ship_chunk(store, segment, fd, finished=finished):
                 pass
-            done = finished and self._positions[segment.name] >= os.fstat(fd).st_size
+            done = finished and is_blank(fd, self._positions[segment.name])
         finally:
             os.close(fd)
         if done:

@@ -50,6 +50,9 @@ class MemoryRecorder:
     def __init__(self) -> None:
         self.frames: list[bytes] = []
 
+    def has_room(self, frames: int) -> bool:
+        return True
+
     def append(self, frame: bytes) -> None:
         self.frames.append(frame)
 

@@ -68,6 +68,13 @@ def segments(root: Path) -> list[Path]:
     return list(root.glob("*/*.spool"))
 
 
+def leave_blank(root: Path) -> None:
+    """What the room of a segment looks like that its writer, killed, could not give back."""
+    (segment,) = segments(root)
+    with segment.open("ab") as file:
+        file.write(bytes(3_000_000))
+
+
 def test_records_become_rows_and_a_finished_segment_goes(tmp_path: Path) -> None:
     records = [call(total_us=n) for n in range(5)]
     spooled(tmp_path, *map(encode, records))
@@ -129,6 +136,25 @@ def test_two_agents_at_once_store_everything_once(tmp_path: Path) -> None:
 
     asyncio.run(run())
     assert len(rows()) == len(set(stored_ids())) == 2000
+
+
+def test_a_killed_writer_s_blank_tail_is_no_loss(tmp_path: Path) -> None:
+    records = [call() for _ in range(3)]
+    spooled(tmp_path, *map(encode, records))
+    leave_blank(tmp_path)
+    shipper = ship(tmp_path)
+    assert sorted(stored_ids()) == sorted(ids(*records))
+    assert (shipper.torn_bytes, segments(tmp_path)) == (0, [])
+
+
+def test_a_torn_frame_before_a_blank_tail_is_cut(tmp_path: Path) -> None:
+    whole, torn = call(), encode(call())[:-20]
+    spooled(tmp_path, encode(whole), torn)
+    leave_blank(tmp_path)
+    shipper = ship(tmp_path)
+    assert stored_ids() == ids(whole)
+    assert len(torn) - 16 <= shipper.torn_bytes <= len(torn)
+    assert segments(tmp_path) == []
 
 
 def test_a_torn_tail_is_cut(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from apimgr.contracts.usage import MAX_FRAME_BYTES
 from proxy.dataplane.usage import spool
 from proxy.dataplane.usage.segments import find_segments, is_finished
 from proxy.dataplane.usage.spool import SEGMENT_BYTES, Spool, SpoolFull
@@ -33,7 +35,7 @@ def test_a_segment_is_finished_when_its_writer_lets_go(tmp_path: Path) -> None:
 
 def test_a_full_segment_is_followed_by_another(tmp_path: Path) -> None:
     written = Spool(tmp_path / "1", 0)
-    for _ in range(3):
+    for _ in range(2):
         written.append(b"x" * (SEGMENT_BYTES // 2 + 1))
     first, second = find_segments(tmp_path)
     assert finished(first.path)
@@ -46,15 +48,16 @@ def test_over_its_budget_the_spool_refuses_and_recovers(tmp_path: Path, monkeypa
     written.append(b"x" * SEGMENT_BYTES)
     written.append(b"x" * SEGMENT_BYTES)
     with pytest.raises(SpoolFull):
-        written.append(b"y")
+        written.append(b"frame")
     find_segments(tmp_path)[0].path.unlink()
-    written.append(b"y")
-    assert find_segments(tmp_path)[-1].path.read_bytes() == b"y"
+    written.append(b"frame")
+    written.close()
+    assert find_segments(tmp_path)[-1].path.read_bytes() == b"frame"
 
 
 def test_a_worker_starts_on_a_full_spool(tmp_path: Path) -> None:
     with pytest.raises(SpoolFull):
-        Spool(tmp_path / "1", 0, budget_bytes=SEGMENT_BYTES - 1).append(b"x")
+        Spool(tmp_path / "1", 0, budget_bytes=SEGMENT_BYTES - 1).append(b"frame")
 
 
 def test_a_killed_writer_leaves_what_it_appended(tmp_path: Path) -> None:
@@ -65,5 +68,48 @@ def test_a_killed_writer_leaves_what_it_appended(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "1")], check=False)
     assert done.returncode == -signal.SIGKILL
     (segment,) = find_segments(tmp_path)
-    assert segment.path.read_bytes() == b"frame"
+    assert segment.path.read_bytes() == b"frame" + bytes(SEGMENT_BYTES - 5)
     assert finished(segment.path)
+
+
+def test_there_is_no_room_before_frames_are_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "_LOOK_AGAIN_SECONDS", 0.0)
+    written = Spool(tmp_path / "1", 0, budget_bytes=2 * SEGMENT_BYTES)
+    while written.has_room(10):
+        written.append(b"x" * 3_000)
+    for _ in range(9):  # in flight when the tenth was refused
+        written.append(b"x" * MAX_FRAME_BYTES)
+    find_segments(tmp_path)[0].path.unlink()
+    assert written.has_room(10)
+
+
+def test_a_full_disk_is_met_before_a_call_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(fd: int, offset: int, length: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    written = Spool(tmp_path / "1", 0)
+    assert not written.has_room(1)
+    assert list((tmp_path / "1").iterdir()) == []
+
+
+def test_what_a_killed_worker_had_made_ready_is_removed(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys; from pathlib import Path; from proxy.dataplane.usage.spool import Spool\n"
+        "Spool(Path(sys.argv[1]), 0).has_room(10_000); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "1")], check=False)
+    assert list(tmp_path.glob("1/.*.new"))
+    alive = Spool(tmp_path / "1", 1)
+    assert alive.has_room(10_000)
+    (left,) = tmp_path.glob("1/.*.new")
+    Spool(tmp_path / "2", 0)
+    assert left.exists(), "this one's worker lives"
+
+
+def test_a_closed_spool_leaves_nothing_but_records(tmp_path: Path) -> None:
+    written = Spool(tmp_path / "1", 0)
+    written.append(b"frame")
+    assert written.has_room(10_000)
+    written.close()
+    assert [path.stat().st_size for path in (tmp_path / "1").iterdir()] == [5]
