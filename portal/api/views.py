@@ -10,12 +10,12 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import generics, status
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.serializers import BaseSerializer
 
-from apimgr.accounts.models import ApiToken, User
+from apimgr.accounts.models import ApiToken
 from apimgr.catalog.models import API
 from apimgr.catalog.selectors import public_api, public_apis
 from apimgr.core.errors import NotFound
+from apimgr.core.rest_views import RestView
 from apimgr.products.models import Plan
 from apimgr.products.selectors import public_plans
 from portal import selectors, services
@@ -23,17 +23,7 @@ from portal.api import serializers
 from portal.models import Application, Credential, Subscription
 
 
-class _PortalView(generics.GenericAPIView[Any]):
-    @property
-    def actor(self) -> User:
-        return cast("User", self.request.user)
-
-    def given(self, serializer: type[BaseSerializer[Any]]) -> dict[str, Any]:
-        """What the caller sent, checked field by field."""
-        checked = serializer(data=self.request.data)
-        checked.is_valid(raise_exception=True)
-        return cast("dict[str, Any]", checked.validated_data)
-
+class _PortalView(RestView):
     def application(self) -> Application:
         return selectors.application_for(self.actor, self.kwargs["application_id"])
 

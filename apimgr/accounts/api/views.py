@@ -11,29 +11,19 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import generics, status
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.serializers import BaseSerializer
 
 from apimgr.accounts import selectors, services
 from apimgr.accounts.access import ROLES, Permission, role_of
 from apimgr.accounts.api import serializers
-from apimgr.accounts.models import ApiToken, Invitation, Membership, Organisation, User
+from apimgr.accounts.models import ApiToken, Invitation, Membership, Organisation
 from apimgr.audit.models import AuditEntry
+from apimgr.core.rest_views import RestView
 
 
-class _AccountsView(generics.GenericAPIView[Any]):
-    @property
-    def actor(self) -> User:
-        return cast("User", self.request.user)
-
+class _AccountsView(RestView):
     @property
     def token(self) -> ApiToken:
         return cast("ApiToken", self.request.auth)
-
-    def given(self, serializer: type[BaseSerializer[Any]]) -> dict[str, Any]:
-        """What the caller sent, checked field by field."""
-        checked = serializer(data=self.request.data)
-        checked.is_valid(raise_exception=True)
-        return cast("dict[str, Any]", checked.validated_data)
 
     def organisation(self, permission: Permission = Permission.MEMBERSHIP_OWN) -> Organisation:
         return selectors.organisation(self.actor, self.kwargs["slug"], permission)

@@ -6,7 +6,7 @@ The thing comes first and what was sent second: to a stranger there is nothing h
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from django.db.models import QuerySet
 from django.http import HttpResponse
@@ -20,13 +20,14 @@ from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 
 from apimgr.accounts.access import Permission, organisations_for
-from apimgr.accounts.models import Organisation, User
+from apimgr.accounts.models import Organisation
 from apimgr.catalog import selectors, services
 from apimgr.catalog.api import serializers
 from apimgr.catalog.models import API, Operation, Specification, SpecificationSource, Version
 from apimgr.catalog.openapi.syntax import MAX_BYTES
 from apimgr.core.errors import NotFound
 from apimgr.core.rest import KeysetPagination
+from apimgr.core.rest_views import RestView
 
 # JSON escapes make a document of 20 MiB longer, rarely more than twice.
 MAX_REQUEST_BYTES = 2 * MAX_BYTES + 2**20
@@ -42,17 +43,7 @@ class OperationPagination(KeysetPagination):
     ordering = "path"  # ties, the methods of a path, are counted through
 
 
-class _CatalogView(generics.GenericAPIView[Any]):
-    @property
-    def actor(self) -> User:
-        return cast("User", self.request.user)
-
-    def given(self, serializer: type[BaseSerializer[Any]]) -> dict[str, Any]:
-        """What the caller sent, checked field by field."""
-        checked = serializer(data=self.request.data)
-        checked.is_valid(raise_exception=True)
-        return cast("dict[str, Any]", checked.validated_data)
-
+class _CatalogView(RestView):
     def api(self) -> API:
         return selectors.api_for(self.actor, self.kwargs["slug"])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from django.db import transaction
 from django.db.models import QuerySet
@@ -12,23 +12,17 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 
-from apimgr.accounts.models import User
+from apimgr.core.rest_views import RestView
 from apimgr.products import selectors, services
 from apimgr.products.api import serializers
 from apimgr.products.models import Plan, Product
 from apimgr.products.services import LimitTerms
 
 
-class _ProductsView(generics.GenericAPIView[Any]):
-    @property
-    def actor(self) -> User:
-        return cast("User", self.request.user)
-
+class _ProductsView(RestView):
     def given(self, serializer: type[BaseSerializer[Any]]) -> dict[str, Any]:
         """What the caller sent, checked field by field; limits as terms."""
-        checked = serializer(data=self.request.data)
-        checked.is_valid(raise_exception=True)
-        given = cast("dict[str, Any]", checked.validated_data)
+        given = super().given(serializer)
         if "limits" in given:
             given["limits"] = [LimitTerms(**limit) for limit in given["limits"]]
         return given
