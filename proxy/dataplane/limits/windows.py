@@ -71,26 +71,25 @@ class QuotaWindow:
         self.period = limit.period
         self.subscription_id = subscription_id
         self.store = store
-        self.start, self.used = store.read(subscription_id, limit.id)
-        self.end = 0
+        self.start = self.end = self.used = 0
 
     @property
     def policy(self) -> str:
         return f'"{self.name}";q={self.amount};w={self.end - self.start}'
 
     def wait(self, now: float) -> int:
-        if now >= self.end:
-            self._turn_over(now)
+        if now >= self.end or not self.store.is_alone:
+            self._look_up(now)
         return 0 if self.used < self.amount else max(1, ceil(self.end - now))
 
-    def _turn_over(self, now: float) -> None:
-        start, self.end = period_bounds(self.period, now)
-        if start != self.start:
-            self.start, self.used = start, 0
+    def _look_up(self, now: float) -> None:
+        """What was used of the present period, by us or by the worker that we replace or that replaces us."""
+        self.start, self.end = period_bounds(self.period, now)
+        start, used = self.store.read(self.subscription_id, self.limit_id)
+        self.used = used if start == self.start else 0
 
     def spend(self) -> None:
-        self.used += 1
-        self.store.write(self.subscription_id, self.limit_id, self.start, self.used)
+        self.used = self.store.spend(self.subscription_id, self.limit_id, self.start)
 
     def state(self, now: float) -> tuple[int, int]:
         """Calls left, and the seconds until there are as many as there can be."""

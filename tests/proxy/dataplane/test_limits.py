@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -79,17 +81,63 @@ def test_quota_survives_a_restart(tmp_path: Path) -> None:
     assert spend(Meter(limits, 5, tomorrow), [20]) == [True]
 
 
+def test_a_successor_and_its_predecessor_lose_no_count(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from proxy.dataplane.limits.store import QuotaStore\n"
+        "store = QuotaStore(Path(sys.argv[1]), 0); print('ready', flush=True); sys.stdin.readline()\n"
+        "for n in range(20_000): store.spend(n % 7 + 1, 1, 5)\n"
+        "print(store.is_alone)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "quota")]
+    workers = []
+    for _ in range(2):
+        worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "ready\n"
+        workers.append(worker)
+    with workers[0] as first, workers[1] as second:
+        assert first.stdin is not None
+        assert second.stdin is not None
+        first.stdin.write("go\n")
+        first.stdin.flush()
+        second.stdin.write("go\n")
+        second.stdin.flush()
+        first.wait(60)
+        second.wait(60)
+    left = QuotaStore(tmp_path / "quota", 0)
+    assert sum(left.read(n, 1)[1] for n in range(1, 8)) == 40_000
+    assert left.is_alone
+
+
+def test_both_sides_of_a_reload_know_each_other_s_rows(tmp_path: Path) -> None:
+    limits = plan(LimitDocument(1, "quota", 3, "day"))
+    old = QuotaStore(tmp_path / "quota", NOW)
+    assert old.is_alone
+    new = QuotaStore(tmp_path / "quota", NOW)
+    assert not old.is_alone
+    assert not new.is_alone
+    for subscription in range(1, 3000):
+        mine, theirs = Meter(limits, subscription, old), Meter(limits, subscription, new)
+        assert spend(mine, [0]) + spend(theirs, [0, 0]) + spend(mine, [0]) == [True, True, True, False]
+    old.close()
+    assert spend(Meter(limits, 1, new), [0]) == [False]
+    assert spend(Meter(limits, 5000, new), [0]) == [True]
+    assert new.is_alone
+
+
 def test_store_grows_and_takes_stale_rows_again(tmp_path: Path) -> None:
     store = QuotaStore(tmp_path / "quota", NOW)
     for subscription in range(1, 3001):
-        store.write(subscription, 1, int(NOW), subscription)
+        store.spend(subscription, 1, int(NOW))
     again = QuotaStore(tmp_path / "quota", NOW)
-    assert again.read(2999, 1) == (int(NOW), 2999)
+    assert again.read(2999, 1) == (int(NOW), 1)
+    store.close()
+    again.close()
     size = (tmp_path / "quota").stat().st_size
     later = QuotaStore(tmp_path / "quota", NOW + 40 * 86_400)
     assert later.read(2999, 1) == (0, 0)
     for subscription in range(5001, 8001):
-        later.write(subscription, 1, int(NOW) + 40 * 86_400, 1)
+        later.spend(subscription, 1, int(NOW) + 40 * 86_400)
     assert (tmp_path / "quota").stat().st_size == size
     assert later.read(8000, 1)[1] == 1
 
