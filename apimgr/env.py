@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 from pathlib import Path
+from urllib.parse import urlsplit
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -43,15 +44,31 @@ def var_dir() -> Path:
     return Path(text("APIMGR_VAR") or BASE_DIR / "var")
 
 
-def secret(name: str, *, minimum: int = 32) -> str:
+def address(name: str, default: str) -> tuple[str, int]:
+    """``host:port``."""
+    host, colon, port = text(name, default).rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or not 0 <= int(port) <= 65_535:
+        raise ImproperEnvironment(f"{name}={text(name, default)!r} is not host:port")
+    return host.strip("[]"), int(port)
+
+
+def url_address(url: str, port: int) -> tuple[str, int]:
+    """Where ``url`` leads, with ``port`` when it names none."""
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or port
+
+
+def secret(name: str, *, minimum: int = 32, maximum: int = 1024) -> str:
     """A secret from the environment, or one generated on first use and kept in ``var/secrets/``, readable by its owner.
 
-    Never a default: an instance that is given none makes its own.
+    Never a default: an instance that is given none makes its own. Lengths are counted in bytes.
     """
     value = text(name)
     if value:
-        if len(value) < minimum:
-            raise ImproperEnvironment(f"{name} is too short: give at least {minimum} random characters")
+        if not minimum <= len(value.encode()) <= maximum:
+            raise ImproperEnvironment(f"{name} must have {minimum} to {maximum} random characters")
+        if len(set(value)) < 8:
+            raise ImproperEnvironment(f"{name} is not random: give the output of `openssl rand -hex 32`")
         return value
     path = var_dir() / "secrets" / name.lower()
     try:
@@ -68,6 +85,18 @@ def secret(name: str, *, minimum: int = 32) -> str:
     with os.fdopen(descriptor, "w") as file:
         file.write(value)
     return value
+
+
+def refuse_unsafe(*, web_url: str, debug: bool, allowed_hosts: list[str]) -> None:
+    """Stop the start of an installation that others can reach with settings for trying things out (security.md P17)."""
+    if not web_url.startswith(("http://", "https://")):
+        raise ImproperEnvironment(f"APIMGR_WEB_URL={web_url!r} must start with http:// or https://")
+    if not web_url.startswith("https://"):
+        return
+    if debug:
+        raise ImproperEnvironment("APIMGR_DEBUG shows settings to visitors: unset it, since APIMGR_WEB_URL is https")
+    if any("*" in host for host in allowed_hosts):
+        raise ImproperEnvironment("APIMGR_ALLOWED_HOSTS must name its hosts, since APIMGR_WEB_URL is https")
 
 
 def database_url() -> str:

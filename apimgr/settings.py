@@ -16,11 +16,12 @@ SECRET_KEY = env.secret("APIMGR_SECRET_KEY")
 ALLOWED_HOSTS = env.words("APIMGR_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
 WEB_URL = env.text("APIMGR_WEB_URL", "http://localhost:8000").rstrip("/")
 CSRF_TRUSTED_ORIGINS = [WEB_URL]
+env.refuse_unsafe(web_url=WEB_URL, debug=DEBUG, allowed_hosts=ALLOWED_HOSTS)
 
 # --- The gateway as callers see it ----------------------------------------------------------------------------------
 GATEWAY_URL = env.text("APIMGR_GATEWAY_URL", "http://localhost:8080").rstrip("/")
 # Mixed into every key's digest, so that a stolen database cannot even confirm a guess (security.md K4).
-KEY_PEPPER = env.secret("APIMGR_KEY_PEPPER").encode()
+KEY_PEPPER = env.secret("APIMGR_KEY_PEPPER", maximum=64).encode()  # the longest key BLAKE2b takes
 KEY_PREFIX = env.text("APIMGR_KEY_PREFIX", "ak")
 # Hosts or networks that imports and upstream tests may reach although they are not public (security.md R2).
 EGRESS_ALLOW = env.words("APIMGR_EGRESS_ALLOW")
@@ -68,7 +69,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
-    "allauth.usersessions.middleware.UserSessionsMiddleware",
+    "apimgr.accounts.middleware.UserSessionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "apimgr.core.middleware.DomainErrorMiddleware",
 ]
@@ -109,6 +110,13 @@ COTTON_DIR = "components"
 # --- Data ---------------------------------------------------------------------------------------------------------
 DATABASES = {"default": {**dj_database_url.parse(env.database_url(), conn_max_age=60, conn_health_checks=True)}}
 REDIS_URL = env.text("REDIS_URL")
+# What no allow-list opens: a published API must not lead to the admin port, to the data or round in a circle (H21).
+EGRESS_NEVER = [
+    env.address("APIMGR_GATEWAY_ADMIN_LISTEN", "127.0.0.1:8081"),
+    env.address("APIMGR_GATEWAY_LISTEN", "127.0.0.1:8080"),
+    env.url_address(env.database_url(), 5432),
+    *([env.url_address(REDIS_URL, 6379)] if REDIS_URL else []),
+]
 # Limits on signing in live in the cache and must survive a restart, so without Redis it is a table. Counting REST
 # calls is worth no write per call: without Redis each web process counts its own.
 _REDIS = {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}

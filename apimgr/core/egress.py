@@ -232,7 +232,23 @@ def _literal(host: str) -> Address | None:
         return None
 
 
+def _is_ours(target: Target, address: Address) -> bool:
+    """Whether a port of this installation is meant: its admin listener, its gateway, its database."""
+    inner = _embedded(address) or address
+    for host, port in settings.EGRESS_NEVER:
+        own = _literal(host)
+        # A listener on every interface, or by name, answers on each address of the host.
+        is_host = inner == own if own and not own.is_unspecified else bool(denial(inner))
+        if target.port == port and (is_host or target.host == host):
+            return True
+    return False
+
+
 def _check_address(target: Target, address: Address) -> None:
+    if _is_ours(target, address):
+        raise _refused(
+            _("%(host)s:%(port)s is a port of this platform itself.") % {"host": target.host, "port": target.port}
+        )
     reason = denial(address)
     if reason and not _is_allowed(target, address):
         message = _("%(host)s is not a public address (%(reason)s).") % {"host": target.host, "reason": reason}

@@ -17,8 +17,8 @@ from apimgr.catalog.events import VersionPublished
 from apimgr.catalog.lifecycle import Move, next_state
 from apimgr.catalog.models import Revision, Route, Upstream, Version
 from apimgr.catalog.services.drafts import lock_version
-from apimgr.catalog.services.routing import lock_routes, route_conflict
-from apimgr.core import events
+from apimgr.catalog.services.routing import check_public, lock_routes, route_conflict
+from apimgr.core import egress, events
 from apimgr.core.errors import DomainError
 
 
@@ -55,6 +55,9 @@ def publish_version(*, actor: User | None, version: Version) -> Version:
     require(actor, Permission.API_PUBLISH, version.api.organisation)
     version = lock_version(version)
     state = next_state(version.state, Move.PUBLISH)
+    # A document may have proposed the upstream; an allow-list may have shrunk. Asked before all publishers wait.
+    for upstream in Upstream.objects.filter(version=version):
+        check_public(upstream.url)
     lock_routes()
     if problems := publication_problems(version):
         raise DomainError(
@@ -124,5 +127,11 @@ def _addresses(version: Version) -> Iterator[Problem]:
         yield Problem("route", _("The version has no public address."), _("Choose its route."))
     elif route_conflict(version, route.host, route.base_path):
         yield Problem("route", _("Another API has the address %(route)s.") % {"route": route}, _("Choose another."))
-    if not Upstream.objects.filter(version=version).exists():
+    upstream = Upstream.objects.filter(version=version).first()
+    if upstream is None:
         yield Problem("upstream", _("The version has no upstream: calls would lead nowhere."), _("Give its address."))
+        return
+    try:
+        egress.check_url(upstream.url)
+    except egress.EgressRefused as error:
+        yield Problem("upstream", error.message, error.fix or _("Give another address."))

@@ -22,6 +22,7 @@ from apimgr.core.errors import Conflict, DomainError
 from apimgr.core.validation import store
 
 _HOST = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
+_RESOLVE_S = 3.0
 _ROUTE_LOCK = 0x726F757465  # "route": two publishers asking for overlapping paths are answered one after another
 
 
@@ -51,7 +52,7 @@ def set_upstream(
     """``url`` is ``http(s)://host[:port][/prefix]``, public unless an operator allows it (``APIMGR_EGRESS_ALLOW``)."""
     require(actor, Permission.API_EDIT, version.api.organisation)
     url = normalise_upstream(url)
-    _check_public(url)  # asks the name server: before the transaction, not inside
+    check_public(url)  # asks the name server: before the transaction, not inside
     with transaction.atomic():
         version = _editable(version)
         upstream = Upstream.objects.filter(version=version).first() or Upstream(version=version)
@@ -80,10 +81,11 @@ def normalise_upstream(url: str) -> str:
     return url
 
 
-def _check_public(url: str) -> None:
+def check_public(url: str) -> None:
+    """Resolve the host of ``url`` and refuse it (``EgressRefused``) where ``core.egress`` would not call it."""
     # A name that is not known yet is no reason to refuse: a test says so, a draft may be ahead of its upstream.
     with suppress(egress.EgressFailed):
-        egress.check_target(egress.check_url(url))
+        egress.check_target(egress.check_url(url), timeout=_RESOLVE_S)
 
 
 def test_upstream(*, actor: User | None, version: Version, url: str = "") -> UpstreamTest:  # noqa: PT028

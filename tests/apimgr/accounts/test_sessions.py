@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from unittest.mock import patch
 
 import pytest
+from allauth.usersessions.models import UserSession
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from apimgr.accounts.models import User
@@ -68,3 +72,17 @@ def test_a_name_is_ones_own(client: Client, alice: User) -> None:
     client.post(reverse("accounts:account"), {"name": "Alice A.", "is_operator": "1", "email": "x@example.com"})
     alice.refresh_from_db()
     assert (alice.name, alice.is_operator, alice.email) == ("Alice A.", False, "alice@example.com")
+
+
+def test_places_are_noted_once_a_minute(client: Client, alice: User) -> None:
+    client.force_login(alice)
+    client.get(reverse("accounts:account"))
+    first = UserSession.objects.get()
+    with CaptureQueriesContext(connection) as queries:
+        client.get("/")
+    assert sum("usersessions_usersession" in query["sql"] for query in queries) == 1
+    UserSession.objects.update(last_seen_at=first.last_seen_at - timedelta(minutes=2))
+    client.get(reverse("accounts:account"))
+    assert UserSession.objects.get().last_seen_at > first.last_seen_at
+    client.get(reverse("accounts:account"), headers={"User-Agent": "another browser"})
+    assert UserSession.objects.get().user_agent == "another browser"

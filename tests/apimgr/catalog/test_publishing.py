@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from datetime import timedelta
 
 import pytest
@@ -12,6 +13,7 @@ from apimgr.accounts.models import Organisation, User
 from apimgr.audit.models import AuditEntry
 from apimgr.catalog import services
 from apimgr.catalog.models import API, Version, VersionState
+from apimgr.core.egress import EgressRefused
 from apimgr.core.errors import Conflict, DomainError, NotAllowed, NotFound
 from apimgr.products.models import Product
 from tests.factories import make_member, make_organisation, make_user
@@ -201,6 +203,33 @@ def test_allowed_upstream(alice: User, draft: Version, settings: object) -> None
     assert (
         services.set_upstream(actor=alice, version=draft, url="http://127.0.0.1:8090/").url == "http://127.0.0.1:8090"
     )
+
+
+def test_upstream_proposed_by_a_document_is_checked_before_it_is_served(
+    alice: User, acme: Organisation, monkeypatch: pytest.MonkeyPatch, settings: object
+) -> None:
+    """A document may name a host that resolves to our own network: nobody typed it, so publishing asks."""
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: [(2, 1, 6, "", ("10.1.2.3", 443))])
+    api = services.create_api(actor=alice, organisation=acme, name="Inner")
+    version = services.add_version(actor=alice, api=api, name="v1")
+    content = document(servers=[{"url": "https://inner.example"}])
+    specification = services.import_specification(actor=alice, api=api, content=content, source="paste")
+    services.use_specification(actor=alice, version=version, specification=specification)
+    assert version.upstream.url == "https://inner.example"
+    with pytest.raises(EgressRefused, match=r"inner\.example is not a public address"):
+        services.publish_version(actor=alice, version=version)
+    version.refresh_from_db()
+    assert version.state == VersionState.DRAFT
+    settings.EGRESS_ALLOW = ["inner.example"]  # type: ignore[attr-defined]
+    assert services.publish_version(actor=alice, version=version).state == VersionState.PUBLISHED
+
+
+def test_upstream_no_longer_allowed_is_a_problem(alice: User, ready: Version, settings: object) -> None:
+    settings.EGRESS_ALLOW = ["127.0.0.1:8090"]  # type: ignore[attr-defined]
+    services.set_upstream(actor=alice, version=ready, url="http://127.0.0.1:8090")
+    settings.EGRESS_ALLOW = []  # type: ignore[attr-defined]
+    ready.refresh_from_db()
+    assert [problem.code for problem in services.publication_problems(ready)] == ["upstream"]
 
 
 def test_only_publishers_change_apis(

@@ -241,6 +241,19 @@ def test_loopback_is_reached_only_when_allowed(server: Any, url: str, settings: 
         assert egress.fetch(url, max_bytes=10).body == b"hello"
 
 
+@pytest.mark.parametrize("listen", ["127.0.0.1", "0.0.0.0", "::", "", "localhost"])
+def test_no_allow_list_opens_our_own_ports(server: Any, url: str, settings: Any, listen: str) -> None:
+    port = server.server_address[1]
+    settings.EGRESS_ALLOW = ["127.0.0.0/8", "localhost", "::ffff:0:0/96"]
+    settings.EGRESS_NEVER = [(listen, port)]
+    for host in ("127.0.0.1", "localhost", "[::ffff:127.0.0.1]"):
+        with pytest.raises(EgressRefused, match="platform itself"):
+            egress.fetch(f"http://{host}:{port}/metrics", max_bytes=10)
+    assert server.seen == []
+    settings.EGRESS_NEVER = [(listen, port + 1)]
+    assert egress.fetch(url, max_bytes=10).body == b"hello"
+
+
 def resolver(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> list[str]:
     """A name server that gives ``answers`` one after another, then the last one for ever."""
     asked: list[str] = []
