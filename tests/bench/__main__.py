@@ -1,6 +1,7 @@
 """``make bench``: every benchmark, one after the other.
 
-``python -m tests.bench gateway [rounds [seconds]]`` and ``python -m tests.bench rollup [events]`` run one.
+``python -m tests.bench gateway [rounds [seconds]]``, ``... code [rounds]``, ``... profile`` and ``... rollup [events]``
+run one.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tests.bench import gateway
+from tests.bench import code, gateway
 
 
 def main(arguments: list[str]) -> int:
@@ -19,6 +20,10 @@ def main(arguments: list[str]) -> int:
         except gateway.Unavailable as error:
             print(f"The gateway was not measured: {error}", file=sys.stderr)
             return 1
+    if which in {"all", "code"}:
+        code.run(*map(int, arguments[1:2]))
+    if which == "profile":
+        code.profile()
     if which in {"all", "rollup"}:
         # A process of its own: it wants Django and a database.
         return subprocess.run([sys.executable, "-m", "tests.bench.rollup", *arguments[1:]], check=False).returncode

@@ -1,7 +1,7 @@
 """The gateway's own code, without sockets: µs of CPU for a call whose bytes come from memory.
 
 The rest of what ``tests.bench gateway`` shows is the kernel and the event loop. This part is steady even on a busy
-machine, so it is what to look at when the code changes. ``python -m tests.bench code [rounds]``, and ``profile``.
+machine, so it is what to look at when the code changes.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import cProfile
 import gc
 import pstats
-import sys
 import tempfile
 import time
 from email.utils import formatdate
@@ -120,7 +119,3 @@ def profile() -> None:
         profiler = cProfile.Profile()
         profiler.runcall(bench.calls, 20_000)
     pstats.Stats(profiler).sort_stats("tottime").print_stats(45)
-
-
-if __name__ == "__main__":
-    profile() if sys.argv[1:] == ["profile"] else run()

@@ -48,6 +48,7 @@ class Round:
     p50_ms: float
     p99_ms: float
     rss_mb: float
+    in_kernel: float
 
 
 @dataclass(frozen=True)
@@ -249,20 +250,22 @@ def _measure(contestant: Contestant, script: Path, cores: str, seconds: int) -> 
          f"http://127.0.0.1:{contestant.port}"],
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
-    used = _cpu_seconds(contestant.pids) - before
+    user, system = (after - start for after, start in zip(_cpu_seconds(contestant.pids), before, strict=True))
     found = re.search(r"RESULT (\d+) (\d+) (\d+) (\d+) (\d+)", output)
     assert found, output
     calls, duration_us, p50_us, p99_us, errors = map(int, found.groups())
     assert not errors, f"{contestant.name}: {errors} calls failed"
-    return Round(used * 1e6 / calls, calls * 1e6 / duration_us, p50_us / 1e3, p99_us / 1e3, _rss_mb(contestant.pids))
+    used, rss = user + system, _rss_mb(contestant.pids)
+    return Round(used * 1e6 / calls, calls * 1e6 / duration_us, p50_us / 1e3, p99_us / 1e3, rss, system / used)
 
 
-def _cpu_seconds(pids: tuple[int, ...]) -> float:
-    ticks = 0
+def _cpu_seconds(pids: tuple[int, ...]) -> tuple[float, float]:
+    """In the processes' own code, and in the kernel for them."""
+    user = system = 0
     for pid in pids:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / TICKS
+        user, system = user + int(fields[11]), system + int(fields[12])
+    return user / TICKS, system / TICKS
 
 
 def _rss_mb(pids: tuple[int, ...]) -> float:
@@ -273,16 +276,24 @@ def _rss_mb(pids: tuple[int, ...]) -> float:
 def _print(results: dict[str, list[Round]]) -> None:
     print(f"\n1 KB JSON, {CONNECTIONS} kept connections, {COUNT} routes, {COUNT} keys, limits, a record of each call;")
     print("each gateway on one core, rounds alternating, medians:\n")
-    columns = ("CPU µs/call", 13), ("calls/s", 11), ("p50 ms", 9), ("p99 ms", 9), ("RSS MB", 9), ("× nginx", 9)
+    columns = (
+        ("CPU µs/call", 13),
+        ("calls/s", 11),
+        ("p50 ms", 9),
+        ("p99 ms", 9),
+        ("RSS MB", 9),
+        ("kernel", 9),
+        ("× nginx", 9),
+    )
     print(" " * 10 + "".join(f"{title:>{width}}" for title, width in columns) + "   CPU µs of each round")
     base = median(entry.cpu_us for entry in results["nginx"])
     for name, entries in results.items():
-        cpu, rate, p50, p99, rss = (
+        cpu, rate, p50, p99, rss, kernel = (
             median(getattr(entry, part) for entry in entries)
-            for part in ("cpu_us", "rate", "p50_ms", "p99_ms", "rss_mb")
+            for part in ("cpu_us", "rate", "p50_ms", "p99_ms", "rss_mb", "in_kernel")
         )
         each = " ".join(f"{entry.cpu_us:.1f}" for entry in entries)
-        print(f"{name:10}{cpu:13.1f}{rate:11,.0f}{p50:9.2f}{p99:9.2f}{rss:9.1f}{cpu / base:9.2f}   {each}")
+        print(f"{name:10}{cpu:13.1f}{rate:11,.0f}{p50:9.2f}{p99:9.2f}{rss:9.1f}{kernel:9.0%}{cpu / base:9.2f}   {each}")
 
 
 # --- processes ------------------------------------------------------------------------------------------------------

@@ -814,3 +814,14 @@ def test_nothing_is_forwarded_that_cannot_be_recorded(tmp_path: Path) -> None:
         assert len(gateway.upstream.received) == 1
 
     play(tmp_path, scenario)
+
+
+def test_a_full_spool_refuses_before_the_upstream_is_asked(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        gateway.recorder.has_room = lambda frames: False  # type: ignore[method-assign]
+        reply = await gateway.get()
+        assert (reply.status, reply.headers["retry-after"]) == (503, "5")
+        assert last_outcome(gateway) == "usage_unavailable"
+        assert gateway.upstream.received == []
+
+    play(tmp_path, scenario)
