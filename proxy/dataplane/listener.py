@@ -225,7 +225,7 @@ class ClientConnection(asyncio.Protocol, Timed):
                 self._wheel.arm(self, HEAD_SECONDS)
             return False
         self._begin(head)
-        return not self.transport.is_closing()
+        return self._exchange is None and not self.transport.is_closing()
 
     def _begin(self, head: RequestHead) -> None:
         self._buffer = self._buffer[head.size :]

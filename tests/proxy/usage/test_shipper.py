@@ -157,6 +157,14 @@ def test_a_torn_frame_before_a_blank_tail_is_cut(tmp_path: Path) -> None:
     assert segments(tmp_path) == []
 
 
+def test_a_hole_that_a_power_cut_left_costs_its_records_alone(tmp_path: Path) -> None:
+    before, after = call(), call()
+    spooled(tmp_path, encode(before), bytes(300), encode(after))
+    shipper = ship(tmp_path)
+    assert sorted(stored_ids()) == sorted(ids(before, after))
+    assert shipper.torn_bytes == 300
+
+
 def test_a_torn_tail_is_cut(tmp_path: Path) -> None:
     whole = call()
     spooled(tmp_path, encode(whole), encode(call())[:-7])
