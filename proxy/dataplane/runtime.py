@@ -32,6 +32,7 @@ _MAX_ROUTES: Final = 20_000
 _MAX_CALLERS: Final = 50_000
 _MAX_VERSIONS: Final = 10_000
 _MAX_BASE: Final = 512  # no longer base path fits into a key of the replica
+_NOWHERE: Final = None, None, True
 
 
 class Replica(Protocol):
@@ -43,6 +44,8 @@ class Replica(Protocol):
     def fingerprint(self) -> bytes: ...
 
     def get(self, kind: str, key: str) -> Document | None: ...
+
+    def holds_under(self, kind: str, prefix: str) -> bool: ...
 
     def epoch(self, kind: str) -> int: ...
 
@@ -112,8 +115,8 @@ NOBODY: Final = Caller()  # what a record says where no caller is known
 
 # A version and the length of the base path it is published at.
 Found = tuple[Version, int]
-# What a path leads to: by the routes of this very host, and by those of every host.
-Place = tuple[Found | None, Found | None]
+# What a path leads to, by the routes of this very host and by those of every host; whether longer ones may lead on.
+Place = tuple[Found | None, Found | None, bool]
 
 
 class Runtime:
@@ -159,28 +162,31 @@ class Runtime:
         known = self._routes.get(host)
         if known is None:
             known = self._routes[host] = {}
-        own, shared = known.get(path) or self._place(known, host, path)
-        return own or shared
-
-    def _place(self, known: dict[bytes, Place], host: str, path: bytes) -> Place:
-        """Where ``path`` leads: from the shortest base path to the longest, each falls back on the one before."""
-        place = known.get(b"/") or self._remember_place(known, host, b"/", (None, None))
+        place = known.get(b"/") or self._remember_place(known, host, b"/", _NOWHERE)
         base = b""
+        # No further than base paths go: what follows, ids above all, is different in each call.
         for segment in path[1:].split(b"/"):
-            base += b"/" + segment
-            if not segment or len(base) > _MAX_BASE:
+            if not place[2] or not segment or len(base) > _MAX_BASE:
                 break
+            base += b"/" + segment
             place = known.get(base) or self._remember_place(known, host, base, place)
-        return place
+        return place[0] or place[1]
 
     def _remember_place(self, known: dict[bytes, Place], host: str, base: bytes, above: Place) -> Place:
+        """Where ``base`` leads; else where the path one segment shorter does."""
         if self._routes_held >= _MAX_ROUTES:
             known.clear()
             self._routes, self._routes_held = {host: known}, 0
         self._routes_held += 1
         text = base.decode("ascii")
         own, shared = self._routed(host + text) if host else None, self._routed(text)
-        place = known[base] = (own, len(base)) if own else above[0], (shared, len(base)) if shared else above[1]
+        under = text.removesuffix("/") + "/"
+        leads_on = any(self.replica.holds_under("route", start + under) for start in {host, ""})
+        place = known[base] = (
+            (own, len(base)) if own else above[0],
+            (shared, len(base)) if shared else above[1],
+            leads_on,
+        )
         return place
 
     def _routed(self, key: str) -> Version | None:

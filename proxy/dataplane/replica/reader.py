@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,19 +47,28 @@ class ReplicaReader:
         entry = layout.entry_key(kind, key)
         if len(entry) > layout.MAX_KEY_BYTES or not self.ready:
             return None
-        try:
-            value = self._read(entry)
+        with self._reading() as transaction:
+            value = transaction.get(entry)
             return None if value is None else snapshot.load(layout.unseal(entry, value))
+
+    def holds_under(self, kind: str, prefix: str) -> bool:
+        """Whether the key of any document starts with ``prefix``. Raises ``ReplicaDamaged``."""
+        start = layout.entry_key(kind, prefix)
+        if len(start) > layout.MAX_KEY_BYTES or not self.ready:
+            return False
+        with self._reading() as transaction, transaction.cursor() as cursor:
+            return bool(cursor.set_range(start)) and cursor.key().startswith(start)
+
+    @contextmanager
+    def _reading(self) -> Iterator[Any]:
+        try:
+            if self._generation != self._words[GENERATION]:
+                self._reopen()
+            with self._data.begin() as transaction:
+                yield transaction
         except (ReplicaDamaged, lmdb.Error) as error:
             self._words[DAMAGED] = self._words[GENERATION]
             raise ReplicaDamaged(str(error)) from error
-
-    def _read(self, entry: bytes) -> bytes | None:
-        if self._generation != self._words[GENERATION]:
-            self._reopen()
-        with self._data.begin() as transaction:
-            value: bytes | None = transaction.get(entry)
-            return value
 
     def _reopen(self) -> None:
         self.close()

@@ -39,6 +39,9 @@ class MemoryReplica:
         self.lookups.append((kind, key))
         return self.documents.get((kind, key))
 
+    def holds_under(self, kind: str, prefix: str) -> bool:
+        return any(other == kind and key.startswith(prefix) for other, key in self.documents)
+
     def fingerprint(self) -> bytes:
         return repr((self.ready, self.epochs)).encode()
 

@@ -112,10 +112,8 @@ def test_a_successor_and_its_predecessor_lose_no_count(tmp_path: Path) -> None:
 def test_both_sides_of_a_reload_know_each_other_s_rows(tmp_path: Path) -> None:
     limits = plan(LimitDocument(1, "quota", 3, "day"))
     old = QuotaStore(tmp_path / "quota", NOW)
-    assert old.is_alone
     new = QuotaStore(tmp_path / "quota", NOW)
-    assert not old.is_alone
-    assert not new.is_alone
+    assert [store.is_alone for store in (old, new)] == [False, False]
     for subscription in range(1, 3000):
         mine, theirs = Meter(limits, subscription, old), Meter(limits, subscription, new)
         assert spend(mine, [0]) + spend(theirs, [0, 0]) + spend(mine, [0]) == [True, True, True, False]

@@ -129,3 +129,12 @@ def test_a_missing_data_file_is_damage(tmp_path: Path) -> None:
 def test_a_key_longer_than_the_store_takes_is_simply_unknown(tmp_path: Path) -> None:
     filled(tmp_path, change(1, FREE)).close()
     assert ReplicaReader(tmp_path).get("route", "/" + "x" * 8000) is None
+
+
+def test_whether_anything_lies_under_a_prefix(tmp_path: Path) -> None:
+    reader = ReplicaReader(tmp_path)
+    assert not reader.holds_under("plan", "1")
+    filled(tmp_path, change(1, PlanDocument(id=12, name="Free")), change(2, PlanDocument(id=3, name="Gold"))).close()
+    asked = {prefix: reader.holds_under("plan", prefix) for prefix in ("", "1", "12", "121", "2", "3", "4", "x" * 600)}
+    assert [prefix for prefix, held in asked.items() if held] == ["", "1", "12", "3"]
+    assert not reader.holds_under("credential", "")
