@@ -5,9 +5,10 @@ from __future__ import annotations
 from django.urls import URLPattern, URLResolver, include, path, register_converter
 
 from apimgr.accounts.views.home import home
-from apimgr.core.ids import IdConverter
+from apimgr.core.ids import IdConverter, RequestIdConverter
 
 register_converter(IdConverter, "id")
+register_converter(RequestIdConverter, "request")
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("api/v1/", include("apimgr.api_urls")),

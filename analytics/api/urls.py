@@ -7,5 +7,5 @@ from analytics.api import views
 urlpatterns: list[URLPattern | URLResolver] = [
     path("usage", views.UsageView.as_view(), name="api-usage"),
     path("requests", views.RequestsView.as_view(), name="api-requests"),
-    path("requests/<uuid:request_id>", views.RequestView.as_view(), name="api-request"),
+    path("requests/<request:request_id>", views.RequestView.as_view(), name="api-request"),
 ]

@@ -6,7 +6,7 @@ from typing import Any, Final, cast
 from uuid import UUID
 
 from django.utils.translation import gettext as _
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.utils.urls import replace_query_param
@@ -80,6 +80,8 @@ class RequestView(APIView):
     @extend_schema(
         operation_id="requests_explain",
         summary="Explain one call to the owners of its API and of its application",
+        description="By its `X-Request-Id`, with or without dashes.",
+        parameters=[OpenApiParameter("request_id", UUID, OpenApiParameter.PATH)],
         responses=ExplainedRequestSerializer,
         tags=["usage"],
     )

@@ -13,6 +13,7 @@ import time
 from typing import Any
 
 from django.db import models
+from django.urls.converters import UUIDConverter
 
 EPOCH_MS = 1_704_067_200_000  # 2024-01-01T00:00:00Z
 RANDOM_BITS = 21
@@ -64,6 +65,12 @@ class IdConverter:
 
     def to_url(self, value: int | str) -> str:
         return value if isinstance(value, str) else encode_id(value)
+
+
+class RequestIdConverter(UUIDConverter):
+    """``<request:request_id>``: as ``X-Request-Id`` gives it, 32 digits, or with the dashes of a UUID."""
+
+    regex = "[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}"
 
 
 class Entity(models.Model):

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, JsonResponse
-from django.utils.translation import gettext
+from django.utils.translation import gettext, gettext_lazy
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import exceptions, pagination, serializers
 from rest_framework.response import Response
@@ -17,6 +17,21 @@ from apimgr.core.errors import DomainError
 from apimgr.core.ids import PATTERN, decode_id, encode_id
 
 PROBLEM_TYPE: Final = "application/problem+json"
+# What to do about an error that does not say so itself.
+_FIXES: Final = {
+    400: gettext_lazy("Send a request as /docs/rest/ describes it."),
+    401: gettext_lazy("Send Authorization: Bearer with an API token that is neither expired nor revoked."),
+    403: gettext_lazy("Ask an administrator of the organisation for a role that allows it."),
+    404: gettext_lazy("Check the address, and that your token acts in the organisation it belongs to."),
+    405: gettext_lazy("Use a method that the Allow field names."),
+    406: gettext_lazy("Accept application/json."),
+    409: gettext_lazy("Read its present state and decide again."),
+    413: gettext_lazy("Send less."),
+    415: gettext_lazy("Send application/json."),
+    422: gettext_lazy("Correct what is named here and send it again."),
+    429: gettext_lazy("Wait as long as Retry-After says."),
+    500: gettext_lazy("Try again; if it stays, tell the operator the request id."),
+}
 
 
 @extend_schema_field({"type": "string", "pattern": f"^{PATTERN}$"})
@@ -47,6 +62,8 @@ class KeysetPagination(pagination.CursorPagination):
 def problem(status: int, code: str, detail: str, *, request_id: str = "", **extra: Any) -> dict[str, Any]:
     """An RFC 9457 problem document. Its type is ``about:blank``: ``code`` is what programs go by."""
     title = HTTPStatus(status).phrase
+    if not extra.get("fix") and status in _FIXES:
+        extra["fix"] = str(_FIXES[status])
     body = {"type": "about:blank", "title": title, "status": status, "code": code, "detail": detail}
     return {**body, **extra, "request_id": request_id}
 

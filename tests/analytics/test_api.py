@@ -90,4 +90,6 @@ def test_the_list_pages_by_cursor_and_explains_one(ask: Any, scene: Scene, now: 
     explained = ask("dev", f"/requests/{UUID(bytes=refused.request_id)}")
     assert explained["fix"] == "Wait as Retry-After says."
     assert explained["trail"] == [["limit", "60 per minute"]]
+    # As the X-Request-Id field of the answer gives it.
+    assert ask("dev", f"/requests/{refused.request_id.hex()}") == explained
     assert ask("ada", "/requests", 422, cursor="nonsense")["fields"]["cursor"]

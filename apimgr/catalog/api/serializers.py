@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from rest_framework import serializers
 
@@ -47,6 +47,7 @@ class RouteSerializer(serializers.ModelSerializer[Route]):
     class Meta:
         model = Route
         fields = ["host", "base_path"]
+        validators: ClassVar[list[Any]] = []  # whose address it is, and who may know, is the service's answer
 
 
 class UpstreamSerializer(serializers.ModelSerializer[Upstream]):

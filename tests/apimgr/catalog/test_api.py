@@ -61,6 +61,17 @@ def test_whole_road(call: Caller) -> None:
     assert [row["name"] for row in call("get", "apis/pet-store/versions")["results"]] == ["v1"]
 
 
+def test_route_is_set_as_often_as_one_likes_and_says_who_has_it(call: Caller) -> None:
+    call("post", "apis", {"name": "Pet store"}, status=201)
+    for name in ("v1", "v2"):
+        call("post", "apis/pet-store/versions", {"name": name}, status=201)
+    for _time in range(2):
+        assert call("put", "apis/pet-store/versions/v1/route", {"base_path": "/pets"})["base_path"] == "/pets"
+    problem = call("put", "apis/pet-store/versions/v2/route", {"base_path": "/pets"}, status=409)
+    assert (problem["code"], problem["fix"]) == ("route_taken", "Choose another path.")
+    assert "Pet store v1" in problem["detail"]
+
+
 def test_plan_over_rest(call: Caller) -> None:
     call("post", "apis", {"name": "Pet store"}, status=201)
     call("post", "apis/pet-store/versions", {"name": "v1"}, status=201)

@@ -33,6 +33,7 @@ def check(response: HttpResponse, status: int, code: str) -> dict[str, object]:
     assert body["title"]
     assert (body["status"], body["code"]) == (status, code)
     assert body["detail"]
+    assert body["fix"]
     assert body["request_id"] == response["X-Request-Id"]
     return body
 
