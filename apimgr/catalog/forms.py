@@ -66,7 +66,10 @@ class SourceForm(forms.Form):
 
 class NewApiForm(SourceForm):
     name = forms.CharField(
-        label=_("Name"), max_length=120, required=False, help_text=_("Empty takes the document's own title.")
+        label=_("Name"),
+        max_length=120,
+        required=False,
+        help_text=_("Empty takes the document's own title; for a URL, its host."),
     )
     version = forms.CharField(label=_("Version"), max_length=40, initial="v1")
     organisation = forms.ModelChoiceField(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.contrib.auth.decorators import login_required
 from django.db import transaction
@@ -23,13 +25,14 @@ from apimgr.catalog.selectors import api_for, operations_of, specification_for, 
 from apimgr.catalog.views.shared import is_editable, permissions, person, require_edit
 from apimgr.core.errors import Conflict, DomainError, NotAllowed
 
+MAX_NAME = 120
 PREVIEWED = 300  # rows of a table of operations; a document may have thousands
 
 
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def new(request: HttpRequest) -> HttpResponse:
-    """Step 1 of a new API. A named API becomes a draft even when its document cannot be read."""
+    """Step 1 of a new API. It becomes a draft even when its document cannot be read."""
     user = person(request)
     organisations = organisations_for(user, Permission.API_EDIT)
     if not organisations.exists():
@@ -51,7 +54,7 @@ def new(request: HttpRequest) -> HttpResponse:
 
 
 def _begin(user: User, form: NewApiForm) -> tuple[Version, DomainError | None]:
-    """The new draft, and what was wrong with its document. Without a name of its own a bad document leaves no draft."""
+    """The new draft, and what was wrong with its document."""
     data = form.cleaned_data
     with transaction.atomic():
         api = services.create_api(actor=user, organisation=data["organisation"], name=data["name"] or _title(form))
@@ -67,20 +70,21 @@ def _begin(user: User, form: NewApiForm) -> tuple[Version, DomainError | None]:
 
 
 def _title(form: NewApiForm) -> str:
-    """The name the document gives itself. For an address it is only known once fetched, so its host stands in."""
-    match form.cleaned_data["source"]:
+    """The name the document gives itself; unreadable, or not fetched yet, its file or host stands in."""
+    data = form.cleaned_data
+    match data["source"]:
         case "upload":
-            upload = form.cleaned_data["document"]
-            content = upload.read()
-            upload.seek(0)
+            content, stand_in = data["document"].read(), PurePath(data["document"].name).stem
+            data["document"].seek(0)
         case "paste":
-            content = form.cleaned_data["text"].encode()
+            content, stand_in = data["text"].encode(), ""
         case _:
-            raise DomainError(
-                _("Give the API a name, too: the document is fetched in the next step."),
-                fields={"name": _("Name the API; its document is fetched afterwards.")},
-            )
-    return describe(syntax.read(content).value).title or _("Untitled API")
+            content, stand_in = b"", urlsplit(data["url"]).hostname or ""
+    try:
+        title = describe(syntax.read(content).value).title if content else ""
+    except DomainError:
+        title = ""
+    return (title or stand_in or _("Untitled API"))[:MAX_NAME]
 
 
 def _take(user: User, version: Version, form: SourceForm) -> Specification:

@@ -59,10 +59,10 @@ def test_a_bad_document_says_so_beside_its_field_and_a_named_draft_stays(console
     assert again["Location"] == "/console/apis/orders/versions/v1/check/"
 
 
-def test_a_bad_document_without_a_name_leaves_nothing_behind(console: Client) -> None:
+def test_a_bad_document_without_a_name_is_a_draft_named_after_its_file(console: Client) -> None:
     response = upload(console, b"not: openapi")
     assert response.status_code == 422
-    assert not API.objects.exists()
+    assert Version.objects.get().api.name == "orders"
 
 
 def test_a_private_address_is_refused_at_its_field(console: Client) -> None:
