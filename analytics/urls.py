@@ -13,6 +13,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("requests/", requests.log, name="requests"),
     path("requests/<request:request_id>/", requests.detail, name="request"),
     path("panels/apis/<slug:slug>/", panels.api_panel, name="api-panel"),
+    path("panels/apis/<slug:slug>/versions/<str:name>/", panels.version_activity, name="version-activity"),
     path("panels/applications/<id:application_id>/usage/", panels.application_usage, name="application-usage"),
     path("panels/applications/<id:application_id>/chart/", panels.application_chart, name="application-chart"),
     path("panels/applications/<id:application_id>/requests/", panels.application_requests, name="application-requests"),

@@ -35,6 +35,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("subscriptions/<id:subscription_id>/cancel/", subscriptions.cancel, name="subscription-cancel"),
     # The publisher's
     path("console/approvals/", approvals.approvals, name="approvals"),
+    path("console/approvals/panel/", approvals.panel, name="approvals-panel"),
     path("console/subscriptions/<id:subscription_id>/decide/", approvals.decide, name="subscription-decide"),
     path("console/apis/<slug:slug>/consumers/", approvals.consumers, name="api-consumers"),
     path("console/keys/", approvals.key_lookup, name="key-lookup"),

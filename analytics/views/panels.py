@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import render
+from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -18,6 +18,7 @@ from analytics.selectors.labels import labels
 from analytics.selectors.periods import period
 from analytics.views.requests import reason, rows_context
 from analytics.views.shared import Chart, asked_period, frame, person
+from apimgr.catalog.models import Version
 
 
 @login_required
@@ -32,6 +33,18 @@ def api_panel(request: HttpRequest, slug: str) -> HttpResponse:
     return render(
         request, "analytics/_api_panel.html", {"api": api, "kpis": kpis, "chart": chart, "period": question.period}
     )
+
+
+@login_required
+@require_GET
+def version_activity(request: HttpRequest, slug: str, name: str) -> HttpResponse:
+    """In one sentence, who still calls a version: the fact before it is deprecated or retired."""
+    api = scope.api(person(request), slug)
+    version = get_object_or_404(Version, api=api, name=name)
+    week = usage.of_apis(person(request), period("7d"), api).only(version_id=version.pk)
+    callers = usage.active_applications(week)
+    context = {"calls": usage.headline(week, ["requests"])[0], "applications": int(callers.value or 0)}
+    return render(request, "analytics/_version_activity.html", context)
 
 
 @login_required

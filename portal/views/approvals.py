@@ -22,6 +22,7 @@ from portal.lifecycle import Move, Side, moves_from
 from portal.models import Subscription
 from portal.selectors import approvals_for, consumer_for, consumers_of, decided_for, decides, keys_like
 
+_WAITING_SHOWN: Final = 4
 _VERBS: Final[dict[str, Callable[..., Subscription]]] = {
     Move.APPROVE: services.approve_subscription,
     Move.REJECT: services.reject_subscription,
@@ -37,6 +38,15 @@ def approvals(request: HttpRequest) -> HttpResponse:
     _require(request, Permission.SUBSCRIPTION_DECIDE)
     context = {"waiting": approvals_for(request.user)[:100], "decided": decided_for(request.user)[:10]}
     return render(request, "portal/approvals.html", context)
+
+
+@login_required
+@require_safe
+def panel(request: HttpRequest) -> HttpResponse:
+    """Who has waited longest, for the console's first page. Nobody waits for somebody who does not decide."""
+    waiting = approvals_for(request.user)
+    context = {"waiting": waiting[:_WAITING_SHOWN], "count": waiting.count()}
+    return render(request, "portal/_approvals_panel.html", context)
 
 
 @login_required

@@ -15,6 +15,10 @@ def api(world: World) -> dict[str, Any]:
     return {"slug": world.api.slug}
 
 
+def version(world: World) -> dict[str, Any]:
+    return {"slug": world.api.slug, "name": world.version.name}
+
+
 def application(world: World) -> dict[str, Any]:
     return {"application_id": world.application.pk}
 
@@ -42,6 +46,7 @@ ACCESS = {
     "analytics:requests": (Row(allow=READERS), Row(allow=ACME, query="?api=orders")),
     "analytics:request": Row(request, ACME | BUILDERS),
     "analytics:api-panel": Row(api, ACME),
+    "analytics:version-activity": Row(version, ACME),
     "analytics:application-usage": Row(application, BUILDERS),
     "analytics:application-chart": Row(application, BUILDERS),
     "analytics:application-requests": Row(application, BUILDERS),

@@ -68,6 +68,8 @@ ACCESS: dict[str, Row | tuple[Row, ...]] = {
     "portal:subscription-plan": Row(_subscription, allow=_DEVELOPER, method="post"),
     "portal:subscription-cancel": Row(_subscription, allow=_DEVELOPER, method="post"),
     "portal:approvals": Row(allow={*_DECIDES, "rita"}),
+    # Its reader sees what waits for them: nothing, mostly.
+    "portal:approvals-panel": Row(allow=_SIGNED_IN),
     "portal:subscription-decide": Row(_request, allow=_DECIDES, method="post", data={"move": "approve"}),
     "portal:api-consumers": Row(_slug, allow={*_DECIDES, "victor"}),
     "portal:key-lookup": Row(allow={*_DECIDES, "victor", "rita", "olga"}),
