@@ -115,12 +115,15 @@ def traffic(question: Question) -> dict[str, Any]:
 
 
 def latency(question: Question) -> dict[str, Any]:
-    """Percentiles over time. A bucket without calls has no latency, which is not the same as a latency of zero."""
+    """Percentiles over time. A bucket without calls has no latency, which is not the same as a latency of zero.
+
+    On a logarithmic axis: one call of 30 s would flatten a course of milliseconds.
+    """
     lines = series(question, COURSE).get((), {})
     data = [
         {"name": n, "data": [rounded(METRICS[n], v) for v in lines[n]]} for n in ("p50", "p95", "p99") if n in lines
     ]
-    return _chart(question.period, data, METRICS["p95"])
+    return {**_chart(question.period, data, METRICS["p95"]), "scale": "log"}
 
 
 def errors(question: Question) -> dict[str, Any]:

@@ -137,7 +137,7 @@ def _charts(question: Question) -> list[str]:
 def _chart(request: HttpRequest, name: str, question: Question, api: API | None = None) -> Chart:
     titles = {
         "traffic": (_("Requests"), "stack", _("by status class")),
-        "latency": (_("Latency"), "line", _("ms, calls the upstream answered")),
+        "latency": (_("Latency"), "line", _("logarithmic, calls the upstream answered")),
         "errors": (_("Refused and failed calls"), "stack", _("by outcome")),
     }
     title, kind, hint = titles[name]

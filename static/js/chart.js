@@ -1,12 +1,12 @@
-// <api-chart src kind unit label library>: reads JSON {x, series, unit?, note?}, draws it in the theme's colours, and fills
-// the table that says the same. Canvas, not SVG: zrender's SVG carries style attributes, which the CSP refuses.
+// <api-chart src kind unit label library>: reads JSON {x, series, unit?, scale?, note?}, draws it in the theme's colours, and fills
+// the table that says the same. Drawn as SVG: it prints and zooms sharply, and it keeps within the CSP.
 let library;
 const load = (src) => (library ??= new Promise((resolve, reject) => {
   const script = Object.assign(document.createElement("script"), { src, onload: () => resolve(window.echarts), onerror: reject });
   document.head.append(script);
 }));
 
-// Canvas wants plain colours: the browser resolves light-dark() for us.
+// ECharts wants plain colours: the browser resolves light-dark() for us.
 const resolver = (host) => {
   const probe = document.createElement("i");
   probe.hidden = true;
@@ -20,6 +20,8 @@ const resolver = (host) => {
 
 const number = new Intl.NumberFormat(document.documentElement.lang || "en", { maximumFractionDigits: 2 });
 const compact = new Intl.NumberFormat(document.documentElement.lang || "en", { notation: "compact" });
+// An axis says its unit; thousands of milliseconds read as seconds.
+const measured = (value, unit) => (unit === "ms" && value >= 1000 ? `${compact.format(value / 1000)} s` : `${compact.format(value)} ${unit}`.trim());
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 class ApiChart extends HTMLElement {
@@ -69,7 +71,7 @@ class ApiChart extends HTMLElement {
   draw() {
     if (!this.chart) {
       this.canvas.replaceChildren();
-      this.chart = window.echarts.init(this.canvas, null, { renderer: "canvas" });
+      this.chart = window.echarts.init(this.canvas, null, { renderer: "svg" });
     }
     const colours = resolver(this);
     this.chart.setOption(this.option(colours.read), true);
@@ -101,7 +103,10 @@ class ApiChart extends HTMLElement {
         ...axis, type: times ? "time" : "category", data: times ? undefined : this.data.x, boundaryGap: kind === "bar" || kind === "stack",
         axisLine: { lineStyle: { color: colour("line") } },
       },
-      yAxis: { ...axis, type: "value", min: 0, splitNumber: 3, splitLine: { lineStyle: { color: colour("line") } }, axisLabel: { ...axis.axisLabel, formatter: (value) => compact.format(value) } },
+      yAxis: {
+        ...axis, ...(this.data.scale === "log" ? { type: "log" } : { type: "value", min: 0, splitNumber: 3 }),
+        splitLine: { lineStyle: { color: colour("line") } }, axisLabel: { ...axis.axisLabel, formatter: (value) => measured(value, unit) },
+      },
       series: this.data.series.map((series, index) => this.series(series, index, kind, times, colour)),
     };
   }
@@ -109,9 +114,10 @@ class ApiChart extends HTMLElement {
   series(series, index, kind, times, colour) {
     const own = series.color ? colour(`chart-${series.color}`) : index < 6 ? colour(`chart-${index + 1}`) : colour("text-3");
     const bars = kind === "bar" || kind === "stack";
+    const values = this.data.scale === "log" ? series.data.map((value) => value || null) : series.data; // a logarithm has no zero
     return {
       name: series.name, type: bars ? "bar" : "line", color: own, stack: kind === "stack" || kind === "area" ? "all" : undefined,
-      data: times ? series.data.map((value, at) => [this.data.x[at], value]) : series.data,
+      data: times ? values.map((value, at) => [this.data.x[at], value]) : values,
       symbol: "none", barMaxWidth: 24, lineStyle: { width: 1.75, type: series.dashed ? "dashed" : "solid" },
       areaStyle: kind === "area" ? { opacity: 0.22 } : undefined, connectNulls: false,
     };

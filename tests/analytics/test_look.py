@@ -112,6 +112,6 @@ def test_the_chart_is_drawn_and_its_table_says_the_same(
 ) -> None:
     sign_in(browser_page, live_server, oscar)
     browser_page.goto(live_server.url + reverse("analytics:overview"))
-    browser_page.locator("api-chart canvas").first.wait_for()
+    browser_page.locator("api-chart svg").first.wait_for()
     browser_page.locator("api-chart summary").first.click()
     assert browser_page.locator("api-chart").first.locator("tbody tr").count() == 168

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @every_look
 def test_the_styleguide_is_accessible(live_server: LiveServer, browser_page: Page) -> None:
     browser_page.goto(f"{live_server.url}/styleguide")
-    expect(browser_page.locator("api-chart canvas")).to_be_visible()
+    expect(browser_page.locator("api-chart svg")).to_be_visible()
     expect(browser_page.get_by_text("This came afterwards, by itself.")).to_be_visible()
     assert axe_violations(browser_page) == []
     width = browser_page.viewport_size["width"] if browser_page.viewport_size else 0
