@@ -24,6 +24,7 @@ def shell(request: HttpRequest) -> dict[str, Any]:
         "mailbox": settings.MAILBOX,
         "navigation": SimpleLazyObject(partial(navigation.sections, request)),
         "organisation_name": SimpleLazyObject(partial(navigation.organisation_name, request)),
+        "home_label": SimpleLazyObject(partial(navigation.home_label, request)),
         "public_links": SimpleLazyObject(partial(navigation.public_links, request)),
         "account_links": SimpleLazyObject(partial(navigation.account_links, request)),
     }

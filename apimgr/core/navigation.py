@@ -18,6 +18,7 @@ class Entry:
     label: str | Promise
     icon: str
     per_organisation: bool = False  # its address holds the organisation's slug
+    roles: tuple[str, ...] = ()  # who may open it; nobody named: every audience of its section
     href: str = ""
     is_current: bool = False
 
@@ -68,6 +69,13 @@ SECTIONS: Final = (
         [
             Entry("accounts:members", _("Members"), "users", per_organisation=True),
             Entry("accounts:tokens", _("API tokens"), "key", per_organisation=True),
+            Entry(
+                "accounts:audit",
+                _("Audit"),
+                "history",
+                per_organisation=True,
+                roles=("administrator", "publisher", "product_owner"),
+            ),
         ],
     ),
     Section(
@@ -117,18 +125,24 @@ def _resolved(entries: Iterable[Entry], path: str, slug: str = "") -> Iterator[E
     return (replace(entry, is_current=entry.href == current) for entry in found)
 
 
-def sections(request: HttpRequest) -> list[Section]:
+def _audiences(request: HttpRequest) -> set[str]:
     memberships = _memberships(request)
     is_publisher = any(item.organisation.is_publisher and item.role != "developer" for item in memberships)
-    audiences = {
+    found = {
         "publisher": is_publisher,
         "member": bool(memberships),
         "operator": getattr(request.user, "is_operator", False),
     }
-    slug = memberships[0].organisation.slug if memberships else ""
-    shown = [section for section in SECTIONS if audiences[section.audience]]
+    return {name for name, is_one in found.items() if is_one}
+
+
+def sections(request: HttpRequest) -> list[Section]:
+    memberships, audiences = _memberships(request), _audiences(request)
+    slug, role = (memberships[0].organisation.slug, memberships[0].role) if memberships else ("", "")
+    shown = [section for section in SECTIONS if section.audience in audiences]
     # One address is current, whichever section it stands in: resolve all entries together.
-    resolved = {e.name: e for e in _resolved((e for s in shown for e in s.entries), request.path, slug)}
+    entries = (e for s in shown for e in s.entries if not e.roles or role in e.roles)
+    resolved = {e.name: e for e in _resolved(entries, request.path, slug)}
     kept = (replace(s, entries=[resolved[e.name] for e in s.entries if e.name in resolved]) for s in shown)
     return [section for section in kept if section.entries]
 
@@ -136,6 +150,14 @@ def sections(request: HttpRequest) -> list[Section]:
 def organisation_name(request: HttpRequest) -> str:
     memberships = _memberships(request)
     return memberships[0].organisation.name if memberships else ""
+
+
+def home_label(request: HttpRequest) -> str | Promise:
+    """What the way from a public page to a person's own work is called; ``home`` leads there."""
+    audiences = _audiences(request)
+    if "publisher" in audiences:
+        return _("Open the console")
+    return _("Open operations") if "operator" in audiences else _("My applications")
 
 
 def public_links(request: HttpRequest) -> list[Entry]:

@@ -14,6 +14,7 @@ const themed = `
   --scalar-color-1: var(--text); --scalar-color-2: var(--text-2); --scalar-color-3: var(--text-3); --scalar-color-accent: var(--brand);
   --scalar-button-1: var(--brand); --scalar-button-1-hover: var(--brand-hover); --scalar-button-1-color: var(--on-brand);
   --scalar-color-green: var(--ok); --scalar-color-red: var(--danger); --scalar-color-orange: var(--warn); --scalar-color-blue: var(--info);
+  --scalar-color-yellow: var(--warn); --scalar-color-purple: var(--text-2);
   --scalar-font: var(--sans); --scalar-font-code: var(--mono); --scalar-radius: var(--radius); --scalar-radius-lg: var(--radius-panel);
   --scalar-sidebar-background-1: var(--bg); --scalar-sidebar-border-color: var(--line);
 }`;
