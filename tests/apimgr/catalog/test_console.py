@@ -11,7 +11,7 @@ from django.test import Client
 from pytest_django.fixtures import DjangoAssertNumQueries
 
 from apimgr.accounts.models import User
-from apimgr.catalog.models import API, Version, VersionState
+from apimgr.catalog.models import Version, VersionState
 from tests.factories import make_api, make_plan, make_product, make_version
 
 DOCUMENT = {
