@@ -106,7 +106,8 @@ def test_the_connection_test_shows_what_came_back(console: Client, alice: User) 
     assert "<html" in whole
 
 
-def test_a_version_lives_and_ends(console: Client, alice: User) -> None:
+def test_a_version_lives_and_ends(console: Client, alice: User, settings: Any) -> None:
+    settings.EGRESS_ALLOW = ["127.0.0.1"]
     version = make_version(make_api(alice.memberships.get().organisation, "Mine"), state="draft")
     make_plan(make_product(version))
     Version.objects.update(state="draft")
