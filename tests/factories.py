@@ -51,7 +51,7 @@ def make_version(api: API, name: str = "v1", *, state: str = VersionState.PUBLIS
     """A complete version with one operation, ``GET /get``, at ``/{api}/{name}``."""
     version = Version.objects.create(api=api, name=name, state=state, specification=make_specification(api), **fields)
     Operation.objects.create(version=version, method="GET", path="/get")
-    Upstream.objects.create(version=version, url="http://127.0.0.1:8090")
+    Upstream.objects.create(version=version, url="http://8.8.8.8:8090")
     Route.objects.create(version=version, base_path=f"/{api.slug}/{name}")
     return version
 

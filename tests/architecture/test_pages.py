@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db import connection
 from django.http import HttpResponse
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from apimgr.accounts.services import create_user
@@ -21,6 +22,11 @@ GETS = sorted(name for name, rows in TABLES.items() if any(row.method == "get" f
 INLINE_STYLES = {"portal:reference", "portal:docs-rest"}
 # Looking at a page may note that one looked: the session's last use, and the key of a limit on signing in.
 NOTED = {"django_session", "usersessions_usersession", "cache_entry"}
+
+
+MOST_QUERIES = 15
+# Pages that say what drafts lack: seven questions for each draft.
+DRAFTS = {"catalog:api": 17, "catalog:overview": 17, "catalog:version-preview": 17}
 
 
 def reader(row: Row) -> str | None:
@@ -101,3 +107,19 @@ def test_cookies_are_kept_from_scripts_and_other_sites(client: Client) -> None:
         assert cookie["samesite"] == "Lax"
         assert cookie["path"] == "/"
         assert not cookie["domain"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", [name for name in GETS if not name.startswith("api-")])
+def test_a_page_asks_the_database_few_times(name: str) -> None:
+    world = make_world()
+    for row in (row for row in TABLES[name] if row.method == "get"):
+        client, person = Client(), reader(row)
+        if person:
+            client.force_login(world.people[person])
+        path = reverse(name, kwargs=row.kwargs(world)) + row.query
+        client.get(path)  # notes the session
+        with CaptureQueriesContext(connection) as caught:
+            client.get(path)
+        asked = [query["sql"] for query in caught if not query["sql"].startswith(("SAVEPOINT", "RELEASE"))]
+        assert len(asked) <= DRAFTS.get(name, MOST_QUERIES), "\n".join(asked)

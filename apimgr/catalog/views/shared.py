@@ -4,7 +4,7 @@ from typing import Any, cast
 
 from django.http import HttpRequest
 
-from apimgr.accounts.access import Permission, organisations_for, require
+from apimgr.accounts.access import ROLES, Permission, organisations_for, require, role_of
 from apimgr.accounts.models import Organisation, User
 from apimgr.catalog.models import API, Version, VersionState
 from apimgr.catalog.selectors import versions_for
@@ -42,10 +42,8 @@ def chosen(found: list[Version], name: str) -> Version | None:
 
 
 def permissions(user: User, api: API) -> dict[str, Any]:
-    return {
-        "may_edit": may(user, Permission.API_EDIT, api.organisation),
-        "may_publish": may(user, Permission.API_PUBLISH, api.organisation),
-    }
+    held = ROLES.get(role_of(user, api.organisation) or "", frozenset()) if api.organisation.is_publisher else ()
+    return {"may_edit": Permission.API_EDIT in held, "may_publish": Permission.API_PUBLISH in held}
 
 
 def is_editable(version: Version) -> bool:
