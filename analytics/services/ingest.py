@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
-from ipaddress import IPv6Address
-from typing import Any, Final
-from uuid import UUID
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 
 from django.db import connection, transaction
-from psycopg.types.json import Jsonb
 
 from analytics import partitions
 from apimgr.contracts.usage import COPY_EVENTS, EVENT_TYPES, INSERT_BATCH, UPSERT_NODE, UsageRecord
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MOST_MICROSECONDS: Final = 2**31 - 1  # 35 minutes: a longer call is stored as that long
+from apimgr.contracts.usage_rows import at, event_rows
 
 
 @transaction.atomic
@@ -51,42 +44,3 @@ def tell_shipped(*, node: str, until: datetime) -> None:
     """Say that everything ``node`` served before ``until`` is stored."""
     with connection.cursor() as cursor:
         cursor.execute(UPSERT_NODE, (node, until))
-
-
-def event_rows(batch_id: int, records: Iterable[UsageRecord]) -> Iterator[tuple[Any, ...]]:
-    """The columns of ``usage_event`` for each record."""
-    for record in records:
-        yield (
-            batch_id,
-            UUID(bytes=record.request_id),
-            at(record.started_at_us),
-            *record[2:10],
-            min(record.total_us, _MOST_MICROSECONDS),
-            min(record.upstream_us, _MOST_MICROSECONDS),
-            *record[12:17],
-            client_address(record.client),
-            record.path.decode(errors="replace").replace("\0", "\ufffd") or None,
-            trail_of(record.trail),
-        )
-
-
-def at(microseconds: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=microseconds)
-
-
-def client_address(packed: bytes) -> Any:
-    """The peer's address, ``None`` where the deployment keeps none."""
-    if not any(packed):
-        return None
-    address = IPv6Address(packed)
-    return address.ipv4_mapped or address
-
-
-def trail_of(raw: bytes) -> Jsonb | None:
-    """The decision trail; one that was cut is kept as text, so that the call is stored all the same."""
-    if not raw:
-        return None
-    try:
-        return Jsonb(json.loads(raw))
-    except ValueError:
-        return Jsonb({"cut": raw.decode(errors="replace").replace("\0", "\ufffd")})
