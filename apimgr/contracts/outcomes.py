@@ -52,6 +52,7 @@ _ALL = (
         22, "method_not_allowed", 405, "The path exists, but not with this method.", "Use a method named in Allow."
     ),
     Outcome(23, "version_retired", 410, "This version of the API has been retired.", "Move to a version that is live."),
+    Outcome(24, "version_unknown", 404, "The API has no such version.", "Name a version that the documentation lists."),
     # --- who is calling -------------------------------------------------------------------------------------------
     Outcome(30, "key_missing", 401, "The call carries no API key.", "Send your key in the X-Api-Key field."),
     Outcome(31, "key_malformed", 401, "The API key is not well formed.", "Copy the whole key again."),
@@ -66,12 +67,25 @@ _ALL = (
     Outcome(
         38, "subscription_inactive", 403, "The application's subscription is not active.", "Check it in the portal."
     ),
+    Outcome(
+        39,
+        "organisation_suspended",
+        403,
+        "The application's organisation is suspended.",
+        "Ask the platform's operator.",
+    ),
     # --- limits ---------------------------------------------------------------------------------------------------
     Outcome(40, "rate_limited", 429, "Too many requests for the plan's rate limit.", "Wait as Retry-After says."),
     Outcome(
         41, "quota_exceeded", 429, "The plan's quota for the period is used up.", "Wait, or move to a larger plan."
     ),
     Outcome(42, "concurrency_exceeded", 429, "Too many calls at the same time.", "Send fewer calls at once."),
+    Outcome(
+        43, "limits_unavailable", 503, "The plan's limits cannot be checked at the moment.", "Wait as Retry-After says."
+    ),
+    Outcome(
+        44, "too_many_connections", 429, "Too many connections from this address.", "Keep connections and reuse them."
+    ),
     # --- the upstream ---------------------------------------------------------------------------------------------
     Outcome(
         50, "upstream_unreachable", 502, "The API's upstream could not be reached.", "Try again later.", refusal=False
@@ -87,14 +101,30 @@ _ALL = (
     ),
     Outcome(54, "upgrade_not_allowed", 403, "The API does not allow protocol upgrades.", "Call it with plain HTTP."),
     Outcome(55, "upstream_saturated", 503, "Too many calls wait for the API's upstream.", "Try again later."),
+    Outcome(
+        56,
+        "upstream_forbidden",
+        502,
+        "The API's upstream is at an address the gateway may not call.",
+        "Tell the publisher.",
+    ),
     # --- the caller went away -------------------------------------------------------------------------------------
     Outcome(60, "client_aborted", 0, "The caller closed the connection before the end.", "", refusal=False),
+    Outcome(
+        61,
+        "tunnel_violation",
+        0,
+        "The WebSocket connection broke the protocol or a limit.",
+        "Follow RFC 6455 and keep messages small.",
+        refusal=False,
+    ),
     # --- the gateway itself ---------------------------------------------------------------------------------------
     Outcome(70, "gateway_not_ready", 503, "The gateway has no configuration yet.", "Try again in a moment."),
     Outcome(
         71, "usage_unavailable", 503, "The gateway cannot record the call, so it does not make it.", "Try again later."
     ),
     Outcome(72, "gateway_overloaded", 503, "The gateway is at its connection limit.", "Try again in a moment."),
+    Outcome(74, "gateway_stale", 503, "The gateway's configuration is older than it may be.", "Try again later."),
     Outcome(73, "loop_detected", 508, "The call came back to the gateway.", "Tell the publisher."),
     Outcome(79, "internal_error", 500, "The gateway failed.", "Tell the operator the request id.", refusal=False),
 )

@@ -11,7 +11,10 @@ version        version id, decimal                           its route
 plan           plan id, decimal                              the application's subscription
 application    application id, decimal                       its credential
 credential     digest of the key, hexadecimal                the key in the request
+organisation   organisation id, decimal                      the application's owner
 =============  ============================================  ==========================================
+
+An organisation without a document is an active one: documents are written for those that are, or were, suspended.
 
 Reading is strict: an unknown format, kind, field value or type raises ``InvalidDocument``, so that a node keeps its
 last good document instead of guessing.
@@ -26,8 +29,10 @@ from typing import Any, Final, Literal, TypeVar, get_args
 FORMAT: Final = 1
 
 VersionState = Literal["published", "deprecated", "retired"]
-LimitKind = Literal["rate", "quota"]
-LimitPeriod = Literal["second", "minute", "hour", "day", "month"]
+LimitKind = Literal["rate", "quota", "concurrency"]
+LimitPeriod = Literal["second", "minute", "hour", "day", "month", "billing", "none"]
+WithoutGrantor = Literal["open", "closed"]
+Selection = Literal["", "header", "query"]
 UnknownOperation = Literal["refuse", "pass"]
 Authentication = Literal["key", "none"]
 ActiveState = Literal["active", "suspended"]
@@ -62,12 +67,27 @@ class UpstreamDocument:
 
 
 @dataclass(frozen=True, slots=True)
+class ChoiceDocument:
+    """What a caller writes to get a version, such as ``2024-10-01``."""
+
+    value: str
+    version_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class RouteDocument:
-    """A public address: host (lower case, empty for any) and base path (``/`` or ``/a/b``, no trailing slash)."""
+    """A public address: host (lower case, empty for any) and base path (``/`` or ``/a/b``, no trailing slash).
+
+    Several versions share an address where callers choose by the header field or query parameter ``select_name``.
+    ``version_id`` is then what a call gets that names none; 0 for none.
+    """
 
     host: str
     base_path: str
     version_id: int
+    select_by: Selection = ""
+    select_name: str = ""
+    choices: tuple[ChoiceDocument, ...] = ()
 
     @property
     def key(self) -> str:
@@ -75,8 +95,30 @@ class RouteDocument:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitDocument:
+    """``amount`` calls per ``period``.
+
+    A rate smooths traffic; a quota is a hard count per calendar period in UTC, or per ``billing`` month, which starts
+    on the day of the month that the subscription did; concurrency is how many may be under way, its period ``none``.
+    ``api_id`` and ``operation_id`` narrow it to the calls of one API or operation; 0 is all of them.
+    """
+
+    id: int
+    kind: LimitKind
+    amount: int
+    period: LimitPeriod
+    api_id: int = 0
+    operation_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class VersionDocument:
-    """One version of an API. Dates are Unix seconds, 0 for none (RFC 9745 ``Deprecation``, RFC 8594 ``Sunset``)."""
+    """One version of an API. Dates are Unix seconds, 0 for none (RFC 9745 ``Deprecation``, RFC 8594 ``Sunset``).
+
+    ``limits`` hold for all callers of the API together, whatever their plan. ``upgrades`` are the protocols a call may
+    switch to, in lower case, such as ``websocket``; ``websocket_origins`` are the origins a browser may come from, none
+    for any. ``tunnel_idle_ms`` and ``max_message_bytes`` bound what was switched.
+    """
 
     id: int
     api_id: int
@@ -92,6 +134,11 @@ class VersionDocument:
     max_body_bytes: int = 10 * 1024 * 1024
     deprecated_at: int = 0
     sunset_at: int = 0
+    limits: tuple[LimitDocument, ...] = ()
+    upgrades: tuple[str, ...] = ()
+    websocket_origins: tuple[str, ...] = ()
+    tunnel_idle_ms: int = 300_000
+    max_message_bytes: int = 1024 * 1024
 
     @property
     def key(self) -> str:
@@ -99,20 +146,19 @@ class VersionDocument:
 
 
 @dataclass(frozen=True, slots=True)
-class LimitDocument:
-    """``amount`` calls per ``period``. A rate smooths traffic; a quota is a hard count per calendar period, UTC."""
-
-    id: int
-    kind: LimitKind
-    amount: int
-    period: LimitPeriod
-
-
-@dataclass(frozen=True, slots=True)
 class PlanDocument:
+    """Limits of one subscription.
+
+    ``without_grantor`` says what happens to calls under limits that several hosts share while nobody can grant more:
+    ``open`` passes them by what this node alone knows, ``closed`` refuses them. ``counts_failures`` says whether a call
+    that the upstream failed (no answer, or 5xx) counts against quotas. Refusals of ours never do.
+    """
+
     id: int
     name: str
     limits: tuple[LimitDocument, ...] = ()
+    without_grantor: WithoutGrantor = "open"
+    counts_failures: bool = True
 
     @property
     def key(self) -> str:
@@ -121,10 +167,13 @@ class PlanDocument:
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionDocument:
+    """``billing_anchor`` is the Unix second at which the first billing month began; 0 is that of the calendar."""
+
     id: int
     product_id: int
     plan_id: int
     state: ActiveState = "active"
+    billing_anchor: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +193,11 @@ class ApplicationDocument:
 
 @dataclass(frozen=True, slots=True)
 class CredentialDocument:
-    """A key, known by its digest alone. ``expires_at`` in Unix seconds, 0 for never."""
+    """A key, known by its digest alone. ``expires_at`` in Unix seconds, 0 for never.
+
+    A key that is rolled over has two secrets for a while, so two documents of one ``id``: the old one is ``superseded``
+    and ends with the overlap, at its ``expires_at``.
+    """
 
     id: int
     application_id: int
@@ -152,24 +205,42 @@ class CredentialDocument:
     state: CredentialState = "active"
     expires_at: int = 0
     test: bool = False
+    superseded: bool = False
 
     @property
     def key(self) -> str:
         return self.digest
 
 
-Document = RouteDocument | VersionDocument | PlanDocument | ApplicationDocument | CredentialDocument
+@dataclass(frozen=True, slots=True)
+class OrganisationDocument:
+    """A developers' organisation: while it is suspended, nothing it owns is let through."""
+
+    id: int
+    state: ActiveState = "active"
+
+    @property
+    def key(self) -> str:
+        return str(self.id)
+
+
+Document = (
+    RouteDocument | VersionDocument | PlanDocument | ApplicationDocument | CredentialDocument | OrganisationDocument
+)
 KINDS: Final[dict[str, type[Document]]] = {
     "route": RouteDocument,
     "version": VersionDocument,
     "plan": PlanDocument,
     "application": ApplicationDocument,
     "credential": CredentialDocument,
+    "organisation": OrganisationDocument,  # the order is that of epochs on disk: add at the end
 }
 KIND_OF: Final[dict[type[Document], str]] = {cls: kind for kind, cls in KINDS.items()}
 
 _NESTED: Final[dict[tuple[type, str], type]] = {
+    (RouteDocument, "choices"): ChoiceDocument,
     (VersionDocument, "upstream"): UpstreamDocument,
+    (VersionDocument, "limits"): LimitDocument,
     (VersionDocument, "operations"): OperationDocument,
     (PlanDocument, "limits"): LimitDocument,
     (ApplicationDocument, "subscriptions"): SubscriptionDocument,
@@ -178,6 +249,8 @@ _CHOICES: Final[dict[str, Any]] = {
     "VersionState": VersionState,
     "LimitKind": LimitKind,
     "LimitPeriod": LimitPeriod,
+    "WithoutGrantor": WithoutGrantor,
+    "Selection": Selection,
     "UnknownOperation": UnknownOperation,
     "Authentication": Authentication,
     "ActiveState": ActiveState,
@@ -231,8 +304,9 @@ def _value(cls: type, name: str, annotation: str, value: Any, where: str) -> Any
             raise InvalidDocument(f"{where}: not a list")
         if nested:
             return tuple(_build(nested, item, f"{where}[{index}]") for index, item in enumerate(value))
-        if any(type(item) is not int for item in value):
-            raise InvalidDocument(f"{where}: not a list of ids")
+        scalar = _SCALARS[annotation.removeprefix("tuple[").partition(",")[0]]
+        if any(type(item) is not scalar for item in value):
+            raise InvalidDocument(f"{where}: not a list of {scalar.__name__}")
         return tuple(value)
     if nested:
         return _build(nested, value, where)

@@ -30,6 +30,7 @@ METHOD_NUMBERS: Final = {method: number for number, method in enumerate(METHODS)
 
 FLAG_TEST_KEY: Final = 1
 FLAG_TUNNEL: Final = 2
+FLAG_OLD_SECRET: Final = 4  # a key's former secret, within the overlap of a rotation
 
 
 class UsageRecord(NamedTuple):

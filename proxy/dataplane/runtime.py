@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import urlsplit
 
 from apimgr.contracts.snapshot import (
+    KINDS,
     ApplicationDocument,
     CredentialDocument,
     Document,
@@ -27,7 +28,7 @@ from proxy.dataplane.routing import OperationTrie
 if TYPE_CHECKING:
     from proxy.dataplane.upstreams.pool import Pool
 
-_KINDS: Final = ("route", "version", "plan", "application", "credential")
+_KINDS: Final = tuple(KINDS)
 _MAX_ROUTES: Final = 20_000
 _MAX_CALLERS: Final = 50_000
 _MAX_VERSIONS: Final = 10_000
@@ -144,7 +145,9 @@ class Runtime:
         return self._ready
 
     def _forget(self, seen: tuple[int, ...]) -> None:
-        moved = {kind for kind, was, now in zip(_KINDS, self._seen or (-1,) * 5, seen, strict=True) if was != now}
+        moved = {
+            kind for kind, was, now in zip(_KINDS, self._seen or (-1,) * len(_KINDS), seen, strict=True) if was != now
+        }
         self._seen = seen
         if "version" in moved:
             self._stale_versions = self._versions
