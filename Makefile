@@ -22,10 +22,13 @@ demo: $(VENV)/.runs $(VENV)-upstream/.runs  ## Start everything with demo data; 
 demo-reset: $(VENV)/.runs  ## Delete the demo's database, keys and logs, to start over
 	@$(BIN)/python manage.py demo --reset
 
+# More processes than cores: many tests wait for a browser or a gateway. A file stays in one process.
+PROCESSES ?= 3
+
 .PHONY: test
 test: $(VENV)/.helps $(VENV)-upstream/.runs  ## Run the test suite; ARGS="-k portal" for a part of it
 	@$(BIN)/python tests/tools.py
-	APIMGR_VAR="$(CURDIR)/var/test" $(WITH_DATABASE) $(BIN)/pytest $(ARGS)
+	APIMGR_VAR="$(CURDIR)/var/test" $(WITH_DATABASE) $(BIN)/pytest -n $(PROCESSES) --dist loadfile $(ARGS)
 
 .PHONY: check
 check: $(VENV)/.helps  ## Everything static: format, lint, types, imports, migrations, templates, REST schema, docs
@@ -47,7 +50,7 @@ fmt: $(VENV)/.helps  ## Format the code and fix what can be fixed
 	$(BIN)/ruff format .
 
 .PHONY: bench
-bench: $(VENV)/.helps $(VENV)-upstream/.runs  ## Measure the gateway against nginx, and the roll-up
+bench: $(VENV)/.helps $(VENV)-bench/.runs  ## Measure the gateway against nginx and Envoy, and the roll-up
 	APIMGR_VAR="$(CURDIR)/var/bench" $(WITH_DATABASE) $(BIN)/python -m tests.bench $(ARGS)
 
 .PHONY: docs
@@ -63,12 +66,12 @@ venv: $(VENV)/.helps  ## Make the virtual environment, with the tools of develop
 
 .PHONY: clean
 clean: demo-reset  ## Delete all that make made
-	rm -rf var $(VENV) $(VENV)-upstream
+	rm -rf var $(VENV) $(VENV)-upstream $(VENV)-bench
 
 # --- The virtual environments: what runs, what helps, and the demo's upstream apart --------------------------------
 PIP = -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:
 
-$(VENV)/bin/python $(VENV)-upstream/bin/python:
+$(VENV)/bin/python $(VENV)-upstream/bin/python $(VENV)-bench/bin/python:
 	@test -n "$(PYTHON)" || { echo "No usable Python: apimgr needs Python >= 3.11 with pip and venv" \
 		"(Debian: apt install python3-venv). Or name one: make PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@echo "Making $(@:/bin/python=) with $(PYTHON)"
@@ -87,4 +90,9 @@ $(VENV)/.helps: requirements-dev.txt $(VENV)/.runs
 $(VENV)-upstream/.runs: requirements-upstream.txt | $(VENV)-upstream/bin/python
 	@echo "Installing requirements-upstream.txt"
 	@$(VENV)-upstream/bin/python $(PIP) -r requirements-upstream.txt
+	@touch $@
+
+$(VENV)-bench/.runs: requirements-bench.txt | $(VENV)-bench/bin/python
+	@echo "Installing requirements-bench.txt"
+	@$(VENV)-bench/bin/python $(PIP) -r requirements-bench.txt
 	@touch $@
