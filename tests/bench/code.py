@@ -16,7 +16,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any, cast
 
-from apimgr.contracts import credentials
 from proxy.dataplane import stats
 from proxy.dataplane.limits.store import QuotaStore
 from proxy.dataplane.listener import ClientConnection
@@ -24,7 +23,7 @@ from proxy.dataplane.replica.reader import ReplicaReader
 from proxy.dataplane.upstreams.connection import UpstreamConnection
 from proxy.dataplane.usage.spool import Spool
 from proxy.dataplane.worker import Worker
-from tests.bench.gateway import BODY, COUNT, PEPPER, write_replica
+from tests.bench.world import BODY, PEPPER, USUAL, make_keys, write_replica
 
 CALLS = 2_000
 
@@ -48,7 +47,7 @@ class Bench:
     """A worker with one caller's connection and one upstream connection per API."""
 
     def __init__(self, home: Path) -> None:
-        keys = [credentials.generate_key("bench").secret for _ in range(COUNT)]
+        keys = make_keys(USUAL.keys)
         write_replica(home / "replica", 1, keys)
         self.worker = Worker(
             replica=ReplicaReader(home / "replica"),
@@ -83,7 +82,7 @@ class Bench:
         for number in range(count):
             if not number % 100:
                 reply = _reply()  # its date moves on
-            ask(requests[number % COUNT])
+            ask(requests[number % USUAL.keys])
             answer(reply)
 
 

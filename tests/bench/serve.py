@@ -1,19 +1,38 @@
 """One worker of the gateway as the supervisor would start it, for the benchmark: ``python -m tests.bench.serve``.
 
-Takes its settings from the environment, as the gateway does, and prints its port once it listens.
+Takes its settings from the environment, as the gateway does, and prints its port once it listens. ``BENCH_RECORDING=0``
+has it write no usage records, to see what they cost.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 
 from proxy.dataplane import config, worker
+
+
+class _Nowhere:
+    """A recorder that keeps nothing."""
+
+    def has_room(self, frames: int) -> bool:
+        return True
+
+    def append(self, frame: bytes) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
 def main() -> None:
     settings = config.from_environment()
     listening = socket.create_server((settings.listen.host, settings.listen.port), backlog=1024)
     print(listening.getsockname()[1], flush=True)
+    if os.environ.get("BENCH_RECORDING") == "0":
+        from proxy.dataplane.usage import spool
+
+        spool.Spool = lambda *args, **kwargs: _Nowhere()  # type: ignore[assignment,misc]
     worker.run(settings, 0, [listening])
 
 
