@@ -1,32 +1,51 @@
-"""``make bench``: every benchmark, one after the other.
+"""``make bench``: every benchmark, one after the other; ``make bench ARGS="gateway 9 3"`` for one of them.
 
-``python -m tests.bench gateway [rounds [seconds]]``, ``... code [rounds]``, ``... profile`` and ``... rollup [events]``
-run one.
+=====================  ================================================================================================
+``gateway [r [s]]``    CPU, rate, latency and memory beside nginx and Envoy doing the same
+``scaling [r [s]]``    1 to 10,000 operations, 1 to 1,000,000 keys, 1 to 2 workers, recording on and off
+``openloop [r [s]]``   latency added at half load
+``holding [n [s]]``    10,000 idle connections; bodies of 100 MB
+``code [r]``           the gateway's own code without sockets; ``profile`` says where it goes
+``rollup [events]``    the roll-up of usage
+=====================  ================================================================================================
+
+r: rounds; s: seconds each.
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 
-from tests.bench import code, gateway
+from tests.bench import code, gateway, holding, openloop, scaling
+from tests.bench.measure import Unavailable
+
+CASES: dict[str, Callable[..., None]] = {
+    "gateway": gateway.run,
+    "scaling": scaling.run,
+    "openloop": openloop.run,
+    "holding": holding.run,
+    "code": code.run,
+    "profile": code.profile,
+}
 
 
 def main(arguments: list[str]) -> int:
-    which = arguments[0] if arguments else "all"
-    if which in {"all", "gateway"}:
-        try:
-            gateway.run(*map(int, arguments[1:3]))
-        except gateway.Unavailable as error:
-            print(f"The gateway was not measured: {error}", file=sys.stderr)
-            return 1
-    if which in {"all", "code"}:
-        code.run(*map(int, arguments[1:2]))
-    if which == "profile":
-        code.profile()
+    which, *numbers = arguments or ["all"]
+    if which not in {"all", "rollup", *CASES}:
+        print(__doc__, file=sys.stderr)
+        return 2
+    try:
+        for name, case in CASES.items():
+            if which == name or (which == "all" and name != "profile"):
+                case(*map(int, numbers))
+    except Unavailable as error:
+        print(f"The gateway was not measured: {error}", file=sys.stderr)
+        return 1
     if which in {"all", "rollup"}:
         # A process of its own: it wants Django and a database.
-        return subprocess.run([sys.executable, "-m", "tests.bench.rollup", *arguments[1:]], check=False).returncode
+        return subprocess.run([sys.executable, "-m", "tests.bench.rollup", *numbers], check=False).returncode
     return 0
 
 

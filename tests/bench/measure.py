@@ -104,8 +104,25 @@ def cpu_seconds(pids: tuple[int, ...]) -> tuple[float, float]:
 
 
 def rss_mb(pids: tuple[int, ...]) -> float:
-    pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids)
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+    """Memory of the processes' own, and code. Pages of the replica are left out: all workers map the page cache's."""
+    return sum(_resident(pid, "RssAnon") + _code(pid) for pid in pids) / 1024
+
+
+def _resident(pid: int, part: str) -> int:
+    found = re.search(rf"^{part}:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
+def _code(pid: int) -> int:
+    """Resident kB of mapped programs and libraries."""
+    total, counts = 0, False
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        if line.startswith("Rss:"):
+            total += int(line.split()[1]) if counts else 0
+        elif "-" in line.partition(" ")[0]:
+            name = line.split()[-1]
+            counts = name.startswith("/") and not name.endswith((".mdb", ".spool", "/stats", ".quota", "/table"))
+    return total
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -240,9 +241,16 @@ def apimgr_node(home: Path, upstream_port: int, keys: list[str], cores: str, wor
     command = ["taskset", "-c", cores, sys.executable, "-m", "proxy.dataplane"]
     with process(command, env=environment, stderr=subprocess.DEVNULL) as started:
         wait_for(port)
-        pids = [pid for pid in children(started.pid) if b"\0worker\0" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-        assert len(pids) == workers, "each worker started"
-        yield Contestant("apimgr", port, tuple(pids))
+        yield Contestant("apimgr", port, _workers_of(started.pid, workers))
+
+
+def _workers_of(pid: int, count: int) -> tuple[int, ...]:
+    for _ in range(100):
+        found = [child for child in children(pid) if b"\0worker\0" in Path(f"/proc/{child}/cmdline").read_bytes()]
+        if len(found) == count:
+            return tuple(found)
+        time.sleep(0.05)
+    raise RuntimeError("the node's workers did not start")
 
 
 def node_environment(home: Path) -> dict[str, str]:
@@ -253,6 +261,8 @@ def node_environment(home: Path) -> dict[str, str]:
         "APIMGR_GATEWAY_LISTEN": "127.0.0.1:0",
         "APIMGR_GATEWAY_ADMIN_LISTEN": "127.0.0.1:0",
         "APIMGR_NODE_NAME": "bench",
+        "APIMGR_GATEWAY_MAX_CONNECTIONS": "20000",
+        "APIMGR_GATEWAY_MAX_CONNECTIONS_PER_ADDRESS": "0",
         "APIMGR_EGRESS_ALLOW": "127.0.0.0/8",
         "DATABASE_URL": "",
     }

@@ -80,6 +80,7 @@ def _documents(upstream_port: int, keys: list[str], size: Size) -> Iterator[snap
             snapshot.OperationDocument(n * per_route + number + 1, "GET", _template(number))
             for number in range(per_route)
         )
+        operations += (snapshot.OperationDocument(size.operations + n + 1, "GET", "/big"),)
         upstream = snapshot.UpstreamDocument(f"http://127.0.0.1:{upstream_port}/base")
         base = f"/api{n}/v1"
         yield snapshot.RouteDocument("", base, n + 1)

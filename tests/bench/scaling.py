@@ -1,0 +1,104 @@
+"""What the gateway costs as there is more of everything: operations, keys, workers; and what recording costs.
+
+Each case runs beside the usual size in the same run, rounds alternating. The rate is that of one core, a second over
+the CPU of a call, because on a small machine load and upstream take what workers could use.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from statistics import median
+
+from tests.bench import peers
+from tests.bench.measure import CONNECTIONS, Contestant, Round, load_script, measure, require, split_cores
+from tests.bench.world import USUAL, Size, calls, make_keys
+
+MANY_OPERATIONS = Size(operations=10_000)
+MANY_KEYS = Size(operations=10_000, keys=1_000_000)
+# What is called of a million keys: as many as a busy minute may bring, and no more than a worker keeps compiled.
+HOT_KEYS = 10_000
+
+Case = tuple[str, AbstractContextManager[tuple[Contestant, Path]]]
+
+
+def run(rounds: int = 5, seconds: int = 3) -> None:
+    require("nginx", "wrk", "taskset")
+    with _upstream() as (home, port):
+        _compare(
+            "one operation and one key against many",
+            [
+                ("1 operation, 1 key", _contestant(home / "one", port, Size(1, 1, 1))),
+                ("500 operations, 100 keys", _contestant(home / "usual", port, USUAL)),
+                ("10,000 operations, 100 keys", _contestant(home / "operations", port, MANY_OPERATIONS)),
+                ("10,000 operations, 1,000,000 keys", _contestant(home / "keys", port, MANY_KEYS)),
+            ],
+            rounds,
+            seconds,
+        )
+        _compare(
+            "with and without a usage record of each call",
+            [
+                ("not recorded", _contestant(home / "silent", port, USUAL, recording=False)),
+                ("recorded", _contestant(home / "recorded", port, USUAL)),
+            ],
+            rounds,
+            seconds,
+        )
+        _compare(
+            "workers of one node (whole node on all cores; capacity is workers over the CPU of a call)",
+            [(f"{workers} workers", _node(home / f"node{workers}", port, workers)) for workers in (1, 2)],
+            rounds,
+            seconds,
+            workers=(1, 2),
+        )
+
+
+@contextmanager
+def _upstream() -> Iterator[tuple[Path, int]]:
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="apimgr-bench-")))
+        home.chmod(0o755)
+        _, others = split_cores()
+        yield home, stack.enter_context(peers.nginx(home / "upstream", peers.upstream_config, others)).port
+
+
+@contextmanager
+def _contestant(home: Path, port: int, size: Size, *, recording: bool = True) -> Iterator[tuple[Contestant, Path]]:
+    core, _ = split_cores()
+    keys = make_keys(size.keys)
+    with peers.apimgr(home, port, keys, core, size=size, recording=recording) as contestant:
+        called = keys[:: max(1, size.keys // HOT_KEYS)]
+        yield contestant, load_script(home / "load.lua", calls(size, called, HOT_KEYS))
+
+
+@contextmanager
+def _node(home: Path, port: int, workers: int) -> Iterator[tuple[Contestant, Path]]:
+    keys = make_keys(USUAL.keys)
+    cores = ",".join(split_cores())
+    with peers.apimgr_node(home, port, keys, cores, workers) as contestant:
+        yield contestant, load_script(home / "load.lua", calls(USUAL, keys))
+
+
+def _compare(title: str, cases: list[Case], rounds: int, seconds: int, workers: tuple[int, ...] = ()) -> None:
+    _, others = split_cores()
+    results: list[list[Round]] = [[] for _ in cases]
+    with ExitStack() as stack:
+        running = [stack.enter_context(case) for _, case in cases]
+        for contestant, script in running:
+            measure(contestant, script, others, 2)
+        for _ in range(rounds):
+            for entries, (contestant, script) in zip(results, running, strict=True):
+                entries.append(measure(contestant, script, others, seconds))
+    print(f"\n{title}; {CONNECTIONS} connections, medians of {rounds} rounds:\n")
+    print(f"{'':36}{'CPU µs/call':>13}{'p50 ms':>9}{'p99 ms':>9}{'RSS MB':>9}{'rate':>9}")
+    for number, ((name, _), entries) in enumerate(zip(cases, results, strict=True)):
+        cpu, p50, p99, rss = (
+            median(getattr(entry, part) for entry in entries) for part in ("cpu_us", "p50_ms", "p99_ms", "rss_mb")
+        )
+        more = workers[number] / workers[0] if workers else 1
+        relative = median(more * first.cpu_us / mine.cpu_us for first, mine in zip(results[0], entries, strict=True))
+        per_worker = rss / workers[number] if workers else rss
+        print(f"{name:36}{cpu:13.1f}{p50:9.2f}{p99:9.2f}{per_worker:9.1f}{relative:9.2f}")
