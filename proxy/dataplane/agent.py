@@ -24,6 +24,7 @@ from proxy.dataplane.admin import AdminPort
 from proxy.dataplane.config import GatewayConfig
 from proxy.dataplane.heartbeat import Counters, Heart
 from proxy.dataplane.replica.feed import Feed, listen
+from proxy.dataplane.replica.file_feed import FileFeed
 from proxy.dataplane.replica.writer import ReplicaWriter
 from proxy.dataplane.stats import Snapshot, StatsReader
 from proxy.dataplane.usage.durability import Durability
@@ -47,6 +48,7 @@ class Agent:
         self.config = config
         self.writer = ReplicaWriter(config.replica_path)
         self.feed = Feed(self.writer)
+        self.file_feed = FileFeed(self.writer, config.declaration) if config.declaration else None
         self.shipper = Shipper(config.spool_root)
         self.heart = Heart(config)
         self._stats = StatsReader(config.stats_path)
@@ -97,6 +99,10 @@ class Agent:
                 await asyncio.sleep(1)
             await asyncio.sleep(SYNC_SECONDS)
 
+    def note_applied(self) -> None:
+        if self.writer.mark is not None:
+            self.heart.applied(self.writer.mark.sequence)
+
     # --- Books --------------------------------------------------------------------------------------------------
 
     def counters(self) -> Counters:
@@ -109,7 +115,7 @@ class Agent:
             quarantined=self.shipper.quarantined,
             set_aside_bytes=self.shipper.torn_bytes,
             spool_bytes=bytes_held(self.config.spool_root),
-            rejected_documents=self.feed.rejected,
+            rejected_documents=self.feed.rejected + (self.file_feed.rejected if self.file_feed else 0),
             shipped_until=self._shipped_until.isoformat() if self._shipped_until else "",
         )
 
@@ -149,12 +155,16 @@ async def _run(agent: Agent, listener: socket.socket) -> None:
 async def _jobs(agent: Agent) -> AsyncIterator[None]:
     url = agent.config.database_url
     jobs = [agent.make_durable()]
-    if url:
+    if agent.file_feed:
+        jobs.append(agent.file_feed.follow(agent.note_applied))
+    elif url:
         jobs.append(database.keep("Configuration", url, agent.keep_replica))
+    if url:
         jobs.append(database.keep("Usage", url, agent.ship_usage))
         jobs.append(database.keep("Heartbeat", url, agent.beat))
     else:
-        log.warning("There is no DATABASE_URL: the node runs on the replica it has, and usage stays in the spool")
+        served = "the file it was given" if agent.file_feed else "the replica it has"
+        log.warning("There is no DATABASE_URL: the node runs on %s, and usage stays in the spool", served)
     tasks = [asyncio.ensure_future(job) for job in jobs]
     try:
         yield

@@ -50,6 +50,8 @@ class GatewayConfig:
     max_connections: int
     spool_bytes: int
     stats_offset: int
+    declaration: Path | None
+    max_staleness: int
     database_url: str = field(repr=False)
     key_pepper: bytes = field(repr=False)
     admin_token: str = field(repr=False)
@@ -105,6 +107,13 @@ def _node_name(environ: Mapping[str, str]) -> str:
     return name
 
 
+def _declaration(environ: Mapping[str, str]) -> Path | None:
+    text = environ.get("APIMGR_GATEWAY_CONFIG", "").strip()
+    if text and not Path(text).is_file():
+        raise ImproperConfiguration(f"APIMGR_GATEWAY_CONFIG={text!r} is not a file")
+    return Path(text).absolute() if text else None
+
+
 def from_environment(environ: Mapping[str, str] = os.environ) -> GatewayConfig:
     """Raises ``ImproperConfiguration``. Without ``DATABASE_URL`` the node runs on the replica it has."""
     return GatewayConfig(
@@ -118,6 +127,8 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> GatewayConfig:
         boot=_number(environ, BOOT_VARIABLE, time.time_ns() // 1_000_000, 1, 2**63 - 1),
         max_connections=_number(environ, "APIMGR_GATEWAY_MAX_CONNECTIONS", 10_000, 1, 1_000_000),
         spool_bytes=_number(environ, "APIMGR_GATEWAY_SPOOL_BYTES", 10 * 1024**3, 1024**2, 2**62),
+        declaration=_declaration(environ),
+        max_staleness=_number(environ, "APIMGR_GATEWAY_MAX_STALENESS", 0, 0, 10 * 365 * 86_400),
         stats_offset=_number(environ, STATS_VARIABLE, 0, 0, MAX_WORKERS),
         database_url=environ.get("DATABASE_URL", "").strip(),
         key_pepper=_pepper(environ),
