@@ -17,7 +17,7 @@ import pytest
 
 from apimgr.contracts import credentials, usage
 from proxy.dataplane import stats
-from tests.bench import gateway as bench
+from tests.bench import world as bench
 
 pytestmark = pytest.mark.processes
 
@@ -60,7 +60,7 @@ def records(spool: Path) -> list[usage.UsageRecord]:
 
 
 def test_a_worker_serves_records_and_drains(tmp_path: Path, upstream: int) -> None:
-    keys = [credentials.generate_key("test").secret for _ in range(bench.COUNT)]
+    keys = [credentials.generate_key("test").secret for _ in range(bench.USUAL.keys)]
     bench.write_replica(tmp_path / "gateway" / "replica", upstream, keys)
     environment = {**os.environ, "APIMGR_VAR": str(tmp_path), "APIMGR_KEY_PEPPER": bench.PEPPER}
     environment |= {"APIMGR_GATEWAY_LISTEN": "127.0.0.1:0", "APIMGR_NODE_NAME": "test", "DATABASE_URL": ""}
