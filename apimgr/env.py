@@ -10,6 +10,8 @@ import secrets
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from apimgr.contracts.addresses import EgressRules
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 
@@ -37,6 +39,15 @@ def number(name: str, default: int, *, minimum: int = 0, maximum: int = 2**31) -
 
 def words(name: str, default: str = "") -> list[str]:
     return [word.strip() for word in text(name, default).split(",") if word.strip()]
+
+
+def networks(name: str) -> list[str]:
+    """Hosts, addresses and networks, as ``EgressRules`` takes them."""
+    try:
+        EgressRules(words(name))
+    except ValueError as error:
+        raise ImproperEnvironment(f"{name}: {error}") from error
+    return words(name)
 
 
 def var_dir() -> Path:

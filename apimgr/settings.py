@@ -24,7 +24,7 @@ GATEWAY_URL = env.text("APIMGR_GATEWAY_URL", "http://localhost:8080").rstrip("/"
 KEY_PEPPER = env.secret("APIMGR_KEY_PEPPER", maximum=64).encode()  # the longest key BLAKE2b takes
 KEY_PREFIX = env.text("APIMGR_KEY_PREFIX", "ak")
 # Hosts or networks that imports and upstream tests may reach although they are not public (security.md R2).
-EGRESS_ALLOW = env.words("APIMGR_EGRESS_ALLOW")
+EGRESS_ALLOW = env.networks("APIMGR_EGRESS_ALLOW")
 
 # --- Apps ---------------------------------------------------------------------------------------------------------
 INSTALLED_APPS = [

@@ -1,11 +1,9 @@
 """The one way out: every HTTP call the control plane makes to an address somebody typed (security.md R1-R4).
 
 A URL is refused for its spelling first. Its host is then resolved once per connection, *every* address is checked
-against the table below, and the connection is made to a checked address; Host and SNI keep the name. A name that
-resolves to something else the next time gains nothing: the check and the connection use the same answer.
-
-``ipaddress.is_global`` is no guard on Python 3.11 (NAT64, 6to4 and CGNAT slip through), hence a table of our own, after
-the IANA IPv4 and IPv6 special-purpose address registries.
+against the table of ``contracts.addresses``, and the connection is made to a checked address; Host and SNI keep the
+name. A name that resolves to something else the next time gains nothing: the check and the connection use the same
+answer. The gateway does the same for upstreams (``proxy.dataplane.upstreams``).
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
 
@@ -29,56 +27,12 @@ import idna
 from django.conf import settings
 from django.utils.translation import gettext as _
 
+from apimgr.contracts.addresses import Address, EgressRules, literal
 from apimgr.core.errors import DomainError
-
-Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
 
 TIMEOUT_S: Final = 10.0
 MAX_REDIRECTS: Final = 3
 MAX_URL_CHARS: Final = 2_000
-
-# Everything that is not one host on the public Internet: network, what it is, where that is written.
-_DENIED: Final = """
-0.0.0.0/8         this network                 RFC 791
-10.0.0.0/8        private use                  RFC 1918
-100.64.0.0/10     shared address space         RFC 6598
-127.0.0.0/8       loopback                     RFC 1122
-169.254.0.0/16    link local, cloud metadata   RFC 3927
-172.16.0.0/12     private use                  RFC 1918
-192.0.0.0/24      protocol assignments         RFC 6890
-192.0.2.0/24      documentation                RFC 5737
-192.31.196.0/24   AS112                        RFC 7535
-192.52.193.0/24   AMT                          RFC 7450
-192.88.99.0/24    6to4 relays                  RFC 7526
-192.168.0.0/16    private use                  RFC 1918
-192.175.48.0/24   AS112                        RFC 7534
-198.18.0.0/15     benchmarking                 RFC 2544
-198.51.100.0/24   documentation                RFC 5737
-203.0.113.0/24    documentation                RFC 5737
-224.0.0.0/4       multicast                    RFC 5771
-240.0.0.0/4       reserved, broadcast          RFC 1112
-::/128            unspecified                  RFC 4291
-::1/128           loopback                     RFC 4291
-::/96             IPv4-compatible              RFC 4291
-::ffff:0:0/96     IPv4-mapped                  RFC 4291
-64:ff9b:1::/48    local NAT64                  RFC 8215
-100::/64          discard only                 RFC 6666
-100:0:0:1::/64    dummy prefix                 RFC 9780
-2001::/32         Teredo                       RFC 4380
-2001::/23         protocol assignments         RFC 2928
-2001:db8::/32     documentation                RFC 3849
-2002::/16         6to4                         RFC 3056
-2620:4f:8000::/48 AS112                        RFC 7534
-3fff::/20         documentation                RFC 9637
-5f00::/16         segment routing              RFC 9602
-fc00::/7          unique local                 RFC 4193
-fe80::/10         link local                   RFC 4291
-fec0::/10         site local                   RFC 3879
-ff00::/8          multicast                    RFC 4291
-"""
-_GLOBAL_UNICAST: Final = IPv6Network("2000::/3")
-_NAT64: Final = IPv6Network("64:ff9b::/96")
 
 
 class EgressRefused(DomainError):
@@ -114,60 +68,6 @@ class Answer:
     body: bytes
 
 
-# --- Addresses --------------------------------------------------------------------------------------------------------
-
-
-@cache
-def _denied_networks() -> tuple[tuple[Network, str], ...]:
-    rows = (re.split(r"\s{2,}", line.replace(" ", "  ", 1)) for line in _DENIED.strip().splitlines())
-    return tuple((ip_network(row[0]), f"{row[1]}, {row[2]}") for row in rows)
-
-
-def denial(address: Address) -> str:
-    """Why ``address`` is not called, or an empty string for one on the public Internet."""
-    inner = _embedded(address)
-    if inner is not None and (reason := denial(inner)):
-        return reason
-    for network, reason in _denied_networks():
-        if address.version == network.version and address in network:
-            return reason
-    if isinstance(address, IPv6Address) and address not in _GLOBAL_UNICAST and address not in _NAT64:
-        return "not global unicast, RFC 4291"
-    return ""
-
-
-def _embedded(address: Address) -> IPv4Address | None:
-    """The IPv4 address that a packet to ``address`` would reach in the end, if it is such a one."""
-    if isinstance(address, IPv4Address):
-        return None
-    if address.ipv4_mapped or address.sixtofour:
-        return address.ipv4_mapped or address.sixtofour
-    if address.teredo:
-        return address.teredo[1]
-    if address in _NAT64 or int(address) >> 32 == 0:
-        return IPv4Address(int(address) & 0xFFFFFFFF)
-    return None
-
-
-def _is_allowed(target: Target, address: Address | None) -> bool:
-    """Whether the operator's allow-list opens this host, or this address. An entry may name a port."""
-    for entry in settings.EGRESS_ALLOW:
-        name, _colon, port = (
-            entry.lower().rpartition(":") if re.search(r"[^:]:\d+$|\]:\d+$", entry) else (entry, "", "")
-        )
-        name = name.lower().strip("[]")
-        if port and int(port) != target.port:
-            continue
-        if name == target.host:
-            return True
-        try:
-            if address is not None and address in ip_network(name):
-                return True
-        except ValueError:
-            continue  # a host name
-    return False
-
-
 # --- URLs -------------------------------------------------------------------------------------------------------------
 
 
@@ -188,7 +88,7 @@ def check_url(url: str, *, schemes: Iterable[str] = ("http", "https")) -> Target
         raise _refused(_("Port 0 cannot be called."))
     host = _check_host_name(parts.hostname or "", is_bracketed="[" in parts.netloc)
     target = Target(url, parts.scheme, host, port or (443 if parts.scheme == "https" else 80))
-    if (address := _literal(host)) is not None:
+    if (address := literal(host)) is not None:
         _check_address(target, address)
     return target
 
@@ -225,32 +125,14 @@ def _check_host_name(host: str, *, is_bracketed: bool) -> str:
     return host
 
 
-def _literal(host: str) -> Address | None:
-    try:
-        return ip_address(host)
-    except ValueError:
-        return None
-
-
-def _is_ours(target: Target, address: Address) -> bool:
-    """Whether a port of this installation is meant: its admin listener, its gateway, its database."""
-    inner = _embedded(address) or address
-    for host, port in settings.EGRESS_NEVER:
-        own = _literal(host)
-        # A listener on every interface, or by name, answers on each address of the host.
-        is_host = inner == own if own and not own.is_unspecified else bool(denial(inner))
-        if target.port == port and (is_host or target.host == host):
-            return True
-    return False
-
-
 def _check_address(target: Target, address: Address) -> None:
-    if _is_ours(target, address):
+    rules = EgressRules(settings.EGRESS_ALLOW, settings.EGRESS_NEVER)
+    if rules.is_own(target.host, target.port, address):
         raise _refused(
             _("%(host)s:%(port)s is a port of this platform itself.") % {"host": target.host, "port": target.port}
         )
-    reason = denial(address)
-    if reason and not _is_allowed(target, address):
+    reason = rules.refusal(target.host, target.port, address)
+    if reason:
         message = _("%(host)s is not a public address (%(reason)s).") % {"host": target.host, "reason": reason}
         fix = _("An operator can allow it with APIMGR_EGRESS_ALLOW.")
         raise EgressRefused(message, fix=fix, fields={"url": message})

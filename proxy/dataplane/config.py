@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
+
+from apimgr.contracts.addresses import EgressRules
 
 SOFTWARE_VERSION: Final = "0.1.0"
 MAX_WORKERS: Final = 32
@@ -17,6 +20,8 @@ MAX_WORKERS: Final = 32
 BOOT_VARIABLE: Final = "APIMGR_GATEWAY_BOOT"
 # While a reload drains the old workers, the new ones must not count in the same blocks.
 STATS_VARIABLE: Final = "APIMGR_GATEWAY_STATS_OFFSET"
+# The supervisor tells workers which ports are the installation's own, since they are not told of the database.
+OWN_PORTS_VARIABLE: Final = "APIMGR_GATEWAY_OWN_PORTS"
 
 _ADDRESS: Final = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<host>[^\[\]:]*)):(?P<port>[0-9]{1,5})")
 _NODE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -52,6 +57,8 @@ class GatewayConfig:
     stats_offset: int
     declaration: Path | None
     max_staleness: int
+    egress_allow: tuple[str, ...]
+    own_ports: tuple[Address, ...]
     database_url: str = field(repr=False)
     key_pepper: bytes = field(repr=False)
     admin_token: str = field(repr=False)
@@ -114,13 +121,48 @@ def _declaration(environ: Mapping[str, str]) -> Path | None:
     return Path(text).absolute() if text else None
 
 
+def _words(environ: Mapping[str, str], name: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in environ.get(name, "").split(",") if word.strip())
+
+
+def _egress_allow(environ: Mapping[str, str]) -> tuple[str, ...]:
+    words = _words(environ, "APIMGR_EGRESS_ALLOW")
+    try:
+        EgressRules(words)
+    except ValueError as error:
+        raise ImproperConfiguration(f"APIMGR_EGRESS_ALLOW: {error}") from None
+    return words
+
+
+def _own_ports(environ: Mapping[str, str]) -> tuple[Address, ...]:
+    """What no upstream may be: the listeners, the database and Redis of this installation."""
+    told = _words(environ, OWN_PORTS_VARIABLE)
+    if told:
+        return tuple(parse_address(word, OWN_PORTS_VARIABLE) for word in told)
+    own = [_listen(environ), _admin_listen(environ)]
+    for name, usual_port in (("DATABASE_URL", 5432), ("REDIS_URL", 6379)):
+        try:
+            url = urlsplit(environ.get(name, "").strip())
+            if url.hostname:
+                own.append(Address(url.hostname, url.port or usual_port))
+        except ValueError:
+            raise ImproperConfiguration(f"{name} is not a URL") from None
+    return tuple(own)
+
+
+def _listen(environ: Mapping[str, str]) -> Address:
+    return parse_address(environ.get("APIMGR_GATEWAY_LISTEN", "127.0.0.1:8080"), "APIMGR_GATEWAY_LISTEN")
+
+
+def _admin_listen(environ: Mapping[str, str]) -> Address:
+    return parse_address(environ.get("APIMGR_GATEWAY_ADMIN_LISTEN", "127.0.0.1:8081"), "APIMGR_GATEWAY_ADMIN_LISTEN")
+
+
 def from_environment(environ: Mapping[str, str] = os.environ) -> GatewayConfig:
     """Raises ``ImproperConfiguration``. Without ``DATABASE_URL`` the node runs on the replica it has."""
     return GatewayConfig(
-        listen=parse_address(environ.get("APIMGR_GATEWAY_LISTEN", "127.0.0.1:8080"), "APIMGR_GATEWAY_LISTEN"),
-        admin_listen=parse_address(
-            environ.get("APIMGR_GATEWAY_ADMIN_LISTEN", "127.0.0.1:8081"), "APIMGR_GATEWAY_ADMIN_LISTEN"
-        ),
+        listen=_listen(environ),
+        admin_listen=_admin_listen(environ),
         workers=_number(environ, "APIMGR_GATEWAY_WORKERS", 1, 1, MAX_WORKERS),
         node_name=_node_name(environ),
         var_dir=Path(environ.get("APIMGR_VAR", "").strip() or "var").absolute(),
@@ -130,6 +172,8 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> GatewayConfig:
         declaration=_declaration(environ),
         max_staleness=_number(environ, "APIMGR_GATEWAY_MAX_STALENESS", 0, 0, 10 * 365 * 86_400),
         stats_offset=_number(environ, STATS_VARIABLE, 0, 0, MAX_WORKERS),
+        egress_allow=_egress_allow(environ),
+        own_ports=_own_ports(environ),
         database_url=environ.get("DATABASE_URL", "").strip(),
         key_pepper=_pepper(environ),
         admin_token=environ.get("APIMGR_GATEWAY_ADMIN_TOKEN", "").strip(),

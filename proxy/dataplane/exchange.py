@@ -150,18 +150,18 @@ class Exchange:
         pool = target.pool or self.worker.pools.of(target)
         connection = pool.take(self.connected, fresh=self.retried)
         if connection is not None:
-            self.connected(connection, "")
+            self.connected(connection, "", "")
         else:
             self.client.wait()
 
-    def connected(self, connection: UpstreamConnection | None, code: str) -> None:
+    def connected(self, connection: UpstreamConnection | None, code: str, detail: str) -> None:
         """The pool's answer."""
         if self.ended:
             if connection is not None:
                 connection.release()
             return
         if connection is None:
-            self.failed(code, "")
+            self.failed(code, detail)
             return
         self.connection = connection
         self.sent_at = time.monotonic_ns()
@@ -222,7 +222,7 @@ class Exchange:
         if self.head.block.body_length == CHUNKED:
             payload = (chunk(payload) if payload else b"") + (LAST_CHUNK if last else b"")
         if payload:
-            self.connection.send_more(payload)
+            self.connection.send_more(payload, last=last)
 
     def upstream_blocked(self, *, blocked: bool) -> None:
         """The upstream takes no more of the body for now, or does again."""
@@ -322,7 +322,7 @@ class Exchange:
             self._end(BY_CODE["upstream_aborted" if code != "upstream_timeout" else code])
             self.client.abort()
         else:
-            self.refuse(BY_CODE[code], detail)
+            self.refuse(BY_CODE[code], detail, b"Retry-After: 1\r\n" if code == "upstream_saturated" else b"")
 
     def _may_retry(self, connection: UpstreamConnection, code: str) -> bool:
         """A kept connection may close of old age as we write: then the upstream has not begun, and nothing is lost."""

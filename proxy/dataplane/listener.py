@@ -10,6 +10,7 @@ from apimgr.contracts.outcomes import BY_CODE
 from proxy.dataplane.exchange import Exchange
 from proxy.dataplane.http.body import BodyReader
 from proxy.dataplane.http.malformed import Malformed
+from proxy.dataplane.http.pieces import worth_another_try
 from proxy.dataplane.http.request import RequestHead, parse_request, unreadable_head
 from proxy.dataplane.stats import CONNECTIONS, CONNECTIONS_REFUSED
 from proxy.dataplane.timers import NEVER, Timed
@@ -37,6 +38,7 @@ class ClientConnection(asyncio.Protocol, Timed):
         self._buffer = b""
         self._parsing = False
         self._in_head = True
+        self._tried = 0  # bytes of a head that was found incomplete
         self._reading_held = False
         self._upstream_blocked = False
         self._writing_blocked = False
@@ -214,12 +216,15 @@ class ClientConnection(asyncio.Protocol, Timed):
             self._parsing = False
 
     def _begin_next(self) -> bool:
+        if self._tried and not worth_another_try(self._buffer, self._tried):
+            return False
         try:
             head = parse_request(self._buffer)
         except Malformed as error:
             self._refuse_unread(error.code, error.detail)
             return False
         if head is None:
+            self._tried = len(self._buffer)
             if not self._in_head:  # once per head: a trickle must not buy time
                 self._in_head = True
                 self._wheel.arm(self, HEAD_SECONDS)
@@ -229,6 +234,7 @@ class ClientConnection(asyncio.Protocol, Timed):
 
     def _begin(self, head: RequestHead) -> None:
         self._buffer = self._buffer[head.size :]
+        self._tried = 0
         self.keep_alive = head.block.keep_alive and not self.worker.draining
         self._in_head = False
         self._wheel.disarm(self)

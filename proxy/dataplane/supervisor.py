@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from proxy.dataplane import stats
-from proxy.dataplane.config import BOOT_VARIABLE, STATS_VARIABLE, Address, GatewayConfig
+from proxy.dataplane.config import BOOT_VARIABLE, OWN_PORTS_VARIABLE, STATS_VARIABLE, Address, GatewayConfig
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +98,8 @@ class Supervisor:
         self._lock = claim(config.home)
         self._public = open_listener(config.listen, "callers", "APIMGR_GATEWAY_LISTEN")
         self._admin = open_listener(config.admin_listen, "admin port", "APIMGR_GATEWAY_ADMIN_LISTEN")
+        own_ports = {*map(str, config.own_ports), _bound(self._public), _bound(self._admin)}
+        self._environ[OWN_PORTS_VARIABLE] = ",".join(sorted(own_ports))
         stats.reset(config.stats_path)
         self._children = [Child("agent", self._admin.fileno()), *self._new_workers(0)]
         self._leaving: list[tuple[Child, float]] = []  # replaced, draining until then

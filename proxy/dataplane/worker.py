@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import uvloop
 
+from apimgr.contracts.addresses import EgressRules
 from proxy.dataplane import stats
 from proxy.dataplane.limits.store import QuotaStore
 from proxy.dataplane.listener import ClientConnection
 from proxy.dataplane.request_ids import reseed
 from proxy.dataplane.runtime import Replica, Runtime
 from proxy.dataplane.timers import TICK, Wheel
+from proxy.dataplane.upstreams.connect import is_local_address
 from proxy.dataplane.upstreams.pool import Pools
 
 if TYPE_CHECKING:
@@ -51,10 +53,11 @@ class Worker:
         pepper: bytes,
         node_name: str,
         max_connections: int,
+        egress: EgressRules,
     ) -> None:
         self.wheel = Wheel(time.monotonic)
         self.runtime = Runtime(replica, store)
-        self.pools = Pools(self.wheel)
+        self.pools = Pools(self.wheel, egress)
         self.stats = stats_block
         self.pepper = pepper
         self.pseudonym = b"apimgr-" + node_name.encode("ascii", "replace").replace(b" ", b"-").replace(b",", b"-")
@@ -137,6 +140,9 @@ def run(config: GatewayConfig, number: int, sockets: list[socket.socket]) -> Non
         pepper=config.key_pepper,
         node_name=config.node_name,
         max_connections=config.max_connections,
+        egress=EgressRules(
+            config.egress_allow, [(own.host, own.port) for own in config.own_ports], is_local=is_local_address
+        ),
     )
     # What was imported lives as long as the process: collecting it again and again costs latency for nothing.
     gc.collect()

@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, cast
 
+from apimgr.contracts.addresses import EgressRules
 from proxy.dataplane import stats
 from proxy.dataplane.limits.store import QuotaStore
 from proxy.dataplane.listener import ClientConnection
@@ -57,6 +58,7 @@ class Bench:
             pepper=PEPPER.encode(),
             node_name="bench",
             max_connections=100,
+            egress=EgressRules(["127.0.0.1"]),
         )
         self.client = ClientConnection(self.worker)
         self.transport = FakeTransport()

@@ -243,6 +243,8 @@ def _check_incomplete(buffer: bytes) -> None:
         raise Malformed("uri_too_long", f"The request line is over {MAX_REQUEST_LINE} bytes.")
     if (len(buffer) if end < 0 else end + 4) > MAX_HEAD:
         raise Malformed("head_too_large", f"The request head is over {MAX_HEAD} bytes.")
+    if end < 0 and buffer.count(b"\r\n") > MAX_FIELDS + 2:
+        raise Malformed("head_too_large", f"The request has more than {MAX_FIELDS} header fields.")
     if _BROKEN_LINE.search(buffer, 0, end + 4 if end >= 0 else len(buffer)) is not None:
         raise bad_request("The head holds a bare CR or LF, a folded line or a control character.")
     if line_end >= 0:

@@ -12,6 +12,7 @@ from proxy.dataplane.http.malformed import Malformed
 
 MAX_HEAD: Final = 64 * 1024
 MAX_FIELDS: Final = 200
+MAX_INTERIM: Final = 32 * 1024  # of all interim responses before the final one, each counted as 1 KiB at least
 UNTIL_CLOSE: Final = -2
 CHUNKED: Final = -1
 
@@ -174,6 +175,9 @@ def _read_framing(
     head.has_length = length is not None
     head.length = _length(head, length, block.encoding, is_http11=is_http11, to_head=to_head)
     head.keep_alive = block.keep_alive and head.length != UNTIL_CLOSE
+    if head.status == 204 and (block.encoding is not None or (length is not None and int(length) > 0)):
+        # It announces a body that it must not have. Were one to follow, it would be read as the next response.
+        head.keep_alive = False
 
 
 def _length(head: ResponseHead, length: bytes | None, encoding: bytes | None, *, is_http11: bool, to_head: bool) -> int:
@@ -182,6 +186,8 @@ def _length(head: ResponseHead, length: bytes | None, encoding: bytes | None, *,
     if length is not None and _DIGITS.fullmatch(length) is None:
         raise _invalid("The upstream's Content-Length is not a number.")
     status = head.status
+    if status < 200 and (encoding is not None or length is not None):
+        raise _invalid("An interim response of the upstream announces a body.")
     if to_head and length is not None:
         # What a GET would have been answered with: a HEAD's response states it and has no body.
         head.lines += b"Content-Length: %b\r\n" % length
@@ -196,7 +202,7 @@ _PART: Final = re.compile(rb"[^\r\n]*\r\n(?:[^\r\n]+\r\n)*[^\r\n]*\r?")
 
 
 def _check_incomplete(buffer: bytes) -> None:
-    if b"\r\n\r\n" in buffer or len(buffer) > MAX_HEAD:
+    if b"\r\n\r\n" in buffer or len(buffer) > MAX_HEAD or buffer.count(b"\r\n") > MAX_FIELDS + 2:
         raise _invalid("The upstream's head is not valid HTTP/1.1.")
     start = buffer[:9]
     if not (

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from proxy.dataplane.http.body import BodyReader
 from proxy.dataplane.http.malformed import Malformed
-from proxy.dataplane.http.response import UNTIL_CLOSE, ResponseHead, parse_response
+from proxy.dataplane.http.pieces import worth_another_try
+from proxy.dataplane.http.response import MAX_INTERIM, UNTIL_CLOSE, ResponseHead, parse_response
 from proxy.dataplane.timers import Timed
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ class Receiver(Protocol):
     """Who asked: told of each part of the response as it comes, and of failure exactly once."""
 
     is_head: bool
+    body: BodyReader | None  # of the request, while a part of it is still to come
 
     def informed(self, head: ResponseHead) -> None: ...
 
@@ -48,6 +50,8 @@ class UpstreamConnection(asyncio.Protocol, Timed):
         self._reader: BodyReader | None = None
         self._buffer = b""
         self._closed = False
+        self._sent_body = False
+        self._tried = self._interim = 0
 
     # --- asyncio.Protocol ---------------------------------------------------------------------------------------
 
@@ -58,19 +62,25 @@ class UpstreamConnection(asyncio.Protocol, Timed):
         self._closed = True
         self.pool.wheel.disarm(self)
         self.pool.forget(self)
-        self._ended()
+        self._ended(broken=exc is not None)
 
     def eof_received(self) -> bool:
-        self._ended()
+        self._ended(broken=False)
         return False
 
     def pause_writing(self) -> None:
+        """The upstream does not take what we send: from here its clock runs."""
         if self.receiver is not None:
+            if self._reads:
+                self.pool.wheel.arm(self, self.pool.read_timeout)
             self.receiver.upstream_blocked(blocked=True)
 
     def resume_writing(self) -> None:
-        if self.receiver is not None:
-            self.receiver.upstream_blocked(blocked=False)
+        receiver = self.receiver
+        if receiver is not None:
+            if receiver.body is not None:
+                self.pool.wheel.disarm(self)
+            receiver.upstream_blocked(blocked=False)
 
     def data_received(self, data: bytes) -> None:
         receiver = self.receiver
@@ -87,7 +97,8 @@ class UpstreamConnection(asyncio.Protocol, Timed):
         except Malformed as error:
             self._fail("upstream_invalid", error.detail)
             return
-        if self.receiver is receiver and self._reads:
+        # Not for a part of a head, so that a trickle buys no time.
+        if self._reader is not None and self.receiver is receiver and self._reads:
             self.pool.wheel.arm(self, self.pool.read_timeout)
 
     def deadline_passed(self) -> None:
@@ -99,17 +110,23 @@ class UpstreamConnection(asyncio.Protocol, Timed):
     # --- for the exchange ---------------------------------------------------------------------------------------
 
     def send(self, receiver: Receiver, data: bytes) -> None:
-        """Begin an exchange."""
+        """Begin an exchange. While a body is still to come from the caller, the upstream has nothing to answer."""
         self.receiver = receiver
-        self.heard = self.in_step = False
+        self.heard = self.in_step = self._sent_body = False
         self._head = self._reader = None
         self._buffer = b""
-        self.pool.wheel.arm(self, self.pool.read_timeout)
+        self._tried = self._interim = 0
+        if receiver.body is None:
+            self.pool.wheel.arm(self, self.pool.read_timeout)
+        else:
+            self.pool.wheel.disarm(self)
         self.transport.write(data)
 
-    def send_more(self, data: bytes) -> None:
+    def send_more(self, data: bytes, *, last: bool) -> None:
         """A part of the request's body."""
-        self.pool.wheel.arm(self, self.pool.read_timeout)
+        if last:
+            self._sent_body = True
+            self.pool.wheel.arm(self, self.pool.read_timeout)
         self.transport.write(data)
 
     def pause(self) -> None:
@@ -127,6 +144,10 @@ class UpstreamConnection(asyncio.Protocol, Timed):
         """The exchange is over and both sides are in step: the connection may serve another."""
         self.receiver = None
         self.reused = True
+        if self._sent_body and self.transport.get_write_buffer_size():
+            # Answered before it took the whole request: where it stands in it is unknown (H5).
+            self.close()
+            return
         if not self._reads:  # paused for a caller that had not yet taken all of the response
             self._reads = True
             self.transport.resume_reading()
@@ -147,14 +168,20 @@ class UpstreamConnection(asyncio.Protocol, Timed):
     # --- reading ------------------------------------------------------------------------------------------------
 
     def _read_head(self, receiver: Receiver, data: bytes) -> None:
-        data = self._buffer + data if self._buffer else data
+        if self._buffer:
+            data = self._buffer + data
+            if not worth_another_try(data, self._tried):
+                self._buffer = data
+                return
         head = parse_response(data, to_head=receiver.is_head)
         if head is None:
             self._buffer = data
+            self._tried = len(data)
             return
         rest = data[head.size :]
         if head.status < 200:
             self._buffer = b""
+            self._tried = 0
             self._read_interim(receiver, head, rest)
             return
         if head.length == len(rest):  # whole at once, as most are
@@ -172,8 +199,13 @@ class UpstreamConnection(asyncio.Protocol, Timed):
     def _read_interim(self, receiver: Receiver, head: ResponseHead, rest: bytes) -> None:
         if head.status == 101:
             raise Malformed("upstream_invalid", "The upstream switched protocols without being asked.")
+        self._interim += max(head.size, 1024)
+        if self._interim > MAX_INTERIM:
+            raise Malformed("upstream_invalid", "The upstream sent too many interim responses.")
+        if self._reads and receiver.body is None:
+            self.pool.wheel.arm(self, self.pool.read_timeout)
         receiver.informed(head)
-        if rest:
+        if rest and self.receiver is receiver:
             self._read_head(receiver, rest)
 
     def _read_body(self, receiver: Receiver, data: bytes) -> None:
@@ -186,11 +218,12 @@ class UpstreamConnection(asyncio.Protocol, Timed):
         if payload or reader.done:
             receiver.continued(payload, done=reader.done)
 
-    def _ended(self) -> None:
+    def _ended(self, *, broken: bool) -> None:
+        """The upstream sends no more: it closed its side, or the connection broke."""
         receiver, head, reader = self.receiver, self._head, self._reader
         if receiver is None:
             return
-        if head is not None and head.length == UNTIL_CLOSE and reader is not None and not reader.done:
+        if not broken and head is not None and head.length == UNTIL_CLOSE and reader is not None and not reader.done:
             reader.done = True
             self.in_step = False
             receiver.continued(b"", done=True)

@@ -3,54 +3,56 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections import deque
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Final
 from weakref import WeakValueDictionary
 
+from apimgr.contracts.addresses import EgressRules
 from apimgr.contracts.snapshot import UpstreamDocument
 from proxy.dataplane.runtime import Target
 from proxy.dataplane.timers import Wheel
+from proxy.dataplane.upstreams.connect import CannotConnect, Connector, resolve
 from proxy.dataplane.upstreams.connection import UpstreamConnection
 
 IDLE_SECONDS: Final = 50.0  # under the 60 s that most servers keep an idle connection
 _MAX_WAITING: Final = 1024
 
-Ready = Callable[[UpstreamConnection | None, str], None]
-
-
-@lru_cache(maxsize=1)
-def _tls() -> ssl.SSLContext:
-    return ssl.create_default_context()
+# Called with a connection, or with ``None``, an outcome code and a sentence.
+Ready = Callable[[UpstreamConnection | None, str, str], None]
 
 
 class Pool:
-    """Takes the connection used last, so that a quiet upstream's spare ones grow old and close."""
+    """Takes the connection used last, so that a quiet upstream's spare ones grow old and close.
 
-    def __init__(self, target: Target, wheel: Wheel) -> None:
+    No more connections are open, or being opened, than the upstream may have; callers beyond that wait in order, and
+    callers beyond ``_MAX_WAITING`` are refused at once.
+    """
+
+    def __init__(self, document: UpstreamDocument, wheel: Wheel, connector: Connector) -> None:
         self.wheel = wheel
-        self.read_timeout = target.document.read_timeout_ms / 1000
-        self._target = target
+        self.read_timeout = document.read_timeout_ms / 1000
+        self._connect_timeout = document.connect_timeout_ms / 1000
+        self._max_connections = document.max_connections
+        self._connector = connector
         self._idle: list[UpstreamConnection] = []
         self._open: set[UpstreamConnection] = set()
         self._connecting: set[asyncio.Task[None]] = set()
         self._waiting: deque[Ready] = deque()
 
     def take(self, ready: Ready, *, fresh: bool = False) -> UpstreamConnection | None:
-        """A connection at once, or ``None`` and later ``ready(connection, "")`` or ``ready(None, code)``."""
+        """A connection at once, or ``None`` and later ``ready`` is called."""
         while self._idle and not fresh:
             connection = self._idle.pop()
             if connection.usable:
                 return connection
             self.forget(connection)
-        if len(self._open) + len(self._connecting) < self._target.document.max_connections:
+        if len(self._open) + len(self._connecting) < self._max_connections:
             self._connect(ready)
         elif len(self._waiting) < _MAX_WAITING:
             self._waiting.append(ready)
         else:
-            asyncio.get_running_loop().call_soon(ready, None, "upstream_saturated")
+            asyncio.get_running_loop().call_soon(ready, None, "upstream_saturated", "")
         return None
 
     def give_up(self, ready: Ready) -> None:
@@ -60,7 +62,10 @@ class Pool:
 
     def put_back(self, connection: UpstreamConnection) -> None:
         if self._waiting:
-            self._waiting.popleft()(connection, "")
+            if connection.usable:
+                self._waiting.popleft()(connection, "", "")
+            else:
+                self.forget(connection)
             return
         self._idle.append(connection)
         self.wheel.arm(connection, IDLE_SECONDS)
@@ -87,39 +92,48 @@ class Pool:
         task.add_done_callback(self._connecting.discard)
 
     async def _open_one(self, ready: Ready) -> None:
-        target = self._target
         try:
-            async with asyncio.timeout(target.document.connect_timeout_ms / 1000):
-                _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: UpstreamConnection(self),
-                    target.host,
-                    target.port,
-                    ssl=_tls() if target.tls else None,
-                    server_hostname=target.host if target.tls else None,
-                )
-        except TimeoutError:
-            ready(None, "upstream_timeout")
-        except (OSError, ssl.SSLError, UnicodeError):
-            ready(None, "upstream_unreachable")
+            connection = await self._connector.open(lambda: UpstreamConnection(self), self._connect_timeout)
+        except CannotConnect as error:
+            self._connecting.discard(asyncio.current_task())  # type: ignore[arg-type]
+            ready(None, error.code, error.detail)
+            self._next_in_line(error)
         else:
             self._open.add(connection)
-            ready(connection, "")
+            ready(connection, "", "")
+
+    def _next_in_line(self, error: CannotConnect) -> None:
+        """A connection did not come about, so there is room for another."""
+        if self._open:
+            if self._waiting:
+                self._connect(self._waiting.popleft())
+            return
+        # There is none at all: whoever waits would fare no better, only later.
+        waiting, self._waiting = self._waiting, deque()
+        for ready in waiting:
+            ready(None, error.code, error.detail)
 
 
 class Pools:
     """One pool per upstream; those of an upstream that changed are closed once they are idle."""
 
-    def __init__(self, wheel: Wheel) -> None:
+    def __init__(self, wheel: Wheel, rules: EgressRules) -> None:
+        self.resolve = resolve
         self._wheel = wheel
+        self._rules = rules
         # A pool lives as long as a compiled version or a connection refers to it.
         self._pools: WeakValueDictionary[UpstreamDocument, Pool] = WeakValueDictionary()
 
     def of(self, target: Target) -> Pool:
         pool = target.pool
         if pool is None:
-            pool = self._pools.get(target.document) or Pool(target, self._wheel)
+            pool = self._pools.get(target.document) or self._new(target)
             self._pools[target.document] = target.pool = pool
         return pool
+
+    def _new(self, target: Target) -> Pool:
+        connector = Connector(target.host, target.port, tls=target.tls, rules=self._rules, resolve=self.resolve)
+        return Pool(target.document, self._wheel, connector)
 
     def close(self) -> None:
         for pool in list(self._pools.values()):

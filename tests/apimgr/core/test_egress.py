@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from apimgr.contracts import addresses
 from apimgr.core import egress
 from apimgr.core.egress import EgressFailed, EgressRefused
 
@@ -129,15 +130,15 @@ def test_plain_spelling_passes(url: str, host: str, port: int) -> None:
     assert (target.host, target.port) == (host, port)
 
 
-@pytest.mark.parametrize("network", [network for network, _reason in egress._denied_networks()], ids=str)
+@pytest.mark.parametrize("network", [network for network, _reason in addresses._denied_networks()], ids=str)
 def test_denied_network_is_denied_from_end_to_end(network: Any) -> None:
-    assert egress.denial(network[0])
-    assert egress.denial(network[-1])
+    assert addresses.denial(network[0])
+    assert addresses.denial(network[-1])
 
 
 @pytest.mark.parametrize("address", ["1.1.1.1", "9.255.255.255", "11.0.0.0", "172.32.0.0", "100.128.0.0", "2a00::1"])
 def test_public_neighbour_is_not_denied(address: str) -> None:
-    assert egress.denial(ip_address(address)) == ""
+    assert addresses.denial(ip_address(address)) == ""
 
 
 # --- A real server on loopback ----------------------------------------------------------------------------------------
@@ -282,7 +283,7 @@ def test_rebinding_resolver_gains_nothing(server: Any, monkeypatch: pytest.Monke
     """Public when checked, loopback right after: the connection goes to the address that was checked."""
     target = egress.check_url(f"http://evil.example:{server.server_address[1]}/")
     resolver(monkeypatch, ["192.0.2.1"], ["127.0.0.1"])
-    monkeypatch.setattr(egress, "denial", lambda address: "" if str(address) == "192.0.2.1" else "loopback")
+    monkeypatch.setattr(addresses, "denial", lambda address: "" if str(address) == "192.0.2.1" else "loopback")
     called: list[tuple[str, int]] = []
 
     def connect(self: object, host: str, port: int, *args: object) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from apimgr.contracts import credentials, snapshot, usage
+from apimgr.contracts.addresses import EgressRules
 from proxy.dataplane import stats
 from proxy.dataplane.limits.store import QuotaStore
 from proxy.dataplane.worker import Worker
@@ -261,6 +262,7 @@ async def running(tmp_path: Path, world: World | None = None, **upstream_fields:
         pepper=PEPPER,
         node_name="test",
         max_connections=1000,
+        egress=EgressRules(["127.0.0.1"]),
     )
     listening = socket.create_server(("127.0.0.1", 0))
     stop = asyncio.Event()

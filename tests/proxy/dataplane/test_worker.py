@@ -64,6 +64,7 @@ def test_a_worker_serves_records_and_drains(tmp_path: Path, upstream: int) -> No
     bench.write_replica(tmp_path / "gateway" / "replica", upstream, keys)
     environment = {**os.environ, "APIMGR_VAR": str(tmp_path), "APIMGR_KEY_PEPPER": bench.PEPPER}
     environment |= {"APIMGR_GATEWAY_LISTEN": "127.0.0.1:0", "APIMGR_NODE_NAME": "test", "DATABASE_URL": ""}
+    environment["APIMGR_EGRESS_ALLOW"] = "127.0.0.1"
     command = [sys.executable, "-m", "tests.bench.serve"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, cwd=Path(__file__).parents[3]) as process:
         assert process.stdout is not None

@@ -97,6 +97,7 @@ class Node:
             "APIMGR_GATEWAY_ADMIN_LISTEN": f"127.0.0.1:{self.admin_port}",
             "APIMGR_GATEWAY_WORKERS": str(workers),
             "APIMGR_NODE_NAME": "test-node",
+            "APIMGR_EGRESS_ALLOW": "127.0.0.1",
             "DATABASE_URL": database_url() if url is None else url,
         }
         self.log = var.with_suffix(".log")
