@@ -8,6 +8,7 @@ what was checked, so a name that leads elsewhere a moment later gains nothing.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import ssl
 import time
@@ -20,6 +21,8 @@ from apimgr.contracts.addresses import Address, EgressRules
 
 if TYPE_CHECKING:
     from proxy.dataplane.upstreams.connection import UpstreamConnection
+
+log = logging.getLogger(__name__)
 
 FRESH_SECONDS: Final = 2.0
 NEXT_ADDRESS_SECONDS: Final = 0.25  # RFC 8305: how long an address is tried before the next one is tried beside it
@@ -121,7 +124,9 @@ class Connector:
         for address in addresses:
             reason = self._rules.refusal(self._host, self._port, address)
             if reason:
-                return CannotConnect("upstream_forbidden", f"The upstream is not at a public address ({reason}).")
+                # For the operator, not for callers: it says where the name leads.
+                log.warning("The upstream %s:%d is not called: %s (%s)", self._host, self._port, address, reason)
+                return CannotConnect("upstream_forbidden", "")
         return [str(address) for address in _families_by_turns(addresses)[:MAX_ADDRESSES]]
 
     async def _race(self, factory: Callable[[], UpstreamConnection], addresses: list[str]) -> UpstreamConnection:
