@@ -8,10 +8,15 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 from typing import Final
 
-from proxy.dataplane.config import ImproperConfiguration, from_environment
+from apimgr.contracts.credentials import digest_key, generate_key
+from proxy.dataplane.config import ImproperConfiguration, from_environment, key_pepper
 
+_USAGE: Final = """usage: python -m proxy.dataplane, with its settings in the environment
+       python -m proxy.dataplane check FILE        see whether a configuration file is good
+       python -m proxy.dataplane new-key [PREFIX]  make a key, and the digest to write down for it"""
 _PR_SET_PDEATHSIG: Final = 1
 
 
@@ -22,9 +27,13 @@ def main(arguments: list[str]) -> int:
             return _supervise()
         case ["agent", fd, parent]:
             return _be_agent(int(fd), int(parent))
+        case ["check", path]:
+            return _check(path)
+        case ["new-key", *prefix] if len(prefix) <= 1:
+            return _new_key(*prefix)
         case ["worker", number, fd, parent]:
             return _be_worker(int(number), int(fd), int(parent))
-    print("usage: python -m proxy.dataplane, with its settings in the environment", file=sys.stderr)
+    print(_USAGE, file=sys.stderr)
     return 2
 
 
@@ -37,6 +46,31 @@ def _supervise() -> int:
         print(error, file=sys.stderr)
         return 2
     supervisor.run()
+    return 0
+
+
+def _check(path: str) -> int:
+    from proxy.dataplane.replica import declaration
+
+    try:
+        documents = declaration.read(Path(path))
+    except declaration.InvalidDeclaration as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{path} is good: {len(documents)} documents")
+    return 0
+
+
+def _new_key(prefix: str = "ak") -> int:
+    from proxy.dataplane.replica.declaration import DIGEST_PREFIX
+
+    try:
+        pepper = key_pepper(os.environ)
+        key = generate_key(prefix).secret
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"key:    {key}\ndigest: {DIGEST_PREFIX}{digest_key(key.encode(), pepper).hex()}")
     return 0
 
 

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -63,9 +64,10 @@ class Agent:
     async def keep_replica(self, connection: AsyncConnection[Any]) -> None:
         await listen(connection)
         while True:
-            if await self.feed.pull(connection) and self.writer.mark is not None:
-                self.heart.applied(self.writer.mark.sequence)
+            if await self.feed.pull(connection):
+                self.note_applied()
                 await self.heart.receipt(connection)
+            self.writer.in_touch(time.time())
             # A notification can be lost with a connection, so the log is looked at anyway.
             async for _ in connection.notifies(timeout=POLL_SECONDS, stop_after=1):
                 pass
@@ -124,7 +126,8 @@ class Agent:
 
     def metrics(self) -> str:
         sequence = self.writer.mark.sequence if self.writer.mark else 0
-        return metrics.exposition(self.counters(), self.workers(), sequence, ready=self.writer.ready)
+        age = max(0.0, time.time() - self.writer.in_touch_at)
+        return metrics.exposition(self.counters(), self.workers(), sequence, age=age, ready=self.writer.ready)
 
     async def last_words(self) -> None:
         """Ship what the workers left when they drained, and say how it stands. Without a database it stays spooled."""

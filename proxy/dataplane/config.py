@@ -100,7 +100,8 @@ def _number(environ: Mapping[str, str], name: str, default: int, minimum: int, m
     return int(text)
 
 
-def _pepper(environ: Mapping[str, str]) -> bytes:
+def key_pepper(environ: Mapping[str, str]) -> bytes:
+    """Raises ``ImproperConfiguration``."""
     pepper = environ.get("APIMGR_KEY_PEPPER", "").strip().encode()
     if not 16 <= len(pepper) <= 64:
         raise ImproperConfiguration("APIMGR_KEY_PEPPER must have 16 to 64 characters, the same as the web process has")
@@ -175,6 +176,6 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> GatewayConfig:
         egress_allow=_egress_allow(environ),
         own_ports=_own_ports(environ),
         database_url=environ.get("DATABASE_URL", "").strip(),
-        key_pepper=_pepper(environ),
+        key_pepper=key_pepper(environ),
         admin_token=environ.get("APIMGR_GATEWAY_ADMIN_TOKEN", "").strip(),
     )

@@ -104,8 +104,11 @@ class Exchange:
             self._forward()
 
     def _refresh(self) -> None:
-        if not self.worker.runtime.refresh():
+        runtime = self.worker.runtime
+        if not runtime.refresh():
             raise Refusal("gateway_not_ready", lines=b"Retry-After: 1\r\n")
+        if runtime.is_stale:
+            raise Refusal("gateway_stale", lines=b"Retry-After: 5\r\n")
 
     def _find_version(self) -> Version:
         path = self.head.path

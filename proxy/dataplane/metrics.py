@@ -21,7 +21,8 @@ _HELP: Final = {
 }
 
 
-def exposition(counters: Counters, workers: Iterable[Snapshot], sequence: int, *, ready: bool) -> str:
+def exposition(counters: Counters, workers: Iterable[Snapshot], sequence: int, *, age: float, ready: bool) -> str:
+    """``age`` is in seconds: how long ago the configuration was last known to be up to date."""
     lines: list[str] = []
     for name, (kind, sentence) in _HELP.items():
         suffix = "_total" if kind == "counter" else ""
@@ -29,6 +30,8 @@ def exposition(counters: Counters, workers: Iterable[Snapshot], sequence: int, *
     snapshots = list(workers)
     lines += _metric("ready", "gauge", "Whether the node has a configuration to serve.", [("", int(ready))])
     lines += _metric("applied_sequence", "gauge", "The last change that this node enforces.", [("", sequence)])
+    sentence = "Seconds since the configuration was last known to be up to date."
+    lines += _metric("configuration_age_seconds", "gauge", sentence, [("", round(age))])
     lines += _metric("requests_total", "counter", "Calls by outcome.", _by_outcome(snapshots))
     lines += _metric("connections", "gauge", "Open connections of callers.", _by_worker(snapshots, "connections"))
     return "\n".join(lines) + "\n"

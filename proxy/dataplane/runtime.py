@@ -50,6 +50,9 @@ class Replica(Protocol):
 
     def epoch(self, kind: str) -> int: ...
 
+    @property
+    def in_touch_at(self) -> int: ...
+
 
 class Target:
     """An upstream's address and what a request to it starts with."""
@@ -128,6 +131,7 @@ class Runtime:
         self._meters = Meters(store)
         self._fingerprint = b""
         self._ready = False
+        self.is_stale = False
         self._seen: tuple[int, ...] = ()
         self._versions: dict[int, Version] = {}
         self._stale_versions: dict[int, Version] = {}
@@ -143,6 +147,10 @@ class Runtime:
             self._forget(tuple(self.replica.epoch(kind) for kind in _KINDS))
             self._fingerprint = fingerprint
         return self._ready
+
+    def check_age(self, now: float, max_staleness: int) -> None:
+        """Note whether the configuration is older than ``max_staleness`` seconds; 0 lets it be of any age."""
+        self.is_stale = 0 < max_staleness < now - self.replica.in_touch_at
 
     def _forget(self, seen: tuple[int, ...]) -> None:
         moved = {

@@ -54,6 +54,7 @@ class Worker:
         node_name: str,
         max_connections: int,
         egress: EgressRules,
+        max_staleness: int = 0,
     ) -> None:
         self.wheel = Wheel(time.monotonic)
         self.runtime = Runtime(replica, store)
@@ -63,6 +64,7 @@ class Worker:
         self.pseudonym = b"apimgr-" + node_name.encode("ascii", "replace").replace(b" ", b"-").replace(b",", b"-")
         self.via = b"\r\nVia: 1.1 " + self.pseudonym + b"\r\n"  # with the end of the line before
         self.max_connections = max_connections
+        self.max_staleness = max_staleness
         self.connections: set[ClientConnection] = set()
         self.draining = False
         self._recorder = recorder
@@ -110,6 +112,7 @@ class Worker:
         while True:
             await asyncio.sleep(TICK)
             self.wheel.advance()
+            self.runtime.check_age(time.time(), self.max_staleness)
 
     async def _drain(self) -> None:
         self.draining = True
@@ -143,6 +146,7 @@ def run(config: GatewayConfig, number: int, sockets: list[socket.socket]) -> Non
         egress=EgressRules(
             config.egress_allow, [(own.host, own.port) for own in config.own_ports], is_local=is_local_address
         ),
+        max_staleness=config.max_staleness,
     )
     # What was imported lives as long as the process: collecting it again and again costs latency for nothing.
     gc.collect()

@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Final
 
 import jsonschema
@@ -76,7 +77,7 @@ def parse(text: str, name: str = "the file") -> list[Document]:
         raise InvalidDeclaration(f"{name}: {error}") from None
 
 
-class _Loader(yaml.CSafeLoader):  # type: ignore[misc]
+class _Loader(yaml.CSafeLoader):
     """Safe, and a key that is there twice is an error: the first one would be lost without a word."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
@@ -96,7 +97,11 @@ def _check_shape(body: Any, name: str) -> None:
         first = jsonschema.exceptions.best_match(errors)
         place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first.absolute_path)
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        message = _LIMITS_ARE if first.validator == "oneOf" and "limits" in first.absolute_path else first.message
+        message = (
+            _LIMITS_ARE
+            if first.validator == "oneOf" and "limits" in first.absolute_path
+            else shorten(first.message, 300)
+        )
         raise InvalidDeclaration(f"{name}, at {place.lstrip('.') or 'the top'}: {message}{more}")
 
 
@@ -152,14 +157,15 @@ def _api(api: Entry, body: Entry) -> Iterator[Document]:
     name = api["name"]
     versions = api["versions"]
     _named_once(versions, f"versions of {name!r}")
+    choose = api.get("choose_version")
+    homeless = next((version["name"] for version in versions if choose is None and "base_path" not in version), None)
+    if homeless is not None:
+        raise InvalidDeclaration(f"version {homeless!r} of {name!r} needs a base_path")
     plans = [plan for plan in body.get("plans", []) if name in plan["apis"]]
     for version in versions:
         yield _version(api, version, tuple(sorted(_id("plan", plan["name"]) for plan in plans)))
-    choose = api.get("choose_version")
     if choose is None:
         for version in versions:
-            if "base_path" not in version:
-                raise InvalidDeclaration(f"version {version['name']!r} of {name!r} needs a base_path")
             yield RouteDocument(version.get("host", ""), version["base_path"], _id("version", name, version["name"]))
         return
     known = {version["name"]: _id("version", name, version["name"]) for version in versions}
@@ -179,7 +185,7 @@ def _api(api: Entry, body: Entry) -> Iterator[Document]:
 def _version(api: Entry, version: Entry, product_ids: tuple[int, ...]) -> VersionDocument:
     name = api["name"]
     operations = tuple(_operation(name, version["name"], text) for text in version.get("operations", []))
-    given = {
+    given: Entry = {
         field: tuple(version[field]) if isinstance(version[field], list) else version[field]
         for field in ("authentication", "max_body_bytes", "upgrades", "websocket_origins", "tunnel_idle_ms",
                       "max_message_bytes")

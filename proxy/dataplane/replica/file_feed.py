@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -30,6 +31,7 @@ class FileFeed:
         self._writer = writer
         self._path = path
         self._seen: Stamp | None = None
+        self.is_current = False  # whether what is served is what the file says
         self.rejected = 0
 
     async def follow(self, applied: Callable[[], None]) -> None:
@@ -37,6 +39,8 @@ class FileFeed:
         while True:
             if self.look():
                 applied()
+            if self.is_current:
+                self._writer.in_touch(time.time())
             await asyncio.sleep(LOOK_SECONDS)
 
     def look(self) -> bool:
@@ -49,10 +53,12 @@ class FileFeed:
             documents = declaration.read(self._path)
         except InvalidDeclaration as error:
             self.rejected += 1
+            self.is_current = False
             kept = "the last good configuration stays" if self._writer.ready else "there is nothing to serve yet"
             log.error("The configuration was not taken, %s: %s", kept, error)
             return False
         self._replace(documents)
+        self.is_current = True
         log.info("The configuration in %s was taken: %d documents", self._path, len(documents))
         return True
 

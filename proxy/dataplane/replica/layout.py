@@ -21,6 +21,9 @@ GENERATION: Final = 0
 READY: Final = 1
 DAMAGED: Final = 2  # the generation in which somebody met damage
 EPOCH_WORDS: Final = {kind: 8 + number for number, kind in enumerate(KINDS)}
+# Unix seconds at which the agent last knew the replica to be up to date. Outside what workers watch for changes: it
+# moves all the time.
+IN_TOUCH_AT: Final = 64
 _STATE_BYTES: Final = mmap.PAGESIZE
 # Address space, not memory and not disk: LMDB grows into it.
 MAP_BYTES: Final = 64 * 1024**3
@@ -48,8 +51,10 @@ def data_path(path: Path, generation: int) -> Path:
     return path / f"data-{generation}"
 
 
-def open_data(path: Path, *, readonly: bool) -> Any:
+def open_data(path: Path, *, readonly: bool, sync: bool = True) -> Any:
     """The LMDB environment at ``path``. Raises ``ReplicaDamaged`` if it is not one, or is cut short.
+
+    Without ``sync`` whoever writes has to sync before anybody relies on it.
 
     A page beyond the end of the file would kill the process that touches it (SIGBUS), so the length is checked first.
     """
@@ -57,7 +62,13 @@ def open_data(path: Path, *, readonly: bool) -> Any:
         if not readonly:  # made by LMDB itself, the folder gets the file's mode: its owner could not enter it
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
         data = lmdb.open(
-            str(path), map_size=MAP_BYTES, readonly=readonly, create=not readonly, max_readers=256, mode=0o600
+            str(path),
+            map_size=MAP_BYTES,
+            readonly=readonly,
+            create=not readonly,
+            max_readers=256,
+            mode=0o600,
+            sync=sync,
         )
     except (lmdb.Error, OSError) as error:
         raise ReplicaDamaged(f"{path.name} cannot be opened: {error}") from error

@@ -12,7 +12,7 @@ import lmdb
 from apimgr.contracts import snapshot
 from apimgr.contracts.snapshot import Document
 from proxy.dataplane.replica import layout
-from proxy.dataplane.replica.layout import DAMAGED, EPOCH_WORDS, GENERATION, READY, ReplicaDamaged
+from proxy.dataplane.replica.layout import DAMAGED, EPOCH_WORDS, GENERATION, IN_TOUCH_AT, READY, ReplicaDamaged
 
 
 class ReplicaReader:
@@ -33,6 +33,11 @@ class ReplicaReader:
     def ready(self) -> bool:
         """Whether a full synchronisation ever completed, and what it left is sound."""
         return bool(self._words[READY]) and self._words[DAMAGED] != self._words[GENERATION]
+
+    @property
+    def in_touch_at(self) -> int:
+        """Unix seconds at which the replica was last known to be up to date; 0 for never."""
+        return self._words[IN_TOUCH_AT]
 
     def fingerprint(self) -> bytes:
         """Moves when readiness or any epoch does: one look per call tells a worker that nothing changed."""

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+import lmdb
+
 from apimgr.contracts import snapshot
 from apimgr.contracts.snapshot import KIND_OF, KINDS, InvalidDocument
 from proxy.dataplane.replica import layout
-from proxy.dataplane.replica.layout import DAMAGED, EPOCH_WORDS, GENERATION, READY, ReplicaDamaged
+from proxy.dataplane.replica.layout import DAMAGED, EPOCH_WORDS, GENERATION, IN_TOUCH_AT, READY, ReplicaDamaged
 
 _MARK_KEY: Final = b"applied"  # no kind has this name, and entry keys have a colon
 _MARK: Final = struct.Struct("<16sq")
@@ -77,6 +79,14 @@ class ReplicaWriter:
         log_id, sequence = _MARK.unpack(layout.unseal(_MARK_KEY, value))
         return Mark(UUID(bytes=log_id), sequence)
 
+    def in_touch(self, now: float) -> None:
+        """Note that there was nothing newer to apply at ``now``, in Unix seconds."""
+        self._words[IN_TOUCH_AT] = int(now)
+
+    @property
+    def in_touch_at(self) -> int:
+        return self._words[IN_TOUCH_AT]
+
     def apply(self, mark: Mark, changes: Iterable[Change]) -> list[Rejected]:
         """Bring the replica to ``mark`` in one transaction, then move the epochs of what changed."""
         kinds: set[str] = set()
@@ -95,14 +105,27 @@ class ReplicaWriter:
             self._words[EPOCH_WORDS[kind]] += 1
         return rejected
 
+    def _stored(self, entry: bytes) -> bytes | None:
+        """What is served under ``entry`` now, if it is sound."""
+        if not self.ready or len(entry) > layout.MAX_KEY_BYTES:
+            return None
+        try:
+            with self._data.begin() as transaction:
+                value: bytes | None = transaction.get(entry)
+            if value is not None:
+                layout.unseal(entry, value)
+        except (ReplicaDamaged, lmdb.Error):
+            return None
+        return value
+
     def rebuild(self) -> Rebuild:
         """Begin the next generation aside; nobody reads it before ``Rebuild.finish``."""
         return Rebuild(self, self._words[GENERATION] + 1)
 
-    def _adopt(self, generation: int, data: Any, mark: Mark) -> None:
-        former, self._data = self._data, data
-        if former is not None:
-            former.close()
+    def _adopt(self, generation: int, mark: Mark) -> None:
+        if self._data is not None:
+            self._data.close()
+        self._data = layout.open_data(layout.data_path(self._path, generation), readonly=False)
         self.mark = mark
         self._words[GENERATION] = generation
         self._words[READY] = 1
@@ -127,17 +150,29 @@ class Rebuild:
         self._generation = generation
         path = layout.data_path(writer._path, generation)
         shutil.rmtree(path, ignore_errors=True)  # left over from a rebuild that was cut off
-        self._data = layout.open_data(path, readonly=False)
+        self._data = layout.open_data(path, readonly=False, sync=False)
 
     def add(self, changes: Iterable[Change]) -> list[Rejected]:
+        """Put ``changes`` in. In place of one this node does not understand, what it served until now is kept."""
         with self._data.begin(write=True) as transaction:
             problems = [(change, _put(transaction, change)) for change in changes]
-        return [Rejected(change, problem) for change, problem in problems if problem]
+            rejected = [Rejected(change, problem) for change, problem in problems if problem]
+            for change, _ in rejected:
+                self._keep_former(transaction, change)
+        return rejected
+
+    def _keep_former(self, transaction: Any, change: Change) -> None:
+        entry = layout.entry_key(change.kind, change.key)
+        former = self._writer._stored(entry)
+        if former is not None:
+            transaction.put(entry, former)
 
     def finish(self, mark: Mark) -> None:
         with self._data.begin(write=True) as transaction:
             _put_mark(transaction, mark)
-        self._writer._adopt(self._generation, self._data, mark)
+        self._data.sync(True)  # noqa: FBT003 - all at once: a million documents are five hundred transactions
+        self._data.close()
+        self._writer._adopt(self._generation, mark)
 
     def abandon(self) -> None:
         self._data.close()

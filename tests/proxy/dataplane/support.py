@@ -25,6 +25,7 @@ class MemoryReplica:
 
     def __init__(self) -> None:
         self.ready = True
+        self.last_in_touch = 0
         self.documents: dict[tuple[str, str], snapshot.Document] = {}
         self.epochs: dict[str, int] = {}
         self.lookups: list[tuple[str, str]] = []
@@ -45,6 +46,10 @@ class MemoryReplica:
 
     def fingerprint(self) -> bytes:
         return repr((self.ready, self.epochs)).encode()
+
+    @property
+    def in_touch_at(self) -> int:
+        return self.last_in_touch
 
     def epoch(self, kind: str) -> int:
         return self.epochs.get(kind, 0)

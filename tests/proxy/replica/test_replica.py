@@ -51,6 +51,18 @@ def test_documents_and_mark_survive_a_restart(tmp_path: Path) -> None:
     assert reader.get("plan", "1") == FREE
 
 
+def test_a_rebuild_keeps_what_was_good_in_place_of_what_it_does_not_understand(tmp_path: Path) -> None:
+    writer = filled(tmp_path, change(1, FREE), change(2, PlanDocument(id=2, name="Gold")))
+    odd = Change(3, "plan", "1", snapshot.dump(FREE).decode().replace('"format":1', '"format":2'))
+    rebuild = writer.rebuild()
+    assert [entry.change for entry in rebuild.add([odd])] == [odd]
+    rebuild.finish(Mark(LOG, 3))
+    writer.close()
+    reader = ReplicaReader(tmp_path)
+    assert reader.get("plan", "1") == FREE
+    assert reader.get("plan", "2") is None, "what is no longer said is gone"
+
+
 def test_only_the_epoch_of_what_changed_moves(tmp_path: Path) -> None:
     reader = ReplicaReader(tmp_path)
     writer = filled(tmp_path, change(1, FREE))

@@ -1,0 +1,181 @@
+"""The declarative file: what it stands for, and what is said of one that is wrong."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+import jsonschema
+import pytest
+
+from apimgr.contracts.snapshot import (
+    ApplicationDocument,
+    CredentialDocument,
+    Document,
+    LimitDocument,
+    PlanDocument,
+    RouteDocument,
+    VersionDocument,
+)
+from apimgr.env import BASE_DIR
+from proxy.dataplane.replica import declaration
+from proxy.dataplane.replica.declaration import InvalidDeclaration
+
+DIGEST = "ab" * 32
+FILE = f"""
+apimgr: 1
+apis:
+  - name: Orders
+    versions:
+      - name: v1
+        base_path: /orders/v1
+        upstream: http://127.0.0.1:9000/
+        operations: [GET /items, "GET /items/{{id}}", POST /items]
+        limits:
+          - {{rate: 1000, per: second}}
+          - {{concurrency: 5, operation: POST /items}}
+  - name: Events
+    choose_version: {{by: header, name: X-Api-Version, host: api.example.com, base_path: /events, default: "2024"}}
+    versions:
+      - {{name: "2024", upstream: {{url: "http://127.0.0.1:9001", read_timeout_ms: 60000}}, authentication: none}}
+      - {{name: "2025", upstream: "http://127.0.0.1:9002", upgrades: [websocket], sunset_at: 2027-01-01}}
+plans:
+  - name: Free
+    apis: [Orders]
+    without_grantor: closed
+    limits:
+      - {{rate: 60, per: minute}}
+      - {{quota: 1000, per: month}}
+      - {{rate: 5, per: minute, api: Orders, version: v1, operation: POST /items}}
+applications:
+  - name: Shop
+    plans: [Free]
+    keys:
+      - {{digest: "blake2b:{DIGEST}", expires_at: 2027-01-01 12:00, test: true}}
+"""
+T = TypeVar("T")
+NEW_YEAR = int(datetime(2027, 1, 1, tzinfo=UTC).timestamp())
+
+
+def documents(text: str = FILE) -> list[Document]:
+    return declaration.parse(text)
+
+
+def only(kind: type[T], text: str = FILE) -> list[T]:
+    return [document for document in documents(text) if isinstance(document, kind)]
+
+
+def test_versions_and_their_addresses() -> None:
+    orders, former, latest = only(VersionDocument)
+    assert orders.upstream.url == "http://127.0.0.1:9000"
+    assert [(entry.method, entry.path) for entry in orders.operations][1] == ("GET", "/items/{id}")
+    assert (orders.unknown_operation, former.unknown_operation) == ("refuse", "pass")
+    assert (former.authentication, former.upstream.read_timeout_ms) == ("none", 60_000)
+    assert (latest.upgrades, latest.sunset_at) == (("websocket",), NEW_YEAR)
+    by_path, by_header = only(RouteDocument)
+    assert (by_path.key, by_path.version_id) == ("/orders/v1", orders.id)
+    assert (by_header.key, by_header.select_by, by_header.select_name) == (
+        "api.example.com/events", "header", "X-Api-Version",
+    )  # fmt: skip
+    assert by_header.version_id == former.id
+    assert {choice.value: choice.version_id for choice in by_header.choices} == {"2024": former.id, "2025": latest.id}
+
+
+def test_limits_of_an_api_and_of_a_plan() -> None:
+    orders = only(VersionDocument)[0]
+    post = orders.operations[2].id
+    assert [(limit.kind, limit.amount, limit.period, limit.operation_id) for limit in orders.limits] == [
+        ("rate", 1000, "second", 0),
+        ("concurrency", 5, "none", post),
+    ]
+    (plan,) = only(PlanDocument)
+    assert plan.without_grantor == "closed"
+    assert [(limit.kind, limit.amount, limit.period) for limit in plan.limits[:2]] == [
+        ("rate", 60, "minute"),
+        ("quota", 1000, "month"),
+    ]
+    assert plan.limits[2] == LimitDocument(plan.limits[2].id, "rate", 5, "minute", orders.api_id, post)
+
+
+def test_applications_and_their_keys() -> None:
+    (application,) = only(ApplicationDocument)
+    (plan,) = only(PlanDocument)
+    (credential,) = only(CredentialDocument)
+    assert [subscription.plan_id for subscription in application.subscriptions] == [plan.id]
+    assert application.subscriptions[0].product_id in only(VersionDocument)[0].product_ids
+    assert (credential.digest, credential.application_id, credential.test) == (DIGEST, application.id, True)
+    assert credential.expires_at == NEW_YEAR + 12 * 3600
+
+
+def test_ids_last_as_long_as_names() -> None:
+    assert documents() == documents(FILE + "  - {name: Another, plans: [Free]}\n")[:-1]
+
+
+def test_json_is_yaml_too() -> None:
+    text = json.dumps({"apimgr": 1, "apis": [{"name": "A", "versions": [
+        {"name": "v1", "base_path": "/", "upstream": "http://up"}]}]})  # fmt: skip
+    assert only(RouteDocument, text)[0].key == "/"
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "says"),
+    [
+        ("apis: [Orders]", "apis: [Orderz]", "plan 'Free' names the API 'Orderz'"),
+        ("plans: [Free]", "plans: [Fre]", "application 'Shop' names the plan 'Fre'"),
+        ("base_path: /orders/v1", "base_path: orders", "at apis[0].versions[0].base_path"),
+        ("base_path: /orders/v1", "base_path: /orders/../v1", "at apis[0].versions[0].base_path"),
+        ("{rate: 60, per: minute}", "{rate: 60}", "at plans[0].limits[0]: a limit is a rate per second"),
+        ("{quota: 1000, per: month}", "{quota: 0, per: month}", "at plans[0].limits[1]"),
+        ("{quota: 1000, per: month}", "{quota: 5, rate: 5, per: day}", "a limit is a rate"),
+        ("apimgr: 1", "apimgr: 2", "at apimgr: 1 was expected"),
+        ("apimgr: 1", "apimgr: 1\nmore: 1", "'more' was unexpected"),
+        ("apimgr: 1", "apimgr: 1\napimgr: 1", "'apimgr' is there twice"),
+        ('default: "2024"', 'default: "2023"', "default version '2023' of 'Events' is none of its versions"),
+        ('name: "2025"', 'name: "2024"', "two versions of 'Events' are named '2024'"),
+        ("name: Events", "name: Orders", "two apis are named 'Orders'"),
+        ("host: api.example.com, base_path: /events", "base_path: /orders/v1", "the route '/orders/v1' is there twice"),
+        ("base_path: /orders/v1", "state: published", "version 'v1' of 'Orders' needs a base_path"),
+        ("POST /items]", "FETCH /items]", "at apis[0].versions[0].operations[2]"),
+        ("http://127.0.0.1:9000/", "ftp://127.0.0.1", "at apis[0].versions[0].upstream"),
+        (DIGEST, "12", "at applications[0].keys[0].digest"),
+        ("apis:", "apis: [", "is not YAML"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(was: str, becomes: str, says: str) -> None:
+    assert was in FILE
+    with pytest.raises(InvalidDeclaration) as caught:
+        documents(FILE.replace(was, becomes, 1))
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "1", "apimgr: 1", "- a"])
+def test_what_is_no_configuration_at_all(text: str) -> None:
+    with pytest.raises(InvalidDeclaration):
+        documents(text)
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "odd.yaml").write_bytes(b"\xff\xfe\x00")
+    for path in (tmp_path / "none.yaml", tmp_path / "odd.yaml", tmp_path):
+        with pytest.raises(InvalidDeclaration, match="cannot be read"):
+            declaration.read(path)
+
+
+def test_the_schema_is_one_and_the_example_in_the_docs_is_good() -> None:
+    jsonschema.Draft202012Validator.check_schema(declaration.schema())
+    page = (BASE_DIR / "docs" / "reference" / "gateway-file.md").read_text()
+    example = page.partition("```yaml\n")[2].partition("```")[0]
+    assert {type(document) for document in documents(example)} == {
+        VersionDocument, RouteDocument, PlanDocument, ApplicationDocument, CredentialDocument,
+    }  # fmt: skip
+
+
+def test_the_docs_name_every_field() -> None:
+    page = (BASE_DIR / "docs" / "reference" / "gateway-file.md").read_text()
+    missing = []
+    for name, part in {"": declaration.schema(), **declaration.schema()["$defs"]}.items():
+        for shape in (part, *part.get("oneOf", ())):
+            missing += [f"{name}.{field}" for field in shape.get("properties", ()) if f"`{field}`" not in page]
+    assert not missing
