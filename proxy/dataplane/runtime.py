@@ -32,6 +32,7 @@ _KINDS: Final = tuple(KINDS)
 _MAX_ROUTES: Final = 20_000
 _MAX_CALLERS: Final = 50_000
 _MAX_VERSIONS: Final = 10_000
+_MAX_PLANS: Final = 10_000
 _MAX_BASE: Final = 512  # no longer base path fits into a key of the replica
 _NOWHERE: Final = None, None, True
 
@@ -135,6 +136,7 @@ class Runtime:
         self._seen: tuple[int, ...] = ()
         self._versions: dict[int, Version] = {}
         self._stale_versions: dict[int, Version] = {}
+        self._plans: dict[int, PlanDocument] = {}
         self._routes: dict[str, dict[bytes, Place]] = {}
         self._routes_held = 0
         self.callers: dict[tuple[bytes, int], Caller] = {}
@@ -160,6 +162,8 @@ class Runtime:
         if "version" in moved:
             self._stale_versions = self._versions
             self._versions = {}
+        if "plan" in moved:
+            self._plans = {}
         if moved & {"route", "version"}:
             self._routes, self._routes_held = {}, 0
         if moved - {"route"}:
@@ -235,8 +239,16 @@ class Runtime:
         return found if isinstance(found, ApplicationDocument) else None
 
     def plan(self, plan_id: int) -> PlanDocument | None:
-        found = self.replica.get("plan", str(plan_id))
-        return found if isinstance(found, PlanDocument) else None
+        """A plan, the same object for all who are on it."""
+        plan = self._plans.get(plan_id)
+        if plan is None:
+            found = self.replica.get("plan", str(plan_id))
+            if not isinstance(found, PlanDocument):
+                return None
+            if len(self._plans) >= _MAX_PLANS:
+                self._plans = {}
+            plan = self._plans[plan_id] = found
+        return plan
 
     def meter(self, plan: PlanDocument, subscription_id: int, now: float) -> Meter:
         return self._meters.of(plan, subscription_id, now)

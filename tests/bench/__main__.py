@@ -5,6 +5,7 @@
 ``scaling [r [s]]``    1 to 10,000 operations, 1 to 1,000,000 keys, 1 to 2 workers, recording on and off
 ``openloop [r [s]]``   latency added at half load
 ``holding [n [s]]``    10,000 idle connections; bodies of 100 MB
+``replica [keys]``     a million keys: first synchronisation, start, one change (wants a database)
 ``code [r]``           the gateway's own code without sockets; ``profile`` says where it goes
 ``rollup [events]``    the roll-up of usage
 =====================  ================================================================================================
@@ -18,7 +19,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from tests.bench import code, gateway, holding, openloop, scaling
+from tests.bench import code, gateway, holding, openloop, replica, scaling
 from tests.bench.measure import Unavailable
 
 CASES: dict[str, Callable[..., None]] = {
@@ -26,6 +27,7 @@ CASES: dict[str, Callable[..., None]] = {
     "scaling": scaling.run,
     "openloop": openloop.run,
     "holding": holding.run,
+    "replica": replica.run,
     "code": code.run,
     "profile": code.profile,
 }

@@ -58,7 +58,7 @@ def write_replica(path: Path, upstream_port: int, keys: list[str], size: Size = 
     """The replica that an agent would have left."""
     writer = ReplicaWriter(path)
     rebuild = writer.rebuild()
-    numbered = enumerate(_documents(upstream_port, keys, size), start=1)
+    numbered = enumerate(documents(upstream_port, keys, size), start=1)
     last = 0
     while batch := [
         Change(number, snapshot.KIND_OF[type(document)], document.key, snapshot.dump(document).decode())
@@ -71,7 +71,7 @@ def write_replica(path: Path, upstream_port: int, keys: list[str], size: Size = 
     writer.close()
 
 
-def _documents(upstream_port: int, keys: list[str], size: Size) -> Iterator[snapshot.Document]:
+def documents(upstream_port: int, keys: list[str], size: Size) -> Iterator[snapshot.Document]:
     limits = (snapshot.LimitDocument(1, "rate", 10**9, "minute"), snapshot.LimitDocument(2, "quota", 10**12, "month"))
     yield snapshot.PlanDocument(1, "Bench", limits)
     per_route = size.operations // size.routes
