@@ -53,6 +53,10 @@ fmt: $(VENV)/.helps  ## Format the code and fix what can be fixed
 bench: $(VENV)/.helps $(VENV)-bench/.runs  ## Measure the gateway against nginx and Envoy, and the roll-up
 	APIMGR_VAR="$(CURDIR)/var/bench" $(WITH_DATABASE) $(BIN)/python -m tests.bench $(ARGS)
 
+.PHONY: faults
+faults: $(VENV)/.helps  ## Break the gateway in every way at length, with a table; ARGS="--kills 50 --outage 300"
+	$(BIN)/python -m tests.faults $(ARGS)
+
 .PHONY: docs
 docs: $(VENV)/.helps  ## Check the documentation: links, glossary, settings
 	$(BIN)/pytest -q tests/docs

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from apimgr.contracts.credentials import digest_key, generate_key
-from proxy.dataplane.config import ImproperConfiguration, from_environment, key_pepper
+from proxy.dataplane.config import READY_VARIABLE, ImproperConfiguration, from_environment, key_pepper
 
 _USAGE: Final = """usage: python -m proxy.dataplane, with its settings in the environment
        python -m proxy.dataplane check FILE        see whether a configuration file is good
@@ -86,7 +86,8 @@ def _be_worker(number: int, fd: int, parent: int) -> int:
     from proxy.dataplane import worker
 
     if _tie_to(parent):
-        worker.run(from_environment(), number, [socket.socket(fileno=fd)])
+        ready_fd = os.environ.pop(READY_VARIABLE, None)
+        worker.run(from_environment(), number, [socket.socket(fileno=fd)], int(ready_fd) if ready_fd else None)
     return 0
 
 

@@ -18,6 +18,8 @@ SOFTWARE_VERSION: Final = "0.1.0"
 MAX_WORKERS: Final = 32
 # The number a supervisor gives to everything it starts, so that agent and workers agree on it.
 BOOT_VARIABLE: Final = "APIMGR_GATEWAY_BOOT"
+# The descriptor on which a worker says that it accepts.
+READY_VARIABLE: Final = "APIMGR_GATEWAY_READY_FD"
 # While a reload drains the old workers, the new ones must not count in the same blocks.
 STATS_VARIABLE: Final = "APIMGR_GATEWAY_STATS_OFFSET"
 # The supervisor tells workers which ports are the installation's own, since they are not told of the database.

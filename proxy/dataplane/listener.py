@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 HEAD_SECONDS: Final = 10.0
 IDLE_SECONDS: Final = 60.0
+LEAVING_IDLE_SECONDS: Final = 10.0
 BODY_STALL_SECONDS: Final = 30.0
 WRITE_STALL_SECONDS: Final = 30.0
 HALF_CLOSED_SECONDS: Final = 1.0
@@ -107,7 +108,7 @@ class ClientConnection(asyncio.Protocol, Timed):
         if self._exchange is not None and self._exchange.connection is not None:
             self._exchange.connection.resume()
         elif self._exchange is None:
-            self._wheel.arm(self, IDLE_SECONDS)
+            self._wheel.arm(self, self.worker.idle_seconds)
             self._parse()
 
     def deadline_passed(self) -> None:
@@ -185,7 +186,7 @@ class ClientConnection(asyncio.Protocol, Timed):
         if not self.keep_alive:
             self._close(unread=exchange is None or exchange.body is not None)
             return
-        self._wheel.arm(self, IDLE_SECONDS)
+        self._wheel.arm(self, self.worker.idle_seconds)
         if self._reading_held:
             self.hold_reading(hold=False)
         if self._buffer and not self._parsing:
@@ -197,10 +198,16 @@ class ClientConnection(asyncio.Protocol, Timed):
         self._exchange = None
         self.transport.abort()
 
-    def drain(self) -> None:
-        """The worker is leaving: close now if idle, else after the response."""
-        self.keep_alive = False
-        if self._exchange is None and not self._buffer:
+    def drain(self, *, politely: bool) -> None:
+        """The worker is leaving: close if idle, else after the next response that can say so.
+
+        On a connection that looks idle a request may be on its way. ``politely`` waits for it a while.
+        """
+        if self._exchange is not None or self._buffer:
+            return
+        if politely:
+            self._wheel.arm(self, self.worker.idle_seconds)
+        else:
             self.transport.close()
 
     # --- reading ------------------------------------------------------------------------------------------------

@@ -23,7 +23,14 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from proxy.dataplane import stats
-from proxy.dataplane.config import BOOT_VARIABLE, OWN_PORTS_VARIABLE, STATS_VARIABLE, Address, GatewayConfig
+from proxy.dataplane.config import (
+    BOOT_VARIABLE,
+    OWN_PORTS_VARIABLE,
+    READY_VARIABLE,
+    STATS_VARIABLE,
+    Address,
+    GatewayConfig,
+)
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +38,7 @@ BACKLOG: Final = 4096
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 5.0
 LONG_ENOUGH: Final = 5.0  # a child that lived this long did not die of its start
-HANDOVER_SECONDS: Final = 1.0
+START_SECONDS: Final = 20.0  # a worker that does not accept by then will not
 WORKER_GRACE_SECONDS: Final = 35.0  # a worker drains for 30
 AGENT_GRACE_SECONDS: Final = 10.0
 # What a worker, which faces the world, has no business to know.
@@ -42,7 +49,7 @@ class CannotStart(RuntimeError):
     """The node cannot start; the message says why and what to do."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Child:
     """A place in the node and the process that holds it now."""
 
@@ -53,6 +60,7 @@ class Child:
     pause: float = 0.0
     stats_offset: int = 0
     told_to_stop: bool = False
+    ready_fd: int = -1  # readable once it accepts
 
     @property
     def due_at(self) -> float:
@@ -102,6 +110,8 @@ class Supervisor:
         self._environ[OWN_PORTS_VARIABLE] = ",".join(sorted(own_ports))
         stats.reset(config.stats_path)
         self._children = [Child("agent", self._admin.fileno()), *self._new_workers(0)]
+        self._joining: list[Child] = []  # started to replace the workers
+        self._joining_until = 0.0
         self._leaving: list[tuple[Child, float]] = []  # replaced, draining until then
         self._signals: set[int] = set()
         self._reload_wanted = False
@@ -120,10 +130,12 @@ class Supervisor:
                     self._signals.discard(signal.SIGHUP)
                     self._reload_wanted = True
                 # One at a time: the next one's stats blocks are those of the workers that still drain.
-                if self._reload_wanted and not self._leaving:
+                if self._reload_wanted and not self._leaving and not self._joining:
                     self._reload_wanted = False
-                    self._reload()
+                    self._begin_reload()
                 self._tend()
+                if self._joining:
+                    self._go_on_with_reload()
                 self._wait(wake)
         finally:
             self._stop()
@@ -143,10 +155,12 @@ class Supervisor:
         """Until a signal, or until a child is due to be started again."""
         due = [child.due_at for child in self._children if child.process is None]
         due += [until for _, until in self._leaving]
+        waited_for = [child.ready_fd for child in self._joining if child.ready_fd >= 0]
+        due += [self._joining_until] if self._joining else []
         timeout = max(0.0, min(due) - time.monotonic()) if due else None
         if self._signals - {signal.SIGCHLD}:
             return
-        select.select([wake], [], [], timeout)
+        select.select([wake, *waited_for], [], [], timeout)
         with contextlib.suppress(BlockingIOError):
             os.read(wake, 4096)
         self._signals.discard(signal.SIGCHLD)
@@ -184,30 +198,60 @@ class Supervisor:
         environ = {**self._environ, STATS_VARIABLE: str(child.stats_offset)}
         if child.role != "agent":
             environ = {name: value for name, value in environ.items() if name not in AGENTS_SECRETS}
-        child.process = subprocess.Popen(command, env=environ, pass_fds=[child.fd], start_new_session=True)
+        says = -1
+        if child in self._joining:
+            child.ready_fd, says = os.pipe()
+            environ[READY_VARIABLE] = str(says)
+        passed = [child.fd, says] if says >= 0 else [child.fd]
+        child.process = subprocess.Popen(command, env=environ, pass_fds=passed, start_new_session=True)
+        if says >= 0:
+            os.close(says)
 
-    def _reload(self) -> None:
-        """New workers accept, then the old ones drain. If a new one cannot start, the old ones stay."""
+    # --- Reload -------------------------------------------------------------------------------------------------
+
+    def _begin_reload(self) -> None:
+        """Start new workers beside the old ones."""
         log.info("Reloading: new workers are started")
-        agent, *old = self._children
-        fresh = self._new_workers(0 if old[0].stats_offset else self._config.workers)
-        for child in fresh:
+        self._joining = self._new_workers(0 if self._children[1].stats_offset else self._config.workers)
+        self._joining_until = time.monotonic() + START_SECONDS
+        for child in self._joining:
             self._start(child)
-        time.sleep(HANDOVER_SECONDS)
-        if any(child.process is None or child.process.poll() is not None for child in fresh):
-            log.error("A new worker did not start; the old ones stay")
-            _terminate(fresh)
-            return
+
+    def _go_on_with_reload(self) -> None:
+        """Once all new workers accept, the old ones drain. If one cannot start, the old ones stay."""
+        failed = any(_has_ended(child) for child in self._joining) or time.monotonic() >= self._joining_until
+        for child in self._joining:
+            if not failed and child.ready_fd >= 0 and _can_be_read(child.ready_fd):
+                failed = not os.read(child.ready_fd, 1)  # closed without a word: it died
+                os.close(child.ready_fd)
+                child.ready_fd = -1
+        if failed:
+            self._give_up_reload()
+        elif all(child.ready_fd < 0 for child in self._joining):
+            self._hand_over()
+
+    def _give_up_reload(self) -> None:
+        log.error("A new worker did not start; the old ones stay")
+        for child in self._joining:
+            if child.ready_fd >= 0:
+                os.close(child.ready_fd)
+        _end(self._joining, 0.0)
+        self._joining = []
+
+    def _hand_over(self) -> None:
+        agent, *old = self._children
         until = time.monotonic() + WORKER_GRACE_SECONDS
         agent.told_to_stop = True  # and started again, with the code that is installed now
-        _terminate([agent, *old])
+        _terminate([agent])
+        _terminate(old, signal.SIGUSR1)
         self._leaving += [(child, until) for child in old]
-        self._children = [agent, *fresh]
+        self._children, self._joining = [agent, *self._joining], []
+        log.info("Reloaded: the new workers accept, the old ones finish what they have begun")
 
     def _stop(self) -> None:
         """Workers first, so that the agent can ship what they recorded last."""
         agent, *workers = self._children
-        workers += [child for child, _ in self._leaving]
+        workers += [*self._joining, *(child for child, _ in self._leaving)]
         self._public.close()
         _end(workers, WORKER_GRACE_SECONDS)
         _end([agent], AGENT_GRACE_SECONDS)
@@ -215,10 +259,18 @@ class Supervisor:
         self._lock.close()
 
 
-def _terminate(children: list[Child]) -> None:
+def _has_ended(child: Child) -> bool:
+    return child.process is None or child.process.poll() is not None
+
+
+def _can_be_read(fd: int) -> bool:
+    return bool(select.select([fd], [], [], 0)[0])
+
+
+def _terminate(children: list[Child], number: int = signal.SIGTERM) -> None:
     for child in children:
         if child.process is not None and child.process.poll() is None:
-            child.process.terminate()
+            child.process.send_signal(number)
 
 
 def _end(children: list[Child], grace: float) -> None:

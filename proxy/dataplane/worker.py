@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -16,7 +18,7 @@ import uvloop
 from apimgr.contracts.addresses import EgressRules
 from proxy.dataplane import stats
 from proxy.dataplane.limits.store import QuotaStore
-from proxy.dataplane.listener import ClientConnection
+from proxy.dataplane.listener import IDLE_SECONDS, LEAVING_IDLE_SECONDS, ClientConnection
 from proxy.dataplane.request_ids import reseed
 from proxy.dataplane.runtime import Replica, Runtime
 from proxy.dataplane.timers import TICK, Wheel
@@ -67,6 +69,8 @@ class Worker:
         self.max_staleness = max_staleness
         self.connections: set[ClientConnection] = set()
         self.draining = False
+        self.has_successor = False  # whether somebody else accepts by the time we drain
+        self.idle_seconds = IDLE_SECONDS
         self._recorder = recorder
         self._unrecordable_until = 0.0
         self._date = (0, b"")
@@ -94,11 +98,14 @@ class Worker:
             self._date = second, f"Date: {formatdate(second, usegmt=True)}\r\n".encode("ascii")
         return self._date[1]
 
-    async def serve(self, sockets: list[socket.socket], stop: asyncio.Event) -> None:
-        """Accept until ``stop`` is set, then finish what is in flight."""
+    async def serve(
+        self, sockets: list[socket.socket], stop: asyncio.Event, accepting: Callable[[], None] = lambda: None
+    ) -> None:
+        """Accept until ``stop`` is set, then finish what is in flight. ``accepting`` is called once it does."""
         loop = asyncio.get_running_loop()
         servers = [await loop.create_server(lambda: ClientConnection(self), sock=sock) for sock in sockets]
         ticking = loop.create_task(self._tick())
+        accepting()
         try:
             await stop.wait()
             for server in servers:
@@ -114,10 +121,17 @@ class Worker:
             self.wheel.advance()
             self.runtime.check_age(time.time(), self.max_staleness)
 
+    def hurry(self) -> None:
+        """Drain without waiting for requests that may be on their way."""
+        if self.draining:
+            for connection in list(self.connections):
+                connection.drain(politely=False)
+
     async def _drain(self) -> None:
         self.draining = True
+        self.idle_seconds = LEAVING_IDLE_SECONDS
         for connection in list(self.connections):
-            connection.drain()
+            connection.drain(politely=self.has_successor)
         give_up_at = time.monotonic() + DRAIN_SECONDS
         while self.connections and time.monotonic() < give_up_at:
             await asyncio.sleep(TICK / 2)
@@ -125,8 +139,11 @@ class Worker:
             connection.transport.abort()
 
 
-def run(config: GatewayConfig, number: int, sockets: list[socket.socket]) -> None:
-    """Be worker ``number`` until SIGTERM, then drain and return."""
+def run(config: GatewayConfig, number: int, sockets: list[socket.socket], ready_fd: int | None = None) -> None:
+    """Be worker ``number`` until SIGTERM, or SIGUSR1 once there is a successor; then drain and return.
+
+    A byte on ``ready_fd`` says that calls are accepted.
+    """
     # Imported here: the agent's process and tests of this module need neither.
     from proxy.dataplane.replica.reader import ReplicaReader
     from proxy.dataplane.usage.spool import Spool
@@ -152,13 +169,29 @@ def run(config: GatewayConfig, number: int, sockets: list[socket.socket]) -> Non
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
-    uvloop.run(_serve_until_told(worker, sockets))
+    uvloop.run(_serve_until_told(worker, sockets, ready_fd))
     spool.close()
 
 
-async def _serve_until_told(worker: Worker, sockets: list[socket.socket]) -> None:
+async def _serve_until_told(worker: Worker, sockets: list[socket.socket], ready_fd: int | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def hand_over() -> None:
+        worker.has_successor = True
+        stop.set()
+
+    def say_ready() -> None:
+        if ready_fd is not None:
+            os.write(ready_fd, b"1")
+            os.close(ready_fd)
+
+    def leave() -> None:
+        worker.has_successor = False
+        worker.hurry()
+        stop.set()
+
     for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, stop.set)
-    await worker.serve(sockets, stop)
+        loop.add_signal_handler(signum, leave)
+    loop.add_signal_handler(signal.SIGUSR1, hand_over)
+    await worker.serve(sockets, stop, say_ready)

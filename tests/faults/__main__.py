@@ -1,0 +1,58 @@
+"""``python -m tests.faults [--kills 50] [--reloads 100] [--outage 300] [--seed N] [fault]``: the whole, as a table."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from tests.faults.faults import FAULTS, LONG
+from tests.faults.stage import Database, Stage
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults")
+    parser.add_argument("--kills", type=int, default=LONG.kills)
+    parser.add_argument("--reloads", type=int, default=LONG.reloads)
+    parser.add_argument("--outage", type=float, default=LONG.outage_seconds, help="seconds without a database")
+    parser.add_argument("--seed", type=int, default=random.randrange(10_000))
+    parser.add_argument("faults", nargs="*", choices=[[], *FAULTS], default=[])
+    given = parser.parse_args(arguments)
+    scale = replace(LONG, kills=given.kills, reloads=given.reloads, outage_seconds=given.outage)
+    names = given.faults or list(FAULTS)
+    failed = 0
+    print(f"seed {given.seed}")
+    print(f"{'fault':40}{'calls':>9}{'rows':>9}{'lost':>6}{'twice':>6}{'odd':>5}{'failed':>8}{'s':>7}")
+    with tempfile.TemporaryDirectory(prefix="apimgr-faults-") as folder:
+        database = Database(Path(folder) / "postgres")
+        try:
+            for name in names:
+                began = time.monotonic()
+                home = Path(folder) / name
+                home.mkdir()
+                stage = Stage(home, database)
+                try:
+                    verdict = FAULTS[name](stage, scale, random.Random(given.seed))
+                finally:
+                    stage.close()
+                numbers = (verdict.lost, verdict.doubled, verdict.invented, [*verdict.failed, *verdict.too_late])
+                lost, doubled, odd, outside = map(len, numbers)
+                took = time.monotonic() - began
+                print(
+                    f"{name:40}{verdict.calls:9,}{verdict.rows:9,}{lost:6}{doubled:6}{odd:5}{outside:8}{took:7.0f}",
+                    flush=True,
+                )
+                if not verdict.is_clean:
+                    failed += 1
+                    print(f"  {verdict}")
+        finally:
+            database.remove()
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,104 @@
+"""Three ledgers, one truth. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a caller saw. ``status`` 0 is a connection that broke before a whole answer; times are monotonic seconds."""
+
+    number: int
+    began_at: float
+    ended_at: float
+    status: int
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A stored record. ``path`` is only kept of calls that were refused or matched nothing."""
+
+    request_id: str
+    outcome: int
+    path: str = ""
+
+
+@dataclass(slots=True)
+class Verdict:
+    """Request ids, or calls, that break a promise; every list is empty when all is well."""
+
+    calls: int = 0
+    rows: int = 0
+    lost: list[str] = field(default_factory=list)
+    doubled: list[str] = field(default_factory=list)
+    invented: list[str] = field(default_factory=list)
+    failed: list[Call] = field(default_factory=list)
+    too_late: list[Call] = field(default_factory=list)
+
+    @property
+    def is_clean(self) -> bool:
+        return not (self.lost or self.doubled or self.invented or self.failed or self.too_late)
+
+    def __str__(self) -> str:
+        parts = ("lost", "doubled", "invented", "failed", "too_late")
+        told = ", ".join(f"{len(getattr(self, part))} {part.replace('_', ' ')}" for part in parts)
+        examples = [str(getattr(self, part)[0]) for part in parts if getattr(self, part)]
+        return f"{self.calls} calls, {self.rows} rows: {told}" + "".join(f"\n  e.g. {each}" for each in examples)
+
+
+Span = tuple[float, float]
+
+
+def check(
+    calls: Iterable[Call],
+    reached: Iterable[str],
+    rows: Iterable[Row],
+    *,
+    excused: Iterable[Span] = (),
+    refused_after: float | None = None,
+    leavers: int = 0,
+) -> Verdict:
+    """Compare the ledgers.
+
+    ``reached`` are the request ids the upstream saw. ``excused`` are the spans in which calls may fail: those that
+    overlap one. ``refused_after`` is when the key was revoked: a second later nothing may pass.
+    ``leavers`` is how many calls were made whose caller left before it could know an id: so many rows are theirs.
+    """
+    calls, rows, spans = list(calls), list(rows), list(excused)
+    counted = Counter(row.request_id for row in rows)
+    answered = {call.request_id for call in calls if call.request_id}
+    known = answered | set(reached)
+    sent = {call.number for call in calls}
+    verdict = Verdict(calls=len(calls), rows=sum(counted.values()))
+    must = {call.request_id for call in calls if 200 <= call.status < 300} | set(reached)
+    verdict.lost = sorted(must - counted.keys())
+    verdict.doubled = sorted(request_id for request_id, count in counted.items() if count > 1)
+    unknown = (row.request_id for row in rows if row.request_id not in known and _number(row.path) not in sent)
+    verdict.invented = sorted(unknown)[leavers:]
+    for call in calls:
+        late = refused_after is not None and call.began_at > refused_after + 1
+        if late and 200 <= call.status < 300:
+            verdict.too_late.append(call)
+        if not _is_fine(call, refused_after) and not any(_overlap(call, span) for span in spans):
+            verdict.failed.append(call)
+    return verdict
+
+
+def _is_fine(call: Call, refused_after: float | None) -> bool:
+    if 200 <= call.status < 300:
+        return True
+    return call.status == 401 and refused_after is not None and call.ended_at > refused_after
+
+
+def _overlap(call: Call, span: Span) -> bool:
+    return call.began_at <= span[1] and call.ended_at >= span[0]
+
+
+def _number(path: str) -> int:
+    """The number that a call carries at the end of its path; -1 if none."""
+    last = path.rpartition("/")[2]
+    return int(last) if last.isdecimal() else -1

@@ -1,0 +1,323 @@
+"""One function per fault. Each breaks something under load on a stage of its own and returns what the ledgers say.
+
+``Scale`` says how much: little in the suite, at length in ``make faults``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import socket
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import psycopg
+
+from apimgr.contracts.usage import decode
+from tests.faults.checker import Verdict
+from tests.faults.stage import Stage, wait_until
+
+# A worker that was killed takes the calls on its connections with it; until another accepts, callers wait in the queue.
+RESTART_SECONDS: Final = 3.0
+
+
+@dataclass(frozen=True)
+class Scale:
+    kills: int
+    reloads: int
+    outage_seconds: float
+    rate: float
+    idle: int
+
+
+SHORT = Scale(kills=3, reloads=5, outage_seconds=4, rate=200, idle=200)
+LONG = Scale(kills=50, reloads=100, outage_seconds=300, rate=300, idle=5_000)
+
+Fault = Callable[[Stage, Scale, random.Random], Verdict]
+FAULTS: dict[str, Fault] = {}
+
+
+def fault(function: Fault) -> Fault:
+    FAULTS[function.__name__] = function
+    return function
+
+
+# --- Our processes --------------------------------------------------------------------------------------------------
+
+
+@fault
+def workers_and_agent_are_killed(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
+    load = stage.load(rate=scale.rate)
+    for _ in range(scale.kills):
+        with stage.excused(RESTART_SECONDS):
+            stage.node.kill(chance.choice(["worker", "worker", "agent"]))
+        time.sleep(chance.uniform(0.3, 1.5))
+    return stage.verdict(load)
+
+
+@fault
+def one_worker_of_two_is_killed(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
+    """The calls of the others go on; those on its connections break at once."""
+    load = stage.load(rate=scale.rate)
+    for _ in range(max(2, scale.kills // 10)):
+        with stage.excused(0.2):
+            chance.choice(stage.node.children("worker")).kill()
+        time.sleep(2)
+    return stage.verdict(load)
+
+
+@fault
+def the_supervisor_is_killed(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
+    load = stage.load(rate=scale.rate)
+    for _ in range(max(1, scale.kills // 10)):
+        time.sleep(chance.uniform(0.5, 1.5))
+        with stage.excused():
+            stage.node.kill_all()
+            stage.node.start()
+            stage.node.wait_ready()
+            time.sleep(1)
+        time.sleep(1)
+    return stage.verdict(load)
+
+
+@fault
+def reloads_under_load(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
+    """Nothing is excused: not one call may fail."""
+    load = stage.load(connections=32, rate=scale.rate)
+    for _ in range(scale.reloads):
+        before = {worker.pid for worker in stage.node.children("worker")}
+        stage.node.process.send_signal(signal.SIGHUP)
+
+        def are_replaced(before: set[int] = before) -> bool:
+            now = {worker.pid for worker in stage.node.children("worker")}
+            return len(now) == len(before) and not now & before
+
+        wait_until(are_replaced, 45, "new workers have replaced the old ones")
+    return stage.verdict(load)
+
+
+# --- The database and the control plane -----------------------------------------------------------------------------
+
+
+@fault
+def the_database_is_stopped(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
+    """Calls go on as if nothing were; their records come later."""
+    load = stage.load(rate=scale.rate)
+    stage.database.stop()
+    time.sleep(scale.outage_seconds)
+    stage.database.start()
+    time.sleep(1)
+    return stage.verdict(load)
+
+
+@fault
+def the_database_is_killed(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
+    load = stage.load(rate=scale.rate)
+    for _ in range(2):
+        time.sleep(chance.uniform(0.3, 1))
+        stage.database.kill()
+        time.sleep(1)
+        stage.database.start()
+    return stage.verdict(load)
+
+
+@fault
+def the_database_freezes(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
+    load = stage.load(rate=scale.rate)
+    with stage.database.frozen():
+        time.sleep(min(scale.outage_seconds, 30))
+    return stage.verdict(load, patience=120)
+
+
+@fault
+def the_database_takes_no_connections(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
+    """Every slot is taken while the agent is killed, so that it cannot come back."""
+    load = stage.load(rate=scale.rate)
+    taken = []
+    try:
+        while True:
+            taken.append(psycopg.connect(stage.database.url))
+    except psycopg.OperationalError:
+        stage.node.kill("agent")
+        time.sleep(min(scale.outage_seconds, 10))
+    finally:
+        for connection in taken:
+            connection.close()
+    return stage.verdict(load)
+
+
+@fault
+def the_node_restarts_without_a_database(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
+    """It serves by its last good replica, and the records arrive when the database is back."""
+    load = stage.load(rate=scale.rate)
+    stage.database.stop()
+    with stage.excused():
+        stage.node.kill_all()
+        stage.node.start()
+        stage.node.wait_ready()
+        time.sleep(1)
+    time.sleep(1)
+    stage.database.start()
+    return stage.verdict(load)
+
+
+# --- What lies on the disk ------------------------------------------------------------------------------------------
+
+
+@fault
+def the_replica_is_damaged(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
+    """Never served open: refused until it is rebuilt from the database."""
+    load = stage.load(rate=scale.rate)
+    with stage.excused():
+        stage.node.stop()
+        for file in stage.home.glob("node/gateway/replica/data-*/data.mdb"):
+            body = bytearray(file.read_bytes())
+            for _ in range(2000):
+                body[chance.randrange(len(body))] ^= 0xFF
+            file.write_bytes(body)
+        stage.node.start()
+        stage.node.wait_ready()
+        time.sleep(1)
+    time.sleep(1)
+    return stage.verdict(load)
+
+
+@fault
+def the_spool_is_torn(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
+    """A half-written frame behind the last whole one, as a power cut leaves it: whole records are all shipped."""
+    load = stage.load(rate=scale.rate)
+    stage.database.stop()
+    time.sleep(1)
+    with stage.excused():
+        stage.node.kill_all()
+        for path in _segments(stage):
+            _tear(path, chance)
+        stage.node.start()
+        stage.node.wait_ready()
+        time.sleep(1)
+    stage.database.start()
+    return stage.verdict(load)
+
+
+def _segments(stage: Stage) -> list[Path]:
+    return sorted(stage.home.glob("node/gateway/spool/*/*.spool"))
+
+
+def _tear(path: Path, chance: random.Random) -> None:
+    body = path.read_bytes()
+    whole = 0
+    for end, _ in decode(body):
+        whole = end
+    half = bytes(body[: chance.randrange(9, 60)]) if whole else b""
+    path.write_bytes(body[:whole] + half)
+
+
+# --- The upstream ---------------------------------------------------------------------------------------------------
+
+
+def _misbehaving(stage: Stage, scale: Scale, manner: str, seconds: float = 1.5) -> Verdict:
+    load = stage.load(rate=scale.rate)
+    with stage.excused(4.0 if manner == "hang" else 0.5):
+        stage.upstream.manner = manner
+        time.sleep(seconds)
+        stage.upstream.manner = "answer"
+    time.sleep(4.5 if manner == "hang" else 1)
+    return stage.verdict(load)
+
+
+@fault
+def the_upstream_hangs(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
+    stage.publish(read_timeout_ms=1_000)
+    time.sleep(0.5)
+    return _misbehaving(stage, scale, "hang")
+
+
+@fault
+def the_upstream_resets(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
+    return _misbehaving(stage, scale, "reset")
+
+
+@fault
+def the_upstream_closes_without_an_answer(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
+    return _misbehaving(stage, scale, "close")
+
+
+@fault
+def the_upstream_stops_in_the_middle(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
+    return _misbehaving(stage, scale, "half")
+
+
+@fault
+def the_upstream_floods_fields(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
+    return _misbehaving(stage, scale, "flood")
+
+
+@fault
+def the_upstream_lies_about_length(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
+    return _misbehaving(stage, scale, "lie")
+
+
+@fault
+def the_upstream_talks_nonsense(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
+    return _misbehaving(stage, scale, "nonsense")
+
+
+# --- Callers --------------------------------------------------------------------------------------------------------
+
+
+@fault
+def callers_leave_at_each_stage(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
+    """Within a head, behind it, while the upstream works, with a reset or without: the others notice nothing."""
+    load = stage.load(rate=scale.rate)
+    stage.upstream.manner = "slow"
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        _leave(stage, chance)
+    stage.upstream.manner = "answer"
+    return stage.verdict(load)
+
+
+def _leave(stage: Stage, chance: random.Random) -> None:
+    whole = f"GET /echo/things/1 HTTP/1.1\r\nHost: x\r\nX-Api-Key: {stage.key}\r\n\r\n".encode()
+    stage.leavers += 1
+    with socket.create_connection(("127.0.0.1", stage.node.port), 5) as caller:
+        caller.sendall(whole[: chance.choice([1, 20, 60, len(whole), len(whole)])])
+        time.sleep(chance.choice([0, 0.005, 0.03]))
+        if chance.random() < 0.5:
+            caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+@fault
+def idle_and_slow_connections(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
+    """Thousands that say nothing, or one byte now and then, beside callers who work."""
+    load = stage.load(rate=scale.rate)
+    stage.leavers += (scale.idle + 2) // 3  # the slow ones have begun a call
+    held = stage._loop.start(_hold(stage.node.port, scale.idle)).result(120)
+    time.sleep(3)
+    for writer in held:
+        stage._loop.loop.call_soon_threadsafe(writer.transport.abort)
+    return stage.verdict(load)
+
+
+async def _hold(port: int, count: int) -> list[asyncio.StreamWriter]:
+    held = []
+    for number in range(count):
+        _, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(f"127.0.2.{number // 5000 + 1}", 0))
+        if number % 3 == 0:
+            writer.write(b"GET /echo/things/1 HTTP/1.1\r\nX-Slow: ")
+        held.append(writer)
+    return held
+
+
+@fault
+def a_key_is_revoked_while_64_use_it(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
+    load = stage.load(connections=64, rate=max(scale.rate, 400))
+    time.sleep(chance.uniform(0.2, 0.8))
+    stage.revoke()
+    time.sleep(2.5)
+    return stage.verdict(load)

@@ -1,0 +1,279 @@
+"""A database, a gateway node and an upstream of their own, and what is to be found in their ledgers afterwards."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import psycopg
+
+from apimgr import postgres
+from apimgr.contracts import snapshot
+from apimgr.contracts.credentials import digest_key, generate_key
+from apimgr.contracts.snapshot import (
+    ApplicationDocument,
+    CredentialDocument,
+    OperationDocument,
+    PlanDocument,
+    RouteDocument,
+    SubscriptionDocument,
+    UpstreamDocument,
+    VersionDocument,
+)
+from apimgr.env import BASE_DIR
+from tests.faults.checker import Call, Row, Span, Verdict, check
+from tests.faults.load import Load, Loop, Upstream
+
+PEPPER = "pepper-of-the-fault-stage-000000"
+TOKEN = "admin-token-of-the-fault-stage-0"
+_APPEND = """
+    WITH counter AS (
+        INSERT INTO proxy_changecounter AS counter (id, last) VALUES (1, 1)
+        ON CONFLICT (id) DO UPDATE SET last = counter.last + 1 RETURNING last
+    )
+    INSERT INTO proxy_gatewaychange (sequence, kind, key, document, created_at)
+    SELECT last, %s, %s, %s, now() FROM counter
+"""
+
+
+def wait_until(condition: Callable[[], object], seconds: float, what: str) -> None:
+    give_up_at = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > give_up_at:
+            raise AssertionError(f"not within {seconds:.0f} s: {what}")
+        time.sleep(0.05)
+
+
+class Database:
+    """A PostgreSQL of our own, to be stopped, killed and frozen."""
+
+    def __init__(self, folder: Path) -> None:
+        self._server = postgres.embedded(folder, throwaway=True)
+        self.url = self._server.start()
+        environment = {**os.environ, "DATABASE_URL": self.url, "APIMGR_VAR": str(folder / "var")}
+        command = [sys.executable, "manage.py", "migrate", "-v", "0"]
+        subprocess.run(command, cwd=BASE_DIR, env=environment, check=True)
+
+    def start(self) -> None:
+        """On the port it had: whoever waits for it must find it again."""
+        assert self._server.start() == self.url
+
+    def stop(self) -> None:
+        self._server.stop()
+
+    def kill(self) -> None:
+        process = self._server.process()
+        assert process is not None
+        family = [process, *process.children(recursive=True)]
+        for member in family:
+            with suppress(psutil.NoSuchProcess):
+                member.kill()
+        psutil.wait_procs(family, 10)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        process = self._server.process()
+        assert process is not None
+        family = [process, *process.children(recursive=True)]
+        for member in family:
+            with suppress(psutil.NoSuchProcess):
+                member.suspend()
+        try:
+            yield
+        finally:
+            for member in family:
+                with suppress(psutil.NoSuchProcess):
+                    member.resume()
+
+    def append(self, *documents: snapshot.Document) -> None:
+        """Say ``documents`` in the change log, as the control plane does."""
+        with psycopg.connect(self.url) as connection:
+            for document in documents:
+                body = snapshot.dump(document).decode()
+                connection.execute(_APPEND, (snapshot.KIND_OF[type(document)], document.key, body))
+            connection.execute("SELECT pg_notify('gateway_change', '')")
+
+    def rows(self) -> list[Row]:
+        with psycopg.connect(self.url) as connection:
+            found = connection.execute("SELECT request_id, outcome, coalesce(path, '') FROM usage_event").fetchall()
+        return [Row(request_id.hex, outcome, path) for request_id, outcome, path in found]
+
+    def clear(self) -> None:
+        with psycopg.connect(self.url) as connection:
+            connection.execute("TRUNCATE usage_event, usage_batch")
+
+    def remove(self) -> None:
+        self._server.remove()
+
+
+class Node:
+    """A gateway node that runs on ``home``; ``start`` again after it was killed."""
+
+    def __init__(self, home: Path, database_url: str, *, workers: int = 2, **settings: str) -> None:
+        self.home = home
+        self.port, self.admin_port = _free_port(), _free_port()
+        self.log = home.with_suffix(".log")
+        self._environment = {
+            **os.environ,
+            "APIMGR_VAR": str(home),
+            "APIMGR_KEY_PEPPER": PEPPER,
+            "APIMGR_GATEWAY_ADMIN_TOKEN": TOKEN,
+            "APIMGR_GATEWAY_LISTEN": f"127.0.0.1:{self.port}",
+            "APIMGR_GATEWAY_ADMIN_LISTEN": f"127.0.0.1:{self.admin_port}",
+            "APIMGR_GATEWAY_WORKERS": str(workers),
+            "APIMGR_NODE_NAME": "stage",
+            "APIMGR_EGRESS_ALLOW": "127.0.0.0/8",
+            "DATABASE_URL": database_url,
+            **settings,
+        }
+        self.start()
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            command = [sys.executable, "-m", "proxy.dataplane"]
+            self.process = subprocess.Popen(command, cwd=BASE_DIR, env=self._environment, stderr=log, stdout=log)
+
+    def wait_ready(self) -> None:
+        wait_until(lambda: self.admin("/ready")[0] == 200, 30, f"the node is ready; {self.log.read_text()[-2000:]}")
+
+    def admin(self, path: str) -> tuple[int, str]:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.admin_port}{path}", headers={"Authorization": f"Bearer {TOKEN}"}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=5) as reply:
+                return reply.status, reply.read().decode()
+        except urllib.error.HTTPError as error:
+            error.close()
+            return error.code, ""
+        except OSError:
+            return 0, ""
+
+    def metric(self, name: str) -> int:
+        found = re.search(rf"^apimgr_gateway_{name} (\d+)$", self.admin("/metrics")[1], re.MULTILINE)
+        return int(found[1]) if found else -1
+
+    def children(self, role: str) -> list[psutil.Process]:
+        try:
+            found = psutil.Process(self.process.pid).children()
+            return [child for child in found if role in " ".join(child.cmdline()[3:4])]
+        except psutil.NoSuchProcess:
+            return []
+
+    def kill(self, role: str) -> None:
+        for child in self.children(role):
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+
+    def kill_all(self) -> None:
+        """The supervisor alone: the rest must follow by itself."""
+        orphans = self.children("")
+        self.process.kill()
+        self.process.wait()
+        _, alive = psutil.wait_procs(orphans, 45)
+        assert not alive, "no orphan outlives its supervisor"
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(60)
+
+
+class Stage:
+    """One scene: start the load, break something within ``fault``, and see what the ledgers say."""
+
+    def __init__(self, home: Path, database: Database, *, workers: int = 2, **settings: str) -> None:
+        self.database = database
+        self.home = home
+        self._loop = Loop()
+        self.upstream = Upstream(self._loop)
+        self.key = generate_key("ak").secret
+        digest = digest_key(self.key.encode(), PEPPER.encode()).hex()
+        self.credential = CredentialDocument(9, 8, digest)
+        database.clear()
+        self.publish()
+        self.node = Node(home / "node", database.url, workers=workers, **settings)
+        self.node.wait_ready()
+        self._excused: list[Span] = []
+        self._revoked_at: float | None = None
+        self.leavers = 0
+
+    def publish(self, **upstream: int) -> None:
+        self.database.append(
+            VersionDocument(
+                id=2,
+                api_id=1,
+                organisation_id=3,
+                name="v1",
+                state="published",
+                base_path="/echo",
+                upstream=UpstreamDocument(f"http://127.0.0.1:{self.upstream.port}", **upstream),
+                product_ids=(4,),
+                operations=(OperationDocument(5, "GET", "/things/{id}"),),
+            ),
+            RouteDocument("", "/echo", 2),
+            PlanDocument(6, "Unlimited"),
+            ApplicationDocument(8, 3, "App", subscriptions=(SubscriptionDocument(7, 4, 6),)),
+            self.credential,
+        )
+
+    def load(self, *, connections: int = 16, rate: float = 300) -> Load:
+        load = Load(self._loop, self.node.port, self.key, connections=connections, rate=rate)
+        wait_until(lambda: sum(call.status == 200 for call in load.calls) > 20, 20, "calls get through")
+        return load
+
+    @contextmanager
+    def excused(self, margin: float = 0.0) -> Iterator[None]:
+        """Calls that overlap this span, and ``margin`` seconds after it, may fail."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._excused.append((began, time.monotonic() + margin))
+
+    def revoke(self) -> None:
+        gone = CredentialDocument(self.credential.id, self.credential.application_id, self.credential.digest, "revoked")
+        self.database.append(gone)
+        self._revoked_at = time.monotonic()
+
+    def verdict(self, load: Load, *, patience: float = 60) -> Verdict:
+        """Stop the load, wait until usage has arrived, and compare."""
+        calls = load.stop()
+        must = {call.request_id for call in calls if 200 <= call.status < 300} | set(self.upstream.reached)
+        with suppress(AssertionError):  # the verdict says what is missing
+            wait_until(lambda: must <= {row.request_id for row in self.database.rows()}, patience, "usage arrives")
+            time.sleep(0.5)
+        return self._judge(calls)
+
+    def _judge(self, calls: list[Call]) -> Verdict:
+        rows = self.database.rows()
+        return check(
+            calls,
+            self.upstream.reached,
+            rows,
+            excused=self._excused,
+            refused_after=self._revoked_at,
+            leavers=self.leavers,
+        )
+
+    def close(self) -> None:
+        self.node.stop()
+        self.upstream.close()
+        self._loop.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

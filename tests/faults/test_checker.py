@@ -1,0 +1,60 @@
+"""The checker catches what it is there to catch."""
+
+from __future__ import annotations
+
+from tests.faults.checker import Call, Row, check
+
+CALLS = [Call(n, float(n), n + 0.1, 200, f"r{n}") for n in range(3)]
+ROWS = [Row(f"r{n}", 0) for n in range(3)]
+REACHED = ["r0", "r1", "r2"]
+
+
+def test_all_is_well() -> None:
+    verdict = check(CALLS, REACHED, ROWS)
+    assert verdict.is_clean
+    assert (verdict.calls, verdict.rows) == (3, 3)
+
+
+def test_an_answered_call_without_a_row_is_lost() -> None:
+    assert check(CALLS, [], ROWS[:2]).lost == ["r2"]
+
+
+def test_a_call_that_only_the_upstream_saw_needs_a_row() -> None:
+    broken = [*CALLS[:2], Call(2, 2.0, 2.1, 0)]
+    assert check(broken, REACHED, ROWS[:2], excused=[(2, 3)]).lost == ["r2"]
+    assert check(broken, REACHED, ROWS, excused=[(2, 3)]).is_clean
+
+
+def test_two_rows_of_one_call() -> None:
+    assert check(CALLS, REACHED, [*ROWS, ROWS[1]]).doubled == ["r1"]
+
+
+def test_a_row_of_no_call() -> None:
+    assert check(CALLS, REACHED, [*ROWS, Row("r9", 0)]).invented == ["r9"]
+    # A refusal whose answer was lost on the way: its path tells which call it was.
+    assert check(
+        [*CALLS, Call(7, 7, 7, 0)], REACHED, [*ROWS, Row("r9", 71, "/echo/things/7")], excused=[(7, 8)]
+    ).is_clean
+    assert check(CALLS, REACHED, [*ROWS, Row("r9", 71, "/echo/things/7")]).invented == ["r9"]
+
+
+def test_rows_of_callers_who_left_before_they_knew() -> None:
+    rows = [*ROWS, Row("r8", 60), Row("r9", 60)]
+    assert check(CALLS, REACHED, rows, leavers=2).is_clean
+    assert check(CALLS, REACHED, rows, leavers=1).invented == ["r9"]
+
+
+def test_failures_outside_the_faults_span() -> None:
+    for status in (0, 401, 429, 502, 503):
+        broken = Call(3, 3.0, 3.5, status)
+        assert check([*CALLS, broken], REACHED, ROWS).failed == [broken]
+        assert check([*CALLS, broken], REACHED, ROWS, excused=[(3.5, 4)]).is_clean
+        assert check([*CALLS, broken], REACHED, ROWS, excused=[(3.6, 4), (1, 2.9)]).failed == [broken]
+
+
+def test_a_revoked_key_that_passes_later() -> None:
+    assert check(CALLS, REACHED, ROWS, refused_after=1.5).is_clean
+    assert check(CALLS, REACHED, ROWS, refused_after=0.9).too_late == [CALLS[2]]
+    refused = Call(3, 3.0, 3.1, 401, "r3")
+    assert check([*CALLS, refused], REACHED, [*ROWS, Row("r3", 33)], refused_after=2.5).is_clean
+    assert check([*CALLS, refused], REACHED, [*ROWS, Row("r3", 33)], refused_after=3.5).failed == [refused]

@@ -1,0 +1,33 @@
+"""The short schedule: each fault once, with a seed that is told when it fails."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.faults import FAULTS, SHORT
+from tests.faults.stage import Database, Stage
+
+pytestmark = [pytest.mark.faults, pytest.mark.processes]
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    database = Database(tmp_path_factory.mktemp("postgres"))
+    yield database
+    database.remove()
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_the_promise_holds(name: str, database: Database, tmp_path: Path) -> None:
+    seed = random.randrange(10_000)
+    stage = Stage(tmp_path, database)
+    try:
+        verdict = FAULTS[name](stage, SHORT, random.Random(seed))
+    finally:
+        stage.close()
+    assert verdict.is_clean, f"seed {seed}: {verdict}\n{stage.node.log.read_text()[-3000:]}"
+    assert verdict.calls > 50, "there was load"
