@@ -267,18 +267,22 @@ def dump(document: Document) -> bytes:
     return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
+_MIN_INT: Final = -(2**63)  # a usage record and the database have no room for more
+_MAX_INT: Final = 2**63 - 1
+
+
 def load(raw: bytes | str) -> Document:
     """Read a document back. Raises ``InvalidDocument`` for anything this code does not fully understand."""
     try:
         body = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidDocument(f"not JSON: {error}") from error
     if not isinstance(body, dict):
         raise InvalidDocument("not a JSON object")
     if body.pop("format", None) != FORMAT:
         raise InvalidDocument(f"not of format {FORMAT}")
     kind = body.pop("kind", None)
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise InvalidDocument(f"unknown kind {kind!r}")
     return _build(KINDS[kind], body, kind)
 
@@ -316,4 +320,6 @@ def _value(cls: type, name: str, annotation: str, value: Any, where: str) -> Any
         return value
     if type(value) is not _SCALARS[annotation]:
         raise InvalidDocument(f"{where}: not {annotation}")
+    if type(value) is int and not _MIN_INT <= value <= _MAX_INT:
+        raise InvalidDocument(f"{where}: does not fit into 64 bits")
     return value

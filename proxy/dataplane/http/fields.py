@@ -46,6 +46,7 @@ _KINDS: Final[dict[bytes, int]] = {
     b"upgrade": UPGRADE,
     b"content-type": CONTENT_TYPE,
     b"keep-alive": DROPPED,
+    b"proxy": DROPPED,  # HTTP_PROXY, to whoever makes environment variables of fields
     b"te": DROPPED,
     b"trailer": DROPPED,
     b"http2-settings": DROPPED,
@@ -54,6 +55,14 @@ _KINDS: Final[dict[bytes, int]] = {
     b"x-request-id": DROPPED,
     b"true-client-ip": DROPPED,
     b"client-ip": DROPPED,
+    b"x-client-ip": DROPPED,
+    b"x-cluster-client-ip": DROPPED,
+    b"x-originating-ip": DROPPED,
+    b"x-remote-ip": DROPPED,
+    b"x-remote-addr": DROPPED,
+    b"x-remote-user": DROPPED,
+    b"x-forwarded": DROPPED,
+    b"cf-connecting-ip": DROPPED,
 }
 _DROPPED_PREFIXES: Final = (b"proxy-", b"x-forwarded-", b"x-consumer-", b"x-api-", b"x-original-", b"x-rewrite-")
 # Servers that turn "_" into "-" would read these as framing: there is no honest reason to send them.

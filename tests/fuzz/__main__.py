@@ -1,0 +1,112 @@
+"""``python -m tests.fuzz [target ...] [--seconds N]``: fuzz each target for that long and say what was found.
+
+With atheris (``requirements-fuzz.txt``) the inputs are guided by coverage; without it the corpus is mutated at random.
+What breaks a target is kept in ``$APIMGR_VAR/fuzz/<target>``; make it a file of ``tests/fuzz/corpus/<target>``, which
+the test suite replays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import random
+import subprocess
+import sys
+import time
+import traceback
+from pathlib import Path
+
+CORPUS = Path(__file__).parent / "corpus"
+HOME = Path(os.environ.get("APIMGR_VAR", "var")).absolute() / "fuzz"
+NAMES = sorted(path.name for path in CORPUS.iterdir())
+MAX_INPUT = 4096
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("targets", nargs="*", metavar="target", help=f"of {', '.join(NAMES)}; all if none is given")
+    parser.add_argument("--seconds", type=int, default=60, help="per target (60)")
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    unknown = set(options.targets) - set(NAMES)
+    if unknown:
+        parser.error(f"no such target: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    guided = importlib.util.find_spec("atheris") is not None
+    if options.one:
+        (name,) = options.targets
+        return _guided(name, options.seconds) if guided else _at_random(name, options.seconds)
+    if not guided:
+        print("atheris is not installed (pip install -r requirements-fuzz.txt): mutating at random", flush=True)
+    failed = [name for name in options.targets or NAMES if not _run(name, options.seconds)]
+    print(f"Failed: {', '.join(failed)}" if failed else "Nothing was found.")
+    return bool(failed)
+
+
+def _run(name: str, seconds: int) -> bool:
+    """A process of its own: atheris ends the one it runs in."""
+    print(f"--- {name}: {seconds} s", flush=True)
+    command = [sys.executable, "-m", "tests.fuzz", "--one", name, "--seconds", str(seconds)]
+    return subprocess.run(command, check=False).returncode == 0
+
+
+def _guided(name: str, seconds: int) -> int:
+    import atheris
+
+    atheris.enabled_hooks.add("RegEx")
+    with atheris.instrument_imports(include=["proxy", "apimgr.contracts"]):
+        from tests.fuzz.targets import TARGETS
+    found = HOME / name
+    (found / "corpus").mkdir(parents=True, exist_ok=True)
+    arguments = [
+        "tests.fuzz", f"-max_total_time={seconds}", f"-max_len={MAX_INPUT}", "-print_final_stats=1", "-verbosity=0",
+        f"-artifact_prefix={found}/", str(found / "corpus"), str(CORPUS / name),
+    ]  # fmt: skip
+    atheris.Setup(arguments, TARGETS[name])
+    atheris.Fuzz()
+    return 0
+
+
+def _at_random(name: str, seconds: int) -> int:
+    from tests.fuzz.targets import TARGETS
+
+    seeds = [path.read_bytes() for path in sorted((CORPUS / name).iterdir())]
+    chance, runs, until = random.Random(0), 0, time.monotonic() + seconds
+    while time.monotonic() < until:
+        data = mutate(chance.choice(seeds), chance.choice(seeds), chance)
+        try:
+            TARGETS[name](data)
+        except Exception:
+            traceback.print_exc()
+            kept = HOME / name / f"crash-{runs}"
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_bytes(data)
+            print(f"Kept in {kept}")
+            return 1
+        runs += 1
+    print(f"{runs} runs")
+    return 0
+
+
+def mutate(data: bytes, other: bytes, chance: random.Random) -> bytes:
+    """A few of: flip, remove, repeat, splice."""
+    changed = bytearray(data)
+    for _ in range(chance.randint(1, 4)):
+        at = chance.randrange(len(changed) + 1)
+        match chance.randrange(5):
+            case 0:
+                changed[at : at + 1] = bytes((chance.randrange(256),))
+            case 1:
+                del changed[at : at + chance.randint(1, 8)]
+            case 2:
+                changed[at:at] = changed[at : at + chance.randint(1, 16)]
+            case 3:
+                start = chance.randrange(len(other) + 1)
+                changed[at:at] = other[start : start + chance.randint(1, 32)]
+            case _:
+                changed[at:at] = chance.choice((b"\r", b"\n", b"\r\n", b"\0", b" ", b"%", b";", b"0", b":", b","))
+    return bytes(changed[:MAX_INPUT])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
