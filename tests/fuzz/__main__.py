@@ -18,6 +18,7 @@ import traceback
 from pathlib import Path
 
 CORPUS = Path(__file__).parent / "corpus"
+DICTIONARY = Path(__file__).parent / "tokens.dict"
 HOME = Path(os.environ.get("APIMGR_VAR", "var")).absolute() / "fuzz"
 NAMES = sorted(path.name for path in CORPUS.iterdir())
 MAX_INPUT = 4096
@@ -53,14 +54,13 @@ def _run(name: str, seconds: int) -> bool:
 def _guided(name: str, seconds: int) -> int:
     import atheris
 
-    atheris.enabled_hooks.add("RegEx")
     with atheris.instrument_imports(include=["proxy", "apimgr.contracts"]):
         from tests.fuzz.targets import TARGETS
     found = HOME / name
     (found / "corpus").mkdir(parents=True, exist_ok=True)
     arguments = [
         "tests.fuzz", f"-max_total_time={seconds}", f"-max_len={MAX_INPUT}", "-print_final_stats=1", "-verbosity=0",
-        f"-artifact_prefix={found}/", str(found / "corpus"), str(CORPUS / name),
+        f"-artifact_prefix={found}/", f"-dict={DICTIONARY}", str(found / "corpus"), str(CORPUS / name),
     ]  # fmt: skip
     atheris.Setup(arguments, TARGETS[name])
     atheris.Fuzz()

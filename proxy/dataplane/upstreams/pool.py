@@ -95,7 +95,9 @@ class Pool:
         try:
             connection = await self._connector.open(lambda: UpstreamConnection(self), self._connect_timeout)
         except CannotConnect as error:
-            self._connecting.discard(asyncio.current_task())  # type: ignore[arg-type]
+            task = asyncio.current_task()
+            if task is not None:
+                self._connecting.discard(task)
             ready(None, error.code, error.detail)
             self._next_in_line(error)
         else:
