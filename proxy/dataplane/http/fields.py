@@ -14,6 +14,8 @@ from typing import Final
 TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 VALUE: Final = rb"[\t\x20-\x7e\x80-\xff]"
 FIELD_LINES: Final = rb"(?:" + TOKEN + rb"++:" + VALUE + rb"*+\r\n)*+"
+# A bare CR or LF, a folded line or a control character: whatever follows, this is no head.
+BROKEN_LINE: Final = re.compile(rb"\r[^\n]|(?<!\r)\n|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r\n[ \t]")
 # For lines that already matched FIELD_LINES: names hold no colon, values no CR, so single-character scans will do.
 _SPLIT: Final = re.compile(rb"([^:]++):[ \t]*+([^\r]*+)\r\n")
 _CONNECTION_OPTION: Final = re.compile(rb"[ \t]*+(" + TOKEN + rb"++)[ \t]*+")

@@ -17,6 +17,7 @@ _PCHAR: Final = rb"A-Za-z0-9\-._~!$&'()*+,=:@;"
 _PLAIN: Final = re.compile(rb"(?:/[A-Za-z0-9\-_~!$&'()*+,=:@;][" + _PCHAR + rb"]*+)*+/?+")
 _LITERAL: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,=:@")
 _PERCENT: Final = re.compile(rb"%([0-9A-Fa-f]{2})|(.)", re.DOTALL)
+_PARAMETERS: Final = re.compile(rb"(?:;|%3B)[^/]*+")
 _REFUSED_OCTETS: Final = frozenset({*range(0x20), 0x7F, 0x2F, 0x5C})
 
 
@@ -27,6 +28,11 @@ def canonical_path(raw: bytes) -> bytes:
     if not raw.startswith(b"/"):
         raise Malformed("bad_path", "The path does not start with a slash.")
     return _resolve([_canonical_segment(segment) for segment in raw[1:].split(b"/")])
+
+
+def without_parameters(path: bytes) -> bytes:
+    """What is left of a canonical path at a server that drops ``;parameters``, or decodes before it splits."""
+    return canonical_path(_PARAMETERS.sub(b"", path))
 
 
 def _canonical_segment(segment: bytes) -> bytes:

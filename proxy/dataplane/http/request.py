@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from ipaddress import IPv6Address
 from typing import Final
 
 from proxy.dataplane.http import fields as f
@@ -24,7 +25,6 @@ METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE
 _REQUEST_LINE: Final = rb"(" + f.TOKEN + rb"++) ([\x21-\x7e]++) HTTP/1\.([01])\r\n"
 _HEAD: Final = re.compile(_REQUEST_LINE + rb"(" + f.FIELD_LINES + rb")\r\n")
 _ANY_REQUEST_LINE: Final = re.compile(f.TOKEN + rb"++ [\x21-\x7e]++ HTTP/([0-9]\.[0-9])")
-_BROKEN_LINE: Final = re.compile(rb"\r[^\n]|(?<!\r)\n|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r\n[ \t]")
 _AUTHORITY: Final = re.compile(rb"([A-Za-z0-9\-._]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?")
 _ABSOLUTE: Final = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#@]++)([/?].*)?")
 _DIGITS: Final = re.compile(rb"[0-9]{1,18}")
@@ -231,7 +231,15 @@ def _canonical_host(raw: bytes) -> str:
     match = _AUTHORITY.fullmatch(raw)
     if match is None or (match[2] is not None and int(match[2]) > 65535):
         raise bad_request("The host is not valid.")
-    return match[1].decode("ascii").lower().removesuffix(".")
+    host = match[1].decode("ascii").lower().removesuffix(".")
+    if host.startswith("["):
+        try:
+            return f"[{IPv6Address(host[1:-1]).compressed}]"
+        except ValueError:
+            raise bad_request("The host is not valid.") from None
+    if not all(host.split(".")):
+        raise bad_request("The host is not valid.")
+    return host
 
 
 def _check_incomplete(buffer: bytes) -> None:
@@ -245,7 +253,7 @@ def _check_incomplete(buffer: bytes) -> None:
         raise Malformed("head_too_large", f"The request head is over {MAX_HEAD} bytes.")
     if end < 0 and buffer.count(b"\r\n") > MAX_FIELDS + 2:
         raise Malformed("head_too_large", f"The request has more than {MAX_FIELDS} header fields.")
-    if _BROKEN_LINE.search(buffer, 0, end + 4 if end >= 0 else len(buffer)) is not None:
+    if f.BROKEN_LINE.search(buffer, 0, end + 4 if end >= 0 else len(buffer)) is not None:
         raise bad_request("The head holds a bare CR or LF, a folded line or a control character.")
     if line_end >= 0:
         match = _ANY_REQUEST_LINE.fullmatch(line)

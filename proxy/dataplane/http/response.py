@@ -198,9 +198,6 @@ def _length(head: ResponseHead, length: bytes | None, encoding: bytes | None, *,
     return UNTIL_CLOSE if length is None else int(length)
 
 
-_PART: Final = re.compile(rb"[^\r\n]*\r\n(?:[^\r\n]+\r\n)*[^\r\n]*\r?")
-
-
 def _check_incomplete(buffer: bytes) -> None:
     if b"\r\n\r\n" in buffer or len(buffer) > MAX_HEAD or buffer.count(b"\r\n") > MAX_FIELDS + 2:
         raise _invalid("The upstream's head is not valid HTTP/1.1.")
@@ -211,5 +208,5 @@ def _check_incomplete(buffer: bytes) -> None:
         or b"HTTP/1.0 ".startswith(start)
     ):
         raise _invalid("The upstream did not answer with HTTP/1.1.")
-    if b"\r\n" in buffer and _PART.fullmatch(buffer) is None:
+    if f.BROKEN_LINE.search(buffer) is not None:
         raise _invalid("The upstream's head is not valid HTTP/1.1.")

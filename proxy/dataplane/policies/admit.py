@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from proxy.dataplane.http.path import without_parameters
 from proxy.dataplane.http.request import RequestHead
 from proxy.dataplane.policies.refusal import Refusal
 
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 def find_operation(version: Version, path: bytes, head: RequestHead) -> int:
     """The operation's id, 0 for one the description does not know where the version lets those pass."""
     operation, allowed = version.trie.find(path, head.method)
+    if b";" in path or b"%3B" in path:
+        plain = without_parameters(path)
+        if plain != path and version.trie.find(plain, head.method) != (operation, allowed):
+            raise Refusal("bad_path", "Servers differ on what the path means with its parameters.")
     if operation or version.document.unknown_operation == "pass":
         return operation
     if allowed:

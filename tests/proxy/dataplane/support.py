@@ -250,7 +250,9 @@ async def read_reply(reader: asyncio.StreamReader, *, to_head: bool = False) -> 
 
 
 @asynccontextmanager
-async def running(tmp_path: Path, world: World | None = None, **upstream_fields: Any) -> AsyncIterator[Running]:
+async def running(
+    tmp_path: Path, world: World | None = None, *, egress: EgressRules | None = None, **upstream_fields: Any
+) -> AsyncIterator[Running]:
     """A published world served by a real worker on loopback, in this event loop."""
     world = world or World()
     upstream, recorder = Upstream(), MemoryRecorder()
@@ -267,7 +269,7 @@ async def running(tmp_path: Path, world: World | None = None, **upstream_fields:
         pepper=PEPPER,
         node_name="test",
         max_connections=1000,
-        egress=EgressRules(["127.0.0.1"]),
+        egress=egress or EgressRules(["127.0.0.1"]),
     )
     listening = socket.create_server(("127.0.0.1", 0))
     stop = asyncio.Event()

@@ -62,13 +62,44 @@ def test_connection_names_are_dropped() -> None:
 
 @pytest.mark.parametrize(
     ("host", "canonical"),
-    [("Example.COM", "example.com"), ("a.b:8080", "a.b"), ("[::1]:80", "[::1]"), ("h.", "h"), ("10.0.0.1", "10.0.0.1")],
+    [
+        ("Example.COM", "example.com"),
+        ("a.b:8080", "a.b"),
+        ("[::1]:80", "[::1]"),
+        ("h.", "h"),
+        ("10.0.0.1", "10.0.0.1"),
+        ("[0:0:0:0:0:0:0:1]", "[::1]"),
+        ("[2001:DB8::0a]", "[2001:db8::a]"),
+    ],
 )
 def test_hosts(host: str, canonical: str) -> None:
     assert parse(head(f"Host: {host}", host=False)).host == canonical
 
 
-@pytest.mark.parametrize("host", ["", "a b", "a@b", "a/b", "a:b", "a:99999", "[::1", "a,b", "é", "a:80:80", "a#b"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "",
+        "a b",
+        "a@b",
+        "a/b",
+        "a:b",
+        "a:99999",
+        "[::1",
+        "a,b",
+        "é",
+        "a:80:80",
+        "a#b",
+        ".",
+        "a..b",
+        ".a",
+        "[::1::]",
+        "[1.2.3.4]",
+        "a:",
+        "[::1%25eth0]",
+        "*",
+    ],
+)
 def test_bad_hosts(host: str) -> None:
     with pytest.raises(Malformed):
         parse_request(head(f"Host: {host}", host=False))
