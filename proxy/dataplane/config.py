@@ -55,6 +55,7 @@ class GatewayConfig:
     var_dir: Path
     boot: int
     max_connections: int
+    max_per_address: int
     spool_bytes: int
     stats_offset: int
     declaration: Path | None
@@ -171,6 +172,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> GatewayConfig:
         var_dir=Path(environ.get("APIMGR_VAR", "").strip() or "var").absolute(),
         boot=_number(environ, BOOT_VARIABLE, time.time_ns() // 1_000_000, 1, 2**63 - 1),
         max_connections=_number(environ, "APIMGR_GATEWAY_MAX_CONNECTIONS", 10_000, 1, 1_000_000),
+        max_per_address=_number(environ, "APIMGR_GATEWAY_MAX_CONNECTIONS_PER_ADDRESS", 4096, 0, 1_000_000),
         spool_bytes=_number(environ, "APIMGR_GATEWAY_SPOOL_BYTES", 10 * 1024**3, 1024**2, 2**62),
         declaration=_declaration(environ),
         max_staleness=_number(environ, "APIMGR_GATEWAY_MAX_STALENESS", 0, 0, 10 * 365 * 86_400),

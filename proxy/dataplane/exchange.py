@@ -7,6 +7,7 @@ by one of the two connections and returns.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from binascii import hexlify
@@ -14,21 +15,33 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from apimgr.contracts.outcomes import BY_CODE, Outcome
-from apimgr.contracts.usage import BODY, FLAG_TEST_KEY, MAX_PATH_BYTES, MAX_TRAIL_BYTES, METHOD_NUMBERS, seal
+from apimgr.contracts.usage import (
+    BODY,
+    FLAG_TEST_KEY,
+    FLAG_TUNNEL,
+    MAX_PATH_BYTES,
+    MAX_TRAIL_BYTES,
+    METHOD_NUMBERS,
+    seal,
+)
 from proxy.dataplane.http.body import LAST_CHUNK, BodyReader, ChunkedReader, LengthReader, chunk
+from proxy.dataplane.http.fields import join_fields, without
 from proxy.dataplane.http.malformed import Malformed
 from proxy.dataplane.http.problem import problem_body, problem_head
 from proxy.dataplane.http.request import CHUNKED, RequestHead
 from proxy.dataplane.http.response import CHUNKED as RESPONSE_CHUNKED
 from proxy.dataplane.http.response import UNTIL_CLOSE, ResponseHead
+from proxy.dataplane.http.websocket import accepts
 from proxy.dataplane.policies.admit import check_body_size, check_hops, find_operation
 from proxy.dataplane.policies.identify import find_key, identify, passes_on
 from proxy.dataplane.policies.limit import spend
 from proxy.dataplane.policies.refusal import Refusal
+from proxy.dataplane.policies.upgrade import WEBSOCKET, chosen_upgrade, field
 from proxy.dataplane.request_ids import new_request_id
 from proxy.dataplane.runtime import NOBODY, Caller, Version
 from proxy.dataplane.stats import REQUESTS, outcome_word
 from proxy.dataplane.trail import explain
+from proxy.dataplane.tunnel import Tunnel
 from proxy.dataplane.upstreams.connection import UpstreamConnection
 
 if TYPE_CHECKING:
@@ -40,6 +53,7 @@ _OK: Final = BY_CODE["ok"]
 _CLIENT_ABORTED: Final = BY_CODE["client_aborted"]
 _CLIENT_CLOSED_REQUEST: Final = 499  # in records only, where a caller left before there was a status
 _IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"QUERY"})
+_EXTENSIONS: Final = frozenset({b"sec-websocket-extensions"})
 _WITH_BODY: Final = frozenset({b"POST", b"PUT", b"PATCH"})
 _METHOD_NUMBERS: Final = {method.encode(): number for method, number in METHOD_NUMBERS.items()}
 
@@ -55,7 +69,8 @@ class Exchange:
     __slots__ = (
         "body", "bytes_in", "bytes_out", "caller", "chunked_response", "client", "connection", "ended", "ended_ns",
         "head", "id_text", "is_head", "limit_lines", "operation_id", "request_id", "responding", "rest", "retried",
-        "sent_at", "started_at", "started_ns", "status", "upstream_status", "upstream_us", "version", "worker",
+        "sent_at", "started_at", "started_ns", "status", "upgrade", "upstream_status", "upstream_us", "version",
+        "worker",
     )  # fmt: skip
 
     def __init__(self, client: ClientConnection, head: RequestHead) -> None:
@@ -71,7 +86,7 @@ class Exchange:
         self.caller: Caller | None = None
         self.connection: UpstreamConnection | None = None
         self.body: BodyReader | None = None
-        self.rest = self.limit_lines = b""
+        self.rest = self.limit_lines = self.upgrade = b""
         self.operation_id = self.status = self.upstream_status = 0
         self.bytes_in = self.bytes_out = self.sent_at = self.ended_ns = self.upstream_us = 0
         self.retried = self.responding = self.chunked_response = self.ended = False
@@ -89,6 +104,8 @@ class Exchange:
             version = self._find_version()
             self.operation_id = find_operation(version, self.rest, head)
             check_hops(head, worker.pseudonym)
+            if head.block.upgrade:
+                self.upgrade = chosen_upgrade(version, head)
             check_body_size(version, head)  # before the key: says nothing about callers, and costs nothing
             self._identify(version)
             self._check_recording()  # before the limits: such a refusal is not the caller's to pay
@@ -177,9 +194,10 @@ class Exchange:
         """The request, rebuilt from its parts (H4)."""
         head, version = self.head, self._version
         block, target = head.block, version.target
+        fields = block.passed_on if not self.upgrade else self._fields_to_switch()
         parts = [
             head.method, target.prefix, self.rest, head.query, target.line_end or target.line_end_for(head.host),
-            block.passed_on, self.client.forwarded_lines(head.host), b"X-Request-Id: ", self.id_text,
+            fields, self.client.forwarded_lines(head.host), b"X-Request-Id: ", self.id_text,
             self.worker.via if not block.via else b"\r\nVia: " + block.via + b", " + self.worker.via[7:],
         ]  # fmt: skip
         if block.authorizations:
@@ -195,6 +213,12 @@ class Exchange:
         else:
             parts.append(b"\r\n")
         return b"".join(parts)
+
+    def _fields_to_switch(self) -> bytes:
+        """The fields of a call that asks to switch, without extensions: nobody could read their frames."""
+        fields = without(self.head.block.fields, _EXTENSIONS)
+        lines = join_fields(fields) + b"\r\n" if fields else b""
+        return b"%bConnection: Upgrade\r\nUpgrade: %b\r\n" % (lines, self.upgrade)
 
     def client_data(self, data: bytes) -> bytes:
         """More of the request's body. Returns what follows the body."""
@@ -284,6 +308,57 @@ class Exchange:
                 self.client.connection_line(is_http11=self.head.is_http11),
             )
         )  # fmt: skip
+
+    def may_switch(self, head: ResponseHead) -> bool:
+        if not self.upgrade or head.upgrade.lower() != self.upgrade:
+            return False
+        return self.upgrade != WEBSOCKET or accepts(head.lines, field(self.head, b"sec-websocket-key")[0])
+
+    def switched(self, head: ResponseHead, transport: asyncio.Transport, rest: bytes) -> None:
+        """The upstream has switched protocols: from here on it is a tunnel."""
+        self.connection = None
+        self.status = self.upstream_status = head.status
+        self.responding = True
+        self.client.switch(
+            Tunnel(self, self.client, transport),
+            b"".join(
+                (
+                    _status_line(head.status, head.reason),
+                    b"Connection: Upgrade\r\nUpgrade: %b\r\n" % self.upgrade,
+                    head.lines, b"X-Request-Id: ", self.id_text, b"\r\n", self.limit_lines, b"\r\n",
+                )
+            ),
+            rest,
+        )  # fmt: skip
+
+    def end_tunnel(self, outcome: Outcome, trail: bytes) -> None:
+        """Record the call; ``bytes_in`` and ``bytes_out`` are what went through the tunnel."""
+        self.upstream_us = (time.monotonic_ns() - self.sent_at) // 1000
+        self._end(outcome, trail)
+
+    def recheck(self, now: float) -> Refusal | None:
+        """Why a call that is under way may not go on, if it may not: the configuration or the time has moved."""
+        runtime = self.worker.runtime
+        try:
+            if not runtime.refresh():
+                return None  # it was let in by a sound configuration; a new one will tell
+            version = runtime.version(self._version.id)
+            if version is None or version.is_retired:
+                return Refusal("version_retired")
+            if version.is_keyed:
+                self.caller = identify(runtime, version, find_key(self.head), self.worker.pepper, now)
+        except Refusal as refusal:
+            return refusal
+        except Exception:
+            log.exception("A call under way could not be checked again")
+            return Refusal("internal_error")
+        return None
+
+    def break_off(self, refusal: Refusal) -> None:
+        """End a response that is under way, for its caller may not have it any more."""
+        self._end(refusal.outcome, explain(self, refusal.outcome, refusal.detail))
+        self._drop_upstream()
+        self.client.abort()
 
     def continued(self, payload: bytes, *, done: bool) -> None:
         """More of the response's body."""
@@ -411,7 +486,7 @@ class Exchange:
             self.upstream_status,
             outcome.number,
             _METHOD_NUMBERS.get(self.head.method, 0),
-            FLAG_TEST_KEY if caller.is_test else 0,
+            (FLAG_TEST_KEY if caller.is_test else 0) | (FLAG_TUNNEL if self.status == 101 else 0),
             self.client.address,
             len(path),
             len(trail),

@@ -16,12 +16,15 @@ from proxy.dataplane.stats import CONNECTIONS, CONNECTIONS_REFUSED
 from proxy.dataplane.timers import NEVER, Timed
 
 if TYPE_CHECKING:
+    from proxy.dataplane.tunnel import Tunnel
     from proxy.dataplane.worker import Worker
 
 HEAD_SECONDS: Final = 10.0
 IDLE_SECONDS: Final = 60.0
 LEAVING_IDLE_SECONDS: Final = 10.0
-BODY_STALL_SECONDS: Final = 30.0
+BODY_WINDOW_SECONDS: Final = 10.0  # the first is grace; in each further one a body must come on
+BODY_BYTES_PER_WINDOW: Final = 5_000
+UPSTREAM_WAIT_SECONDS: Final = 30.0
 WRITE_STALL_SECONDS: Final = 30.0
 HALF_CLOSED_SECONDS: Final = 1.0
 _LINGER_SECONDS: Final = 2.0
@@ -45,6 +48,7 @@ class ClientConnection(asyncio.Protocol, Timed):
         self._writing_blocked = False
         self._lingering = False
         self._heard_all = False
+        self._body_mark = -1  # bytes of the body at the start of this window; -1: no body, -2: none looked at yet
 
     # --- asyncio.Protocol ---------------------------------------------------------------------------------------
 
@@ -55,9 +59,14 @@ class ClientConnection(asyncio.Protocol, Timed):
         self._forwarded_host, self._forwarded_lines = "", b""
         self.worker.connections.add(self)
         self.worker.stats[CONNECTIONS] += 1
+        of_this_address = self.worker.addresses.get(self.address, 0) + 1
+        self.worker.addresses[self.address] = of_this_address
         if len(self.worker.connections) > self.worker.max_connections:
             self.worker.stats[CONNECTIONS_REFUSED] += 1
             self._refuse_unread("gateway_overloaded", "", b"Retry-After: 1\r\n")
+        elif 0 < self.worker.max_per_address < of_this_address:
+            self.worker.stats[CONNECTIONS_REFUSED] += 1
+            self._refuse_unread("too_many_connections", "", b"Retry-After: 1\r\n")
         else:
             self._wheel.arm(self, HEAD_SECONDS)
 
@@ -65,6 +74,7 @@ class ClientConnection(asyncio.Protocol, Timed):
         self._wheel.disarm(self)
         self.worker.stats[CONNECTIONS] -= 1
         self.worker.connections.discard(self)
+        self.worker.address_left(self.address)
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.client_lost()
@@ -118,6 +128,8 @@ class ClientConnection(asyncio.Protocol, Timed):
         elif self._heard_all:
             if exchange is None or not exchange.responding:
                 self.transport.abort()
+        elif exchange is not None and exchange.expects_body and exchange.connection is not None:
+            self._body_window_ended(exchange)
         elif exchange is not None:
             exchange.client_timed_out()
         elif self._buffer:
@@ -133,7 +145,7 @@ class ClientConnection(asyncio.Protocol, Timed):
 
     def wait(self) -> None:
         """The exchange waits for an upstream connection."""
-        self._wheel.arm(self, HALF_CLOSED_SECONDS if self._heard_all else BODY_STALL_SECONDS)
+        self._wheel.arm(self, HALF_CLOSED_SECONDS if self._heard_all else UPSTREAM_WAIT_SECONDS)
 
     def proceed(self) -> None:
         """The exchange has its upstream: the body may flow."""
@@ -192,6 +204,22 @@ class ClientConnection(asyncio.Protocol, Timed):
         if self._buffer and not self._parsing:
             self._parse()
             self._regulate()
+
+    def switch(self, tunnel: Tunnel, head: bytes, from_upstream: bytes) -> None:
+        """Answer with ``head`` and leave the connection to ``tunnel``; only its end comes back here."""
+        self._wheel.disarm(self)
+        self._exchange = None
+        self.write(head)
+        data, self._buffer = self._buffer, b""
+        tunnel.open(data, from_upstream)
+
+    def recheck(self, now: float) -> None:
+        """Break off a response whose caller may not have it any more."""
+        exchange = self._exchange
+        if exchange is not None and exchange.responding and not exchange.ended:
+            refusal = exchange.recheck(now)
+            if refusal is not None:
+                exchange.break_off(refusal)
 
     def abort(self) -> None:
         """Break the connection off: the only way left to say that a response is not whole."""
@@ -258,8 +286,24 @@ class ClientConnection(asyncio.Protocol, Timed):
             rest = exchange.client_data(data)
             if self._exchange is exchange:
                 self._buffer = rest
-                self._wheel.arm(self, BODY_STALL_SECONDS if exchange.expects_body else NEVER)
+                self._watch_body(exchange)
         self._regulate()
+
+    def _watch_body(self, exchange: Exchange) -> None:
+        """Have the body come at a rate that is no attack: looked at once per window, not per piece (H13)."""
+        if not exchange.expects_body:
+            self._body_mark = -1
+            self._wheel.disarm(self)
+        elif self._body_mark == -1 or self.deadline == NEVER:
+            self._body_mark = -2  # grace
+            self._wheel.arm(self, BODY_WINDOW_SECONDS)
+
+    def _body_window_ended(self, exchange: Exchange) -> None:
+        came, self._body_mark = exchange.bytes_in - self._body_mark, exchange.bytes_in
+        if came >= BODY_BYTES_PER_WINDOW or self._upstream_blocked or came > exchange.bytes_in:
+            self._wheel.arm(self, BODY_WINDOW_SECONDS)
+        else:
+            exchange.client_timed_out()
 
     def _refuse_unread(self, code: str, detail: str, lines: bytes = b"") -> None:
         """Answer what could not be read as a request, and close: where the next one would start is unknown."""

@@ -82,7 +82,9 @@ def _line_end(host: str) -> bytes:
 class Version:
     """A version of an API, ready to serve."""
 
-    __slots__ = ("api_id", "document", "extra_lines", "id", "is_keyed", "is_retired", "products", "target", "trie")
+    __slots__ = (
+        "api_id", "document", "extra_lines", "id", "is_keyed", "is_retired", "products", "target", "trie", "upgrades",
+    )  # fmt: skip
 
     def __init__(self, document: VersionDocument) -> None:
         self.document = document
@@ -93,6 +95,7 @@ class Version:
         self.id = document.id
         self.api_id = document.api_id
         self.is_retired = document.state == "retired"
+        self.upgrades = frozenset(name.encode() for name in document.upgrades)
         self.is_keyed = document.authentication == "key"
 
 

@@ -129,11 +129,11 @@ class Supervisor:
                 if signal.SIGHUP in self._signals:
                     self._signals.discard(signal.SIGHUP)
                     self._reload_wanted = True
+                self._tend()  # first: who has left by now may be what a reload waits for
                 # One at a time: the next one's stats blocks are those of the workers that still drain.
                 if self._reload_wanted and not self._leaving and not self._joining:
                     self._reload_wanted = False
                     self._begin_reload()
-                self._tend()
                 if self._joining:
                     self._go_on_with_reload()
                 self._wait(wake)

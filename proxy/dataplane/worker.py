@@ -27,6 +27,7 @@ from proxy.dataplane.upstreams.pool import Pools
 
 if TYPE_CHECKING:
     from proxy.dataplane.config import GatewayConfig
+    from proxy.dataplane.tunnel import Tunnel
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class Worker:
         max_connections: int,
         egress: EgressRules,
         max_staleness: int = 0,
+        max_per_address: int = 0,
     ) -> None:
         self.wheel = Wheel(time.monotonic)
         self.runtime = Runtime(replica, store)
@@ -67,13 +69,18 @@ class Worker:
         self.via = b"\r\nVia: 1.1 " + self.pseudonym + b"\r\n"  # with the end of the line before
         self.max_connections = max_connections
         self.max_staleness = max_staleness
+        self.max_per_address = max_per_address
         self.connections: set[ClientConnection] = set()
+        self.addresses: dict[bytes, int] = {}  # how many connections each has
+        self.tunnels: set[Tunnel] = set()
         self.draining = False
         self.has_successor = False  # whether somebody else accepts by the time we drain
         self.idle_seconds = IDLE_SECONDS
         self._recorder = recorder
         self._unrecordable_until = 0.0
         self._date = (0, b"")
+        self._checked_by = b""
+        self._check_at = 0.0
 
     def record(self, frame: bytes) -> None:
         """Append one usage record. A call that is already made is never failed for it, but no further one begins."""
@@ -119,7 +126,29 @@ class Worker:
         while True:
             await asyncio.sleep(TICK)
             self.wheel.advance()
-            self.runtime.check_age(time.time(), self.max_staleness)
+            now = time.time()
+            self.runtime.check_age(now, self.max_staleness)
+            self._recheck(now)
+
+    def _recheck(self, now: float) -> None:
+        """See whether what is under way may go on: when the configuration moved, and once a second for what expires."""
+        moved = self.runtime.replica.fingerprint()
+        if moved == self._checked_by and now < self._check_at:
+            return
+        self._checked_by, self._check_at = moved, now + 1.0
+        for connection in list(self.connections):
+            connection.recheck(now)
+        for tunnel in list(self.tunnels):
+            refusal = tunnel.exchange.recheck(now)
+            if refusal is not None:
+                tunnel.refuse(refusal.outcome, refusal.detail)
+
+    def address_left(self, address: bytes) -> None:
+        left = self.addresses[address] - 1
+        if left:
+            self.addresses[address] = left
+        else:
+            del self.addresses[address]
 
     def hurry(self) -> None:
         """Drain without waiting for requests that may be on their way."""
@@ -132,6 +161,8 @@ class Worker:
         self.idle_seconds = LEAVING_IDLE_SECONDS
         for connection in list(self.connections):
             connection.drain(politely=self.has_successor)
+        for tunnel in list(self.tunnels):
+            tunnel.drain()
         give_up_at = time.monotonic() + DRAIN_SECONDS
         while self.connections and time.monotonic() < give_up_at:
             await asyncio.sleep(TICK / 2)
@@ -164,6 +195,7 @@ def run(config: GatewayConfig, number: int, sockets: list[socket.socket], ready_
             config.egress_allow, [(own.host, own.port) for own in config.own_ports], is_local=is_local_address
         ),
         max_staleness=config.max_staleness,
+        max_per_address=config.max_per_address,
     )
     # What was imported lives as long as the process: collecting it again and again costs latency for nothing.
     gc.collect()

@@ -208,6 +208,7 @@ class Stage:
         self._excused: list[Span] = []
         self._revoked_at: float | None = None
         self.leavers = 0
+        self._load: Load | None = None
 
     def publish(self, **upstream: int) -> None:
         self.database.append(
@@ -229,7 +230,7 @@ class Stage:
         )
 
     def load(self, *, connections: int = 16, rate: float = 300) -> Load:
-        load = Load(self._loop, self.node.port, self.key, connections=connections, rate=rate)
+        self._load = load = Load(self._loop, self.node.port, self.key, connections=connections, rate=rate)
         wait_until(lambda: sum(call.status == 200 for call in load.calls) > 20, 20, "calls get through")
         return load
 
@@ -268,6 +269,8 @@ class Stage:
         )
 
     def close(self) -> None:
+        if self._load is not None:
+            self._load.stop()
         self.node.stop()
         self.upstream.close()
         self._loop.close()

@@ -20,14 +20,14 @@ _HEAD: Final = re.compile(
     rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: (" + f.VALUE + rb"*+))?(\r\n" + f.FIELD_LINES + rb")\r\n"
 )
 _DIGITS: Final = re.compile(rb"[0-9]{1,18}")
-_OTHER, _LENGTH, _ENCODING, _CONNECTION, _DROPPED = range(5)
+_OTHER, _LENGTH, _ENCODING, _CONNECTION, _UPGRADE, _DROPPED = range(6)
 _KINDS: Final[dict[bytes, int]] = {
     b"content-length": _LENGTH,
     b"transfer-encoding": _ENCODING,
     b"connection": _CONNECTION,
     b"keep-alive": _DROPPED,
     b"trailer": _DROPPED,
-    b"upgrade": _DROPPED,
+    b"upgrade": _UPGRADE,
     b"te": _DROPPED,
     b"proxy-connection": _DROPPED,
     b"proxy-authenticate": _DROPPED,
@@ -51,7 +51,7 @@ class ResponseBlock:
     change one. ``options`` are the names that ``Connection`` lists.
     """
 
-    __slots__ = ("encoding", "keep_alive", "length", "lines", "options")
+    __slots__ = ("encoding", "keep_alive", "length", "lines", "options", "upgrade")
 
     def __init__(self) -> None:
         self.lines = b""
@@ -59,12 +59,13 @@ class ResponseBlock:
         self.encoding: bytes | None = None
         self.keep_alive = False
         self.options: frozenset[bytes] = frozenset()
+        self.upgrade = b""
 
 
 class ResponseHead:
     """A response, parsed. ``lines`` are the fields passed on; ``length`` is bytes, ``CHUNKED`` or ``UNTIL_CLOSE``."""
 
-    __slots__ = ("has_length", "keep_alive", "length", "lines", "reason", "size", "status")
+    __slots__ = ("block", "has_length", "keep_alive", "length", "lines", "reason", "size", "status")
 
     status: int
     reason: bytes
@@ -73,6 +74,12 @@ class ResponseHead:
     has_length: bool
     keep_alive: bool
     size: int
+    block: ResponseBlock
+
+    @property
+    def upgrade(self) -> bytes:
+        """The protocol a 101 switches to; empty where ``Connection`` does not list it."""
+        return self.block.upgrade if b"upgrade" in self.block.options else b""
 
     def body_reader(self) -> BodyReader:
         if self.length == CHUNKED:
@@ -96,7 +103,7 @@ def parse_response(buffer: bytes, *, to_head: bool) -> ResponseHead | None:
     length, lines = _take_out(lines, b"\r\nContent-Length: ", b"\r\ncontent-length: ")
     date, lines = _take_out(lines, b"\r\nDate: ", b"\r\ndate: ")
     read = _remembered_block if size <= _REMEMBERED_SIZE else _read_block
-    block = read(lines, minor == b"1")
+    head.block = block = read(lines, minor == b"1")
     if date is None or b"date" in block.options:
         head.lines = block.lines
     else:
@@ -135,6 +142,8 @@ def _read_block(lines: bytes, is_http11: bool) -> ResponseBlock:
             block.length = value
         elif kind == _ENCODING:
             block.encoding = value if block.encoding is None else block.encoding + b"," + value
+        elif kind == _UPGRADE:
+            block.upgrade = value
         elif kind == _CONNECTION:
             connection = value if connection is None else connection + b"," + value
     _read_connection(block, connection, is_http11=is_http11)

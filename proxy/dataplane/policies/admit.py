@@ -32,8 +32,6 @@ def check_body_size(version: Version, head: RequestHead) -> None:
 
 
 def check_hops(head: RequestHead, pseudonym: bytes) -> None:
-    """Refuse a call that has been here before, and protocol upgrades, which no version allows yet."""
+    """Refuse a call that has been here before."""
     if head.block.via and pseudonym in head.block.via.split():
         raise Refusal("loop_detected")
-    if head.block.upgrade and b"websocket" in head.block.upgrade.lower():
-        raise Refusal("upgrade_not_allowed")

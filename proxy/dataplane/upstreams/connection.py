@@ -25,6 +25,10 @@ class Receiver(Protocol):
 
     def answered(self, head: ResponseHead, payload: bytes, *, done: bool) -> None: ...
 
+    def may_switch(self, head: ResponseHead) -> bool: ...
+
+    def switched(self, head: ResponseHead, transport: asyncio.Transport, rest: bytes) -> None: ...
+
     def continued(self, payload: bytes, *, done: bool) -> None: ...
 
     def failed(self, code: str, detail: str) -> None: ...
@@ -198,7 +202,8 @@ class UpstreamConnection(asyncio.Protocol, Timed):
 
     def _read_interim(self, receiver: Receiver, head: ResponseHead, rest: bytes) -> None:
         if head.status == 101:
-            raise Malformed("upstream_invalid", "The upstream switched protocols without being asked.")
+            self._switch(receiver, head, rest)
+            return
         self._interim += max(head.size, 1024)
         if self._interim > MAX_INTERIM:
             raise Malformed("upstream_invalid", "The upstream sent too many interim responses.")
@@ -207,6 +212,16 @@ class UpstreamConnection(asyncio.Protocol, Timed):
         receiver.informed(head)
         if rest and self.receiver is receiver:
             self._read_head(receiver, rest)
+
+    def _switch(self, receiver: Receiver, head: ResponseHead, rest: bytes) -> None:
+        """Hand the connection over to a tunnel, if that is what the caller asked for and the answer is sound."""
+        if not receiver.may_switch(head):
+            raise Malformed("upstream_invalid", "The upstream switched protocols without being asked.")
+        self.receiver = None
+        self._closed = True
+        self.pool.wheel.disarm(self)
+        self.pool.forget(self)
+        receiver.switched(head, self.transport, rest)
 
     def _read_body(self, receiver: Receiver, data: bytes) -> None:
         reader, head = self._reader, self._head
