@@ -57,6 +57,10 @@ bench: $(VENV)/.helps $(VENV)-bench/.runs  ## Measure the gateway against nginx 
 faults: $(VENV)/.helps  ## Break the gateway in every way at length, with a table; ARGS="--kills 50 --outage 300"
 	$(BIN)/python -m tests.faults $(ARGS)
 
+.PHONY: fuzz
+fuzz: $(VENV)-fuzz/.runs  ## Fuzz what reads bytes of others; SECONDS=60 each, ARGS="path chunked" for some
+	APIMGR_VAR="$(CURDIR)/var" $(VENV)-fuzz/bin/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(ARGS)
+
 .PHONY: docs
 docs: $(VENV)/.helps  ## Check the documentation: links, glossary, settings
 	$(BIN)/pytest -q tests/docs
@@ -70,12 +74,12 @@ venv: $(VENV)/.helps  ## Make the virtual environment, with the tools of develop
 
 .PHONY: clean
 clean: demo-reset  ## Delete all that make made
-	rm -rf var $(VENV) $(VENV)-upstream $(VENV)-bench
+	rm -rf var $(VENV) $(VENV)-upstream $(VENV)-bench $(VENV)-fuzz
 
 # --- The virtual environments: what runs, what helps, and the demo's upstream apart --------------------------------
 PIP = -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:
 
-$(VENV)/bin/python $(VENV)-upstream/bin/python $(VENV)-bench/bin/python:
+$(VENV)/bin/python $(VENV)-upstream/bin/python $(VENV)-bench/bin/python $(VENV)-fuzz/bin/python:
 	@test -n "$(PYTHON)" || { echo "No usable Python: apimgr needs Python >= 3.11 with pip and venv" \
 		"(Debian: apt install python3-venv). Or name one: make PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@echo "Making $(@:/bin/python=) with $(PYTHON)"
@@ -99,4 +103,9 @@ $(VENV)-upstream/.runs: requirements-upstream.txt | $(VENV)-upstream/bin/python
 $(VENV)-bench/.runs: requirements-bench.txt | $(VENV)-bench/bin/python
 	@echo "Installing requirements-bench.txt"
 	@$(VENV)-bench/bin/python $(PIP) -r requirements-bench.txt
+	@touch $@
+
+$(VENV)-fuzz/.runs: requirements-fuzz.txt | $(VENV)-fuzz/bin/python
+	@echo "Installing requirements-fuzz.txt"
+	@$(VENV)-fuzz/bin/python $(PIP) -r requirements-fuzz.txt
 	@touch $@
