@@ -14,6 +14,7 @@ from proxy.dataplane.http.malformed import Malformed
 from proxy.dataplane.http.path import canonical_path
 from proxy.dataplane.http.request import MAX_FIELDS, MAX_HEAD, RequestHead, parse_request
 from proxy.dataplane.http.response import CHUNKED, UNTIL_CLOSE, ResponseHead, parse_response
+from proxy.dataplane.http.websocket import FrameReader, Violation
 from proxy.dataplane.usage import segments
 from tests.fuzz import reference
 
@@ -183,6 +184,30 @@ def config(data: bytes) -> None:
     assert snapshot.load(snapshot.dump(document)) == document
 
 
+def websocket(data: bytes) -> None:
+    """The same verdict however the frames are cut, and the messages that were sent are the ones that are counted."""
+    masked, step, data = bool(data[:1] and data[0] & 1), (data[0] >> 1) % 9 + 1 if data else 1, data[1:]
+    whole = _read_frames([data], masked=masked)
+    pieces = _read_frames([data[at : at + step] for at in range(0, len(data), step)], masked=masked)
+    assert whole[0] == pieces[0]
+    if whole[0] == 0:
+        assert whole == pieces
+    mask = b"\x80" if masked else b"\0"
+    payload = data[:125]
+    frame = b"\x82" + bytes((mask[0] | len(payload),)) + (b"mask" if masked else b"") + payload
+    assert _read_frames([frame * 3], masked=masked) == (0, 3, True, False)
+
+
+def _read_frames(pieces: list[bytes], *, masked: bool) -> tuple[int, int, bool, bool]:
+    reader = FrameReader(masked=masked, max_message_bytes=1000)
+    try:
+        for piece in pieces:
+            reader.feed(piece)
+    except Violation as violation:
+        return violation.code, 0, False, False
+    return 0, reader.messages, reader.at_boundary, reader.is_closed
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "request_head": request_head,
     "chunked": chunked,
@@ -190,4 +215,5 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "response_head": response_head,
     "spool": spool,
     "config": config,
+    "websocket": websocket,
 }

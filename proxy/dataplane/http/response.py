@@ -195,7 +195,7 @@ def _length(head: ResponseHead, length: bytes | None, encoding: bytes | None, *,
     if length is not None and _DIGITS.fullmatch(length) is None:
         raise _invalid("The upstream's Content-Length is not a number.")
     status = head.status
-    if status < 200 and (encoding is not None or length is not None):
+    if status < 200 and (encoding is not None or length not in (None, b"0")):
         raise _invalid("An interim response of the upstream announces a body.")
     if to_head and length is not None:
         # What a GET would have been answered with: a HEAD's response states it and has no body.
