@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import http.server
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,3 +83,28 @@ def test_a_worker_serves_records_and_drains(tmp_path: Path, upstream: int) -> No
     assert sorted(record.api_id for record in records(tmp_path / "gateway" / "spool")) == [2, 3]
     (counted,) = stats.StatsReader(tmp_path / "gateway" / "stats").read()
     assert (counted.counts["requests"], counted.counts["spooled"], counted.counts["connections"]) == (2, 2, 0)
+
+
+def test_a_worker_is_told_what_it_may_call(tmp_path: Path, upstream: int) -> None:
+    """Of the environment it is given; without a word from the operator loopback is closed."""
+    keys = [credentials.generate_key("test").secret]
+    bench.write_replica(tmp_path / "gateway" / "replica", upstream, keys)
+    environment = {**os.environ, "APIMGR_VAR": str(tmp_path), "APIMGR_KEY_PEPPER": bench.PEPPER, "DATABASE_URL": ""}
+    environment |= {"APIMGR_GATEWAY_LISTEN": "127.0.0.1:0", "APIMGR_NODE_NAME": "test"}
+    command = [sys.executable, "-m", "tests.bench.serve"]
+    for told, status in (
+        ({"APIMGR_EGRESS_ALLOW": "10.0.0.0/8"}, 502),
+        ({"APIMGR_EGRESS_ALLOW": "127.0.0.1", "APIMGR_GATEWAY_OWN_PORTS": f"0.0.0.0:{upstream}"}, 502),
+        ({"APIMGR_EGRESS_ALLOW": "127.0.0.1", "APIMGR_GATEWAY_OWN_PORTS": f"192.0.2.1:{upstream}"}, 200),
+    ):
+        with subprocess.Popen(command, env=environment | told, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            port = int(process.stdout.readline())
+            if status == 200:
+                assert call(port, "/api0/v1/items/1", keys[0]) == b"ok"
+            else:
+                with pytest.raises(urllib.error.HTTPError) as caught:
+                    call(port, "/api0/v1/items/1", keys[0])
+                assert (caught.value.code, json.load(caught.value)["code"]) == (status, "upstream_forbidden")
+            process.terminate()
+            assert process.wait(20) == 0
