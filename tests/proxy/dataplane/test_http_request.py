@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.dataplane.http.malformed import Malformed
+from proxy.dataplane.http.pieces import worth_another_try
 from proxy.dataplane.http.request import CHUNKED, RequestHead, parse_request
 
 
@@ -202,3 +203,20 @@ def test_near_misses_never_pass_control_characters(parts: list[bytes]) -> None:
     if parsed is not None:
         assert b"\0" not in b"".join(parts)[: parsed.size]
         assert b"\n" not in b"".join(parts)[: parsed.size].replace(b"\r\n", b"")
+
+
+def test_a_trickle_costs_little() -> None:
+    """A head that comes byte by byte is read once per line or kilobyte, and found whole, or wrong, all the same."""
+    whole = head(*(f"X-{n}: {'v' * 200}" for n in range(80)))
+    tried = tries = 0
+    for size in range(1, len(whole) + 1):
+        if tried and not worth_another_try(whole[:size], tried):
+            continue
+        tries += 1
+        if parse_request(whole[:size]) is not None:
+            break
+        tried = size
+    assert size == len(whole)
+    assert tries <= 82 + len(whole) // 1024 + 2
+    with pytest.raises(Malformed):
+        parse_request(b"GET / HTTP/1.1\r\n" + b"a:\r\n" * 103)  # no more is waited for

@@ -73,13 +73,14 @@ def answers(*parts: bytes, then: str = "hold", pause: float = 0.0) -> Handler:
 
 
 OK = b"HTTP/1.1 200 OK\r\n"
+END = b": y\r\nContent-Length: 0\r\n\r\n"
 HINT = b"HTTP/1.1 103 Early Hints\r\n\r\n"
 BROKEN = None  # the caller's connection breaks off
 
 MISBEHAVIOUR: dict[str, tuple[Handler, int | None, str]] = {
     "hangs before it answers": (answers(), 504, "upstream_timeout"),
     "hangs in its head": (answers(OK + b"X: y"), 504, "upstream_timeout"),
-    "trickles its head": (answers(OK, *[b"X"] * 60, b": y\r\nContent-Length: 0\r\n\r\n", pause=0.02), 504, "upstream_timeout"),
+    "trickles its head": (answers(OK, *[b"X"] * 60, END, pause=0.02), 504, "upstream_timeout"),
     "hangs in its body": (answers(OK + b"Content-Length: 9\r\n\r\nhalf"), BROKEN, "upstream_timeout"),
     "closes unheard": (answers(then="close"), 502, "upstream_unreachable"),
     "half-closes unheard": (answers(then="eof"), 502, "upstream_unreachable"),
