@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -15,7 +16,7 @@ from apimgr.accounts.access import Permission, organisations_for, require_operat
 from apimgr.accounts.models import User
 from apimgr.catalog.models import Version
 from portal.models import Credential
-from proxy.models import AppliedChanges, ChangeCounter, GatewayChange, GatewayNode
+from proxy.models import ChangeCounter, GatewayChange, GatewayNode
 
 Viewer = User | AnonymousUser | None
 # A node that has not been heard of for so long is away: it goes on with what it knows, but nobody can promise for it.
@@ -87,15 +88,46 @@ def last_sequence() -> int:
 
 def rollout(sequence: int) -> Rollout:
     """Where the change with this number is enforced by now."""
-    connected = GatewayNode.objects.filter(heartbeat_at__gt=timezone.now() - CONNECTED)
-    reported = dict(connected.values_list("name", "applied_sequence"))
-    applied = _first_applied(sequence, set(reported))
+    change = GatewayChange.objects.filter(sequence=sequence).first()
+    if change is None:  # nothing was said yet, or what was has been superseded
+        reached = list(_connected().values_list("applied_sequence", flat=True))
+        return Rollout(live=sum(applied >= sequence for applied in reached), total=len(reached), ms=None)
+    return rollouts([change])[0][1]
+
+
+def _connected() -> QuerySet[GatewayNode]:
+    return GatewayNode.objects.filter(heartbeat_at__gt=timezone.now() - CONNECTED)
+
+
+def rollouts(changes: Iterable[GatewayChange]) -> list[tuple[GatewayChange, Rollout]]:
+    """Each change with its rollout, in two queries however many there are."""
+    changes = list(changes)
+    reached = dict(_connected().values_list("name", "applied_sequence"))
+    applied: dict[int, dict[str, datetime]] = {}
+    with connection.cursor() as cursor:
+        cursor.execute(_FIRST_APPLIED, [[change.sequence for change in changes], list(reached)])
+        for sequence, node, at in cursor.fetchall():
+            applied.setdefault(sequence, {})[node] = at
+    return [(change, _rollout(change, reached, applied.get(change.sequence, {}))) for change in changes]
+
+
+_FIRST_APPLIED: Final = """
+    SELECT change.sequence, node.name, first.applied_at
+    FROM unnest(%s::bigint[]) AS change (sequence)
+    CROSS JOIN unnest(%s::text[]) AS node (name)
+    CROSS JOIN LATERAL (
+        SELECT applied_at FROM proxy_appliedchanges AS applied
+        WHERE applied.node = node.name AND applied.sequence >= change.sequence ORDER BY applied.sequence LIMIT 1
+    ) AS first
+"""
+
+
+def _rollout(change: GatewayChange, reached: dict[str, int], applied: dict[str, datetime]) -> Rollout:
     # A node tells of a change at once and of itself every two seconds; receipts of long ago are gone.
-    live = applied.keys() | {name for name, reached in reported.items() if reached >= sequence}
-    made_at = GatewayChange.objects.filter(sequence=sequence).values_list("created_at", flat=True).first()
+    live = applied.keys() | {name for name, sequence in reached.items() if sequence >= change.sequence}
     slowest = max(applied.values(), default=None)
-    ms = round((slowest - made_at).total_seconds() * 1000) if slowest and made_at else None
-    return Rollout(live=len(live), total=len(reported), ms=None if ms is None else max(ms, 0))
+    ms = round((slowest - change.created_at).total_seconds() * 1000) if slowest else None
+    return Rollout(live=len(live), total=len(reached), ms=None if ms is None else max(ms, 0))
 
 
 def version_rollout(viewer: Viewer, version_id: int) -> Rollout | None:
@@ -117,12 +149,6 @@ def _rollout_of(kind: str, key: str) -> Rollout | None:
     said = GatewayChange.objects.filter(kind=kind, key=key).order_by("-sequence")
     sequence = said.values_list("sequence", flat=True).first()
     return None if sequence is None else rollout(sequence)
-
-
-def _first_applied(sequence: int, names: set[str]) -> dict[str, datetime]:
-    """When each of these nodes first enforced at least ``sequence``."""
-    rows = AppliedChanges.objects.filter(sequence__gte=sequence, node__in=names).order_by("node", "sequence")
-    return {row.node: row.applied_at for row in rows.distinct("node")}
 
 
 def _stored_per_boot() -> dict[tuple[str, int], int]:

@@ -17,6 +17,22 @@ class BooksSerializer(serializers.Serializer[Any]):
     stored = serializers.IntegerField()
 
 
+class ChangeSerializer(serializers.Serializer[Any]):
+    """A change told to gateways, and how far it has come."""
+
+    sequence = serializers.IntegerField()
+    kind = serializers.CharField()
+    key = serializers.CharField(help_text="Which document of its kind.")
+    is_removal = serializers.BooleanField()
+    created_at = serializers.DateTimeField()
+    live_nodes = serializers.IntegerField(help_text="Connected nodes that enforce it.")
+    connected_nodes = serializers.IntegerField()
+    live_after_ms = serializers.IntegerField(
+        allow_null=True,
+        help_text="From its commit to the slowest of these nodes; null if not known any more.",
+    )
+
+
 class NodeSerializer(serializers.Serializer[Any]):
     name = serializers.CharField(source="node.name")
     is_connected = serializers.BooleanField(help_text="Whether it was heard of in the last ten seconds.")

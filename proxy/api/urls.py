@@ -4,4 +4,7 @@ from django.urls import URLPattern, URLResolver, path
 
 from proxy.api import views
 
-urlpatterns: list[URLPattern | URLResolver] = [path("nodes", views.NodeList.as_view(), name="api-nodes")]
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("nodes", views.NodeList.as_view(), name="api-nodes"),
+    path("gateway-changes", views.ChangeList.as_view(), name="api-gateway-changes"),
+]

@@ -1,12 +1,53 @@
 from __future__ import annotations
 
-from drf_spectacular.utils import extend_schema
+from typing import Any, Final
+
+from django.utils.translation import gettext as _
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from proxy import selectors
-from proxy.api.serializers import NodeSerializer
+from proxy.api.serializers import ChangeSerializer, NodeSerializer
+from proxy.models import GatewayChange
+from proxy.selectors import Rollout
+
+CHANGES_PER_ANSWER: Final = 100
+
+
+class ChangeList(APIView):
+    @extend_schema(
+        operation_id="gateway_changes_list",
+        summary="List changes told to gateways",
+        description="The latest changes, newest first, and on how many nodes each is live. For operators.",
+        parameters=[OpenApiParameter("before", int, description="Only changes before this sequence number.")],
+        responses=ChangeSerializer(many=True),
+        tags=["nodes"],
+    )
+    def get(self, request: Request) -> Response:
+        changes = selectors.changes(request.user)
+        before = request.query_params.get("before", "")
+        if before:
+            if not (before.isascii() and before.isdigit() and len(before) < 19):
+                raise ValidationError({"before": [_("Give a sequence number.")]})
+            changes = changes.filter(sequence__lt=int(before))
+        listed = selectors.rollouts(changes[:CHANGES_PER_ANSWER])
+        return Response(ChangeSerializer([_as_told(*entry) for entry in listed], many=True).data)
+
+
+def _as_told(change: GatewayChange, rollout: Rollout) -> dict[str, Any]:
+    return {
+        "sequence": change.sequence,
+        "kind": change.kind,
+        "key": change.key,
+        "is_removal": change.document is None,
+        "created_at": change.created_at,
+        "live_nodes": rollout.live,
+        "connected_nodes": rollout.total,
+        "live_after_ms": rollout.ms,
+    }
 
 
 class NodeList(APIView):

@@ -22,7 +22,7 @@ def overview(request: HttpRequest) -> HttpResponse:
         "nodes": nodes,
         "rollout": selectors.rollout(selectors.last_sequence()),
         "last_sequence": selectors.last_sequence(),
-        "changes": selectors.changes(request.user)[:8],
+        "changes": selectors.rollouts(selectors.changes(request.user)[:8]),
         "books": [sum(column) for column in zip(*(standing.books for standing in nodes), strict=True)],
         "gap": sum(standing.gap for standing in nodes),
     }
@@ -39,7 +39,8 @@ def nodes(request: HttpRequest) -> HttpResponse:
 @require_GET
 def changes(request: HttpRequest) -> HttpResponse:
     pages = Paginator(selectors.changes(request.user), CHANGES_PER_PAGE)
-    return render(request, "proxy/changes.html", {"page": pages.get_page(request.GET.get("page"))})
+    page = pages.get_page(request.GET.get("page"))
+    return render(request, "proxy/changes.html", {"page": page, "changes": selectors.rollouts(page.object_list)})
 
 
 @login_required

@@ -30,4 +30,5 @@ ACCESS: dict[str, Row | tuple[Row, ...]] = {
     "proxy:receipt": Row(kwargs=version, allow=ACME),
     "proxy:credential-receipt": Row(kwargs=credential, allow={"dev"}),
     "api-nodes": Row(allow=OPERATORS),
+    "api-gateway-changes": Row(allow=OPERATORS),
 }

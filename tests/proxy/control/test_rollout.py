@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import connection
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
+from rest_framework.test import APIClient
 
 from apimgr.accounts.models import User
 from apimgr.contracts.snapshot import PlanDocument
@@ -73,6 +75,37 @@ def test_a_node_s_books_agree_or_show_the_gap(olga: User) -> None:
     (standing,) = selectors.nodes(olga)
     assert standing.books == [5, 5, 3, 3]
     assert standing.gap == 2
+
+
+def test_each_change_says_where_it_is_live(client: Client, olga: User) -> None:
+    api = APIClient()
+    api.force_authenticate(olga)
+    for number in (1, 2):
+        append_changes([PlanDocument(number, "Free")])
+    made_at = GatewayChange.objects.get(sequence=1).created_at
+    for name in ("a", "b"):
+        make_node(name)
+        AppliedChanges.objects.create(node=name, sequence=1, applied_at=made_at + timedelta(milliseconds=70))
+    client.force_login(olga)
+    assert "2 of 2 nodes after 70 ms" in client.get(reverse("proxy:changes")).content.decode()
+    told = api.get(reverse("api-gateway-changes")).json()
+    assert [(entry["sequence"], entry["live_nodes"], entry["live_after_ms"]) for entry in told] == [
+        (2, 0, None),
+        (1, 2, 70),
+    ]
+    earlier = api.get(reverse("api-gateway-changes"), {"before": "2"}).json()
+    assert [entry["sequence"] for entry in earlier] == [1]
+    assert api.get(reverse("api-gateway-changes"), {"before": "x"}).status_code == 422
+
+
+def test_a_page_of_changes_asks_as_much_as_one(olga: User, django_assert_num_queries: Any) -> None:
+    make_node("a")
+    for number in range(1, 21):
+        append_changes([PlanDocument(number, "Free")])
+    for count in (1, 20):
+        found = list(selectors.changes(olga)[:count])
+        with django_assert_num_queries(2):
+            assert len(selectors.rollouts(found)) == count
 
 
 def test_only_operators_see_nodes(alice: User) -> None:
