@@ -28,3 +28,11 @@ class CredentialIssued(Event):
 @dataclass(frozen=True, slots=True)
 class CredentialRevoked(Event):
     credential_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialChanged(Event):
+    """A key has another secret or another end. ``ended_digest`` is that of a secret that works no more, in hex."""
+
+    credential_id: int
+    ended_digest: str = ""

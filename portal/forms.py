@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from django import forms
@@ -17,6 +18,25 @@ class ApplicationForm(forms.Form):
 
 class KeyForm(forms.Form):
     name = forms.CharField(label=_("Name"), max_length=80, help_text=_("Where it is used: production, laptop, CI."))
+
+
+class RollForm(forms.Form):
+    """For how long the present key works on beside the new one."""
+
+    OVERLAPS = (("0", _("now")), ("3600", _("in 1 hour")), ("86400", _("in 24 hours")), ("604800", _("in 7 days")))
+    overlap = forms.ChoiceField(label=_("The old key stops"), choices=OVERLAPS, initial="86400")
+
+    def clean_overlap(self) -> timedelta:
+        return timedelta(seconds=int(self.cleaned_data["overlap"]))
+
+
+class ExpiryForm(forms.Form):
+    expires_at = forms.DateTimeField(
+        label=_("Ends"),
+        required=False,
+        input_formats=["%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%d"],
+        help_text=_("A date and time in UTC; empty for no end."),
+    )
 
 
 class AccessForm(forms.Form):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 
 from apimgr.accounts.models import Organisation, User
 from apimgr.core.ids import Entity
@@ -69,7 +70,10 @@ class CredentialState(models.TextChoices):
 
 
 class Credential(Entity):
-    """An API key of an application. The key itself is shown once and never stored: only its digest is."""
+    """An API key of an application. The key itself is shown once and never stored: only its digest is.
+
+    A key that was rolled has a former secret beside its present one until ``former_until``; both open the same doors.
+    """
 
     application = models.ForeignKey(Application, on_delete=models.CASCADE, related_name="credentials")
     name = models.CharField(max_length=80, default="Key")
@@ -82,6 +86,38 @@ class Credential(Entity):
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
+    former_digest = models.BinaryField(max_length=32, null=True, unique=True, editable=False)
+    former_prefix = models.CharField(max_length=24, blank=True)
+    former_last4 = models.CharField(max_length=4, blank=True)
+    former_until = models.DateTimeField(null=True, blank=True)
+    former_used_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(former_digest=None, former_until=None)
+                | Q(former_digest__isnull=False, former_until__isnull=False),
+                name="credential_former_secret_ends",
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.prefix}…{self.last4}"
+
+    @property
+    def standing(self) -> str:
+        """``active``, ``rotating`` while a former secret still works, ``expired`` or ``revoked``."""
+        if self.state == CredentialState.REVOKED:
+            return "revoked"
+        if self.expires_at is not None and self.expires_at <= timezone.now():
+            return "expired"
+        return "rotating" if self.is_rotating else "active"
+
+    @property
+    def is_rotating(self) -> bool:
+        return self.former_until is not None and self.former_until > timezone.now()
+
+    @property
+    def former(self) -> str:
+        """The former secret as it may be shown."""
+        return f"{self.former_prefix}…{self.former_last4}"

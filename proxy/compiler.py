@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from django.utils.translation import gettext as _
 
+from apimgr.accounts.models import Organisation, OrganisationState
 from apimgr.catalog.models import Version
 from apimgr.contracts import snapshot
 from apimgr.contracts.snapshot import (
@@ -24,6 +25,7 @@ from apimgr.contracts.snapshot import (
     InvalidDocument,
     LimitDocument,
     OperationDocument,
+    OrganisationDocument,
     PlanDocument,
     RouteDocument,
     SubscriptionDocument,
@@ -131,6 +133,30 @@ def credential_document(credential: Credential) -> CredentialDocument:
     )
 
 
+def credential_documents(credential: Credential) -> tuple[CredentialDocument, ...]:
+    """One document per secret: that of today, and the one it was rolled over from, until that ends."""
+    present = credential_document(credential)
+    if credential.former_digest is None:
+        return (present,)
+    ends = _seconds(credential.former_until)
+    former = replace(
+        present,
+        digest=bytes(credential.former_digest).hex(),
+        expires_at=min(ends, present.expires_at) if present.expires_at else ends,
+        superseded=True,
+    )
+    return (present, former)
+
+
+def ended_secret(credential: Credential, digest: str) -> CredentialDocument:
+    """A secret that works no more, so that whoever still uses it is told that it ended, not that it never was."""
+    return replace(credential_document(credential), digest=digest, expires_at=1, superseded=True)
+
+
+def organisation_document(organisation: Organisation) -> OrganisationDocument:
+    return OrganisationDocument(organisation.pk, organisation.state)  # type: ignore[arg-type]
+
+
 def everything() -> Iterator[Document]:
     """Every document there should be, one at a time."""
     for version in (
@@ -142,7 +168,9 @@ def everything() -> Iterator[Document]:
     for application in Application.objects.order_by("pk").iterator():
         yield application_document(application)
     for credential in Credential.objects.order_by("pk").iterator():
-        yield credential_document(credential)
+        yield from credential_documents(credential)
+    for organisation in Organisation.objects.filter(state=OrganisationState.SUSPENDED).order_by("pk").iterator():
+        yield organisation_document(organisation)
 
 
 def _configuration(version: Version) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from apimgr.accounts.events import OrganisationStateChanged
+from apimgr.accounts.models import Organisation
 from apimgr.catalog.events import VersionDeprecated, VersionPublished, VersionRestored, VersionRetired
 from apimgr.catalog.models import Version
 from apimgr.contracts import snapshot
@@ -9,7 +11,13 @@ from apimgr.contracts.snapshot import RouteDocument
 from apimgr.core.events import receives
 from apimgr.products.events import PlanChanged, ProductVersionsChanged
 from apimgr.products.models import Plan, Product
-from portal.events import ApplicationChanged, CredentialIssued, CredentialRevoked, SubscriptionChanged
+from portal.events import (
+    ApplicationChanged,
+    CredentialChanged,
+    CredentialIssued,
+    CredentialRevoked,
+    SubscriptionChanged,
+)
 from portal.models import Application, Credential
 from proxy import compiler
 from proxy.models import GatewayChange
@@ -48,9 +56,18 @@ def log_application(event: ApplicationChanged | SubscriptionChanged) -> None:
         append_changes([compiler.application_document(application)])
 
 
-@receives(CredentialIssued, CredentialRevoked)
-def log_credential(event: CredentialIssued | CredentialRevoked) -> None:
-    append_changes([compiler.credential_document(Credential.objects.get(pk=event.credential_id))])
+@receives(CredentialIssued, CredentialRevoked, CredentialChanged)
+def log_credential(event: CredentialIssued | CredentialRevoked | CredentialChanged) -> None:
+    credential = Credential.objects.get(pk=event.credential_id)
+    documents = list(compiler.credential_documents(credential))
+    if isinstance(event, CredentialChanged) and event.ended_digest:
+        documents.append(compiler.ended_secret(credential, event.ended_digest))
+    append_changes(documents)
+
+
+@receives(OrganisationStateChanged)
+def log_organisation(event: OrganisationStateChanged) -> None:
+    append_changes([compiler.organisation_document(Organisation.objects.get(pk=event.organisation_id))])
 
 
 def _log_versions(versions: list[Version]) -> None:

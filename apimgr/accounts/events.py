@@ -11,6 +11,13 @@ class OrganisationCreated(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class OrganisationStateChanged(Event):
+    """An organisation was suspended or resumed."""
+
+    organisation_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class MemberAdded(Event):
     organisation_id: int
     user_id: int

@@ -40,6 +40,11 @@ class User(Entity, AbstractBaseUser, PermissionsMixin):
         return self.name or self.email
 
 
+class OrganisationState(models.TextChoices):
+    ACTIVE = "active", "Active"
+    SUSPENDED = "suspended", "Suspended"
+
+
 class Organisation(Entity):
     """Owns things and has members. Developers have one of their own from their first sign-up."""
 
@@ -47,6 +52,8 @@ class Organisation(Entity):
     slug = models.SlugField(max_length=60, unique=True)
     # May own APIs. Off for developers' own organisations: an API names upstreams the gateway then calls.
     is_publisher = models.BooleanField(default=False)
+    # While it is suspended, the gateway refuses every call of its applications.
+    state = models.CharField(max_length=12, choices=OrganisationState.choices, default=OrganisationState.ACTIVE)
 
     def __str__(self) -> str:
         return self.name

@@ -10,6 +10,8 @@ tells(
     {
         "accounts.user.created": _("%(actor)s created the account %(target)s"),
         "accounts.organisation.created": _("%(actor)s created the organisation %(target)s"),
+        "accounts.organisation.suspended": _("%(actor)s suspended the organisation %(target)s"),
+        "accounts.organisation.resumed": _("%(actor)s resumed the organisation %(target)s"),
         "accounts.member.added": _("%(actor)s made %(target)s a member as %(role)s"),
         "accounts.member.invited": _("%(actor)s invited %(target)s as %(role)s"),
         "accounts.member.role_changed": _("%(actor)s changed the role of %(target)s from %(before)s to %(role)s"),

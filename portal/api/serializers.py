@@ -79,6 +79,11 @@ class CredentialSerializer(serializers.ModelSerializer[Credential]):
 
     id = IdField(read_only=True)
     application = IdField(source="application_id", read_only=True)
+    standing = serializers.ChoiceField(
+        choices=["active", "rotating", "expired", "revoked"],
+        read_only=True,
+        help_text="Rotating: the key was rolled and its former secret still works, until ``former_until``.",
+    )
 
     class Meta:
         model = Credential
@@ -94,6 +99,11 @@ class CredentialSerializer(serializers.ModelSerializer[Credential]):
             "last_used_at",
             "expires_at",
             "revoked_at",
+            "standing",
+            "former_prefix",
+            "former_last4",
+            "former_until",
+            "former_used_at",
         ]
         read_only_fields = fields
 
@@ -101,6 +111,17 @@ class CredentialSerializer(serializers.ModelSerializer[Credential]):
 class NewCredentialSerializer(serializers.Serializer[Any]):
     name = serializers.CharField(max_length=80, required=False, default="Key")
     is_test = serializers.BooleanField(required=False, default=False)
+    expires_at = serializers.DateTimeField(required=False, allow_null=True, default=None)
+
+
+class RollSerializer(serializers.Serializer[Any]):
+    overlap_seconds = serializers.IntegerField(
+        min_value=0, max_value=30 * 86_400, default=0, help_text="For how long the present secret works on."
+    )
+
+
+class ExpirySerializer(serializers.Serializer[Any]):
+    expires_at = serializers.DateTimeField(allow_null=True, help_text="Null for no end.")
 
 
 class IssuedCredentialSerializer(CredentialSerializer):

@@ -15,6 +15,13 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path(f"{_APP}/credentials", views.ApplicationCredentials.as_view(), name="api-application-credentials"),
     path(f"{_APP}/subscriptions", views.ApplicationSubscriptions.as_view(), name="api-application-subscriptions"),
     path("credentials/<id:credential_id>", views.CredentialDetail.as_view(), name="api-credential"),
+    path("credentials/<id:credential_id>/roll", views.CredentialRoll.as_view(), name="api-credential-roll"),
+    path(
+        "credentials/<id:credential_id>/end-former",
+        views.CredentialEndFormer.as_view(),
+        name="api-credential-end-former",
+    ),
+    path("credentials/<id:credential_id>/expiry", views.CredentialExpiry.as_view(), name="api-credential-expiry"),
     path("credentials/<id:credential_id>/revoke", views.CredentialRevoke.as_view(), name="api-credential-revoke"),
     path("subscriptions", views.SubscriptionList.as_view(), name="api-subscriptions"),
     path(_SUBSCRIPTION, views.SubscriptionDetail.as_view(), name="api-subscription"),

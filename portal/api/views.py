@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, cast
 
 from django.db.models import QuerySet
@@ -142,6 +143,56 @@ class CredentialDetail(_PortalView):
     @extend_schema(operation_id="credentials_read", summary="Read a key's facts", tags=["credentials"])
     def get(self, request: Request, credential_id: int) -> Response:
         return Response(self.get_serializer(selectors.credential_for(self.actor, credential_id)).data)
+
+
+class CredentialRoll(_PortalView):
+    serializer_class = serializers.IssuedCredentialSerializer
+
+    @extend_schema(
+        operation_id="credentials_roll",
+        summary="Give a key a new secret",
+        description="The answer holds the new key. The present one works on for the overlap.",
+        request=serializers.RollSerializer,
+        tags=["credentials"],
+    )
+    def post(self, request: Request, credential_id: int) -> Response:
+        given = self.given(serializers.RollSerializer)
+        credential, key = services.roll_credential(
+            actor=self.actor,
+            credential=selectors.credential_for(self.actor, credential_id),
+            overlap=timedelta(seconds=given["overlap_seconds"]),
+        )
+        body = {**serializers.CredentialSerializer(credential).data, "key": key.secret}
+        return Response(body, headers={"Cache-Control": "no-store"})
+
+
+class CredentialEndFormer(_PortalView):
+    serializer_class = serializers.CredentialSerializer
+
+    @extend_schema(
+        operation_id="credentials_end_former",
+        summary="End the secret that was rolled away, before its time",
+        request=None,
+        tags=["credentials"],
+    )
+    def post(self, request: Request, credential_id: int) -> Response:
+        credential = selectors.credential_for(self.actor, credential_id)
+        return Response(self.get_serializer(services.end_former_secret(actor=self.actor, credential=credential)).data)
+
+
+class CredentialExpiry(_PortalView):
+    serializer_class = serializers.CredentialSerializer
+
+    @extend_schema(
+        operation_id="credentials_set_expiry",
+        summary="Say when a key ends",
+        request=serializers.ExpirySerializer,
+        tags=["credentials"],
+    )
+    def put(self, request: Request, credential_id: int) -> Response:
+        given = self.given(serializers.ExpirySerializer)
+        credential = selectors.credential_for(self.actor, credential_id)
+        return Response(self.get_serializer(services.set_expiry(actor=self.actor, credential=credential, **given)).data)
 
 
 class CredentialRevoke(_PortalView):

@@ -7,7 +7,13 @@ from portal.services.applications import (
     suspend_application,
     update_application,
 )
-from portal.services.credentials import issue_credential, revoke_credential
+from portal.services.credentials import (
+    end_former_secret,
+    issue_credential,
+    revoke_credential,
+    roll_credential,
+    set_expiry,
+)
 from portal.services.subscriptions import (
     approve_subscription,
     cancel_subscription,
@@ -24,12 +30,15 @@ __all__ = [
     "cancel_subscription",
     "change_plan",
     "create_application",
+    "end_former_secret",
     "issue_credential",
     "quick_start",
     "reject_subscription",
     "resume_application",
     "resume_subscription",
     "revoke_credential",
+    "roll_credential",
+    "set_expiry",
     "subscribe",
     "suspend_application",
     "suspend_subscription",

@@ -17,7 +17,7 @@ from apimgr.accounts.services import own_organisation
 from apimgr.core.errors import DomainError
 from apimgr.products.selectors import public_plans
 from portal import services
-from portal.forms import ApplicationForm, KeyForm, add_error
+from portal.forms import ApplicationForm, KeyForm, RollForm, add_error
 from portal.models import Application, Subscription
 from portal.selectors import (
     OPEN,
@@ -112,6 +112,7 @@ def application_page(request: HttpRequest, found: Application, status: int = 200
         "credentials": credentials_of(found)[:60],
         "may_manage": may_manage(request.user, found),
         "key_form": KeyForm(),
+        "overlaps": RollForm.OVERLAPS,
         **extra,
     }
     return render(request, "portal/application.html", context, status=status)

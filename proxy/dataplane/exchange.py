@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Final
 from apimgr.contracts.outcomes import BY_CODE, Outcome
 from apimgr.contracts.usage import (
     BODY,
-    FLAG_TEST_KEY,
     FLAG_TUNNEL,
     MAX_PATH_BYTES,
     MAX_TRAIL_BYTES,
@@ -486,7 +485,7 @@ class Exchange:
             self.upstream_status,
             outcome.number,
             _METHOD_NUMBERS.get(self.head.method, 0),
-            (FLAG_TEST_KEY if caller.is_test else 0) | (FLAG_TUNNEL if self.status == 101 else 0),
+            caller.flags | FLAG_TUNNEL if self.status == 101 else caller.flags,
             self.client.address,
             len(path),
             len(trail),

@@ -16,6 +16,7 @@ from apimgr.contracts.snapshot import (
     ApplicationDocument,
     CredentialDocument,
     Document,
+    OrganisationDocument,
     PlanDocument,
     RouteDocument,
     SubscriptionDocument,
@@ -103,7 +104,7 @@ class Caller:
     """Who calls: filled in as far as it is known, so that a refusal can be put down to somebody."""
 
     __slots__ = (
-        "application", "application_id", "credential", "credential_id", "expires_at", "is_test", "meter", "plan",
+        "application", "application_id", "credential", "credential_id", "expires_at", "flags", "meter", "plan",
         "plan_id", "subscription",
     )  # fmt: skip
 
@@ -114,7 +115,7 @@ class Caller:
         self.plan: PlanDocument | None = None
         self.meter: Meter | None = None
         self.expires_at = 0
-        self.is_test = False
+        self.flags = 0  # of contracts.usage
         # For the record of the call: 0 for what is not known.
         self.application_id = self.credential_id = self.plan_id = 0
 
@@ -240,6 +241,11 @@ class Runtime:
     def application(self, application_id: int) -> ApplicationDocument | None:
         found = self.replica.get("application", str(application_id))
         return found if isinstance(found, ApplicationDocument) else None
+
+    def is_suspended(self, organisation_id: int) -> bool:
+        """Whether a developers' organisation is suspended; one without a document is not."""
+        found = self.replica.get("organisation", str(organisation_id))
+        return isinstance(found, OrganisationDocument) and found.state != "active"
 
     def plan(self, plan_id: int) -> PlanDocument | None:
         """A plan, the same object for all who are on it."""

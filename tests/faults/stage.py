@@ -165,11 +165,13 @@ class Node:
         return int(found[1]) if found else -1
 
     def children(self, role: str) -> list[psutil.Process]:
-        try:
-            found = psutil.Process(self.process.pid).children()
-            return [child for child in found if role in " ".join(child.cmdline()[3:4])]
-        except psutil.NoSuchProcess:
-            return []
+        found = []
+        with suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(self.process.pid).children():
+                with suppress(psutil.NoSuchProcess):  # one that ends while we look hides none of the others
+                    if role in " ".join(child.cmdline()[3:4]):
+                        found.append(child)
+        return found
 
     def kill(self, role: str) -> None:
         for child in self.children(role):

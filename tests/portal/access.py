@@ -64,6 +64,9 @@ ACCESS: dict[str, Row | tuple[Row, ...]] = {
         Row(_application, allow=_DEVELOPER, method="post", data={"name": "Renamed"}),
     ),
     "portal:credential-new": Row(_application, allow=_DEVELOPER, method="post", data={"name": "CI"}),
+    "portal:credential-roll": Row(_credential, allow=_DEVELOPER, method="post", data={"overlap": "3600"}),
+    "portal:credential-end-former": Row(_credential, allow=_DEVELOPER, method="post"),
+    "portal:credential-expiry": Row(_credential, allow=_DEVELOPER, method="post", data={"expires_at": ""}),
     "portal:credential-revoke": Row(_credential, allow=_DEVELOPER, method="post"),
     "portal:subscription-plan": Row(_subscription, allow=_DEVELOPER, method="post"),
     "portal:subscription-cancel": Row(_subscription, allow=_DEVELOPER, method="post"),
@@ -93,6 +96,11 @@ ACCESS: dict[str, Row | tuple[Row, ...]] = {
         Row(_application, allow=_DEVELOPER, method="post", data={"plan": "not an id"}),
     ),
     "api-credential": Row(_credential, allow=_DEVELOPER),
+    "api-credential-roll": Row(_credential, allow=_DEVELOPER, method="post"),
+    "api-credential-end-former": Row(_credential, allow=_DEVELOPER, method="post"),
+    "api-credential-expiry": Row(
+        _credential, allow=_DEVELOPER, method="put", data={"expires_at": "2099-01-01T00:00:00Z"}
+    ),
     "api-credential-revoke": Row(_credential, allow=_DEVELOPER, method="post"),
     "api-subscriptions": Row(allow=_SIGNED_IN),
     "api-subscription": Row(_subscription, allow={"dev", "victor", *_DECIDES}),

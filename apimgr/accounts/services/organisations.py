@@ -4,8 +4,9 @@ from django.db import transaction
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
-from apimgr.accounts.events import OrganisationCreated
-from apimgr.accounts.models import Membership, Organisation, Role, User
+from apimgr.accounts.access import require_operator
+from apimgr.accounts.events import OrganisationCreated, OrganisationStateChanged
+from apimgr.accounts.models import Membership, Organisation, OrganisationState, Role, User
 from apimgr.audit.services import record
 from apimgr.core.errors import DomainError, NotAllowed
 from apimgr.core.events import emit
@@ -34,6 +35,33 @@ def create_organisation(*, actor: User | None, name: str, is_publisher: bool = F
         is_publisher=is_publisher,
     )
     emit(OrganisationCreated(organisation_id=organisation.pk))
+    return organisation
+
+
+def suspend_organisation(*, actor: User | None, organisation: Organisation) -> Organisation:
+    """Stop every call of every application it owns: for the operator alone. Its people keep their way in."""
+    return _set_state(actor, organisation, OrganisationState.SUSPENDED)
+
+
+def resume_organisation(*, actor: User | None, organisation: Organisation) -> Organisation:
+    return _set_state(actor, organisation, OrganisationState.ACTIVE)
+
+
+@transaction.atomic
+def _set_state(actor: User | None, organisation: Organisation, state: OrganisationState) -> Organisation:
+    require_operator(actor)
+    organisation = Organisation.objects.select_for_update().get(pk=organisation.pk)
+    if organisation.state != state:
+        organisation.state = state
+        organisation.save(update_fields=["state"])
+        verb = "suspended" if state == OrganisationState.SUSPENDED else "resumed"
+        record(
+            actor=actor,
+            action=f"accounts.organisation.{verb}",
+            target=organisation,
+            organisation_id=organisation.pk,
+        )
+        emit(OrganisationStateChanged(organisation.pk))
     return organisation
 
 

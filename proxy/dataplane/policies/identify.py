@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from apimgr.contracts.credentials import MAX_KEY_BYTES, digest_key, is_well_formed
 from apimgr.contracts.snapshot import ApplicationDocument, SubscriptionDocument
+from apimgr.contracts.usage import FLAG_OLD_SECRET, FLAG_TEST_KEY
 from proxy.dataplane.http.request import RequestHead
 from proxy.dataplane.policies.refusal import CHALLENGE, INVALID_TOKEN, Refusal
 
@@ -61,7 +62,8 @@ def _follow(runtime: Runtime, version: Version, digest: str, now: float, into: C
     into.credential = credential = runtime.credential(digest)
     if credential is None:
         raise Refusal("key_unknown", lines=INVALID_TOKEN)
-    into.credential_id, into.expires_at, into.is_test = credential.id, credential.expires_at, credential.test
+    into.credential_id, into.expires_at = credential.id, credential.expires_at
+    into.flags = (FLAG_TEST_KEY if credential.test else 0) | (FLAG_OLD_SECRET if credential.superseded else 0)
     into.application = application = runtime.application(credential.application_id)
     into.application_id = application.id if application is not None else 0
     if credential.state != "active":
@@ -72,6 +74,8 @@ def _follow(runtime: Runtime, version: Version, digest: str, now: float, into: C
         raise Refusal("key_unknown", lines=INVALID_TOKEN)
     if application.state != "active":
         raise Refusal("application_suspended")
+    if runtime.is_suspended(application.organisation_id):
+        raise Refusal("organisation_suspended")
     into.subscription = subscription = _subscription_to(version, application)
     into.plan = plan = runtime.plan(subscription.plan_id)
     into.plan_id = plan.id if plan is not None else 0

@@ -14,8 +14,9 @@ import uvloop
 
 from apimgr.contracts import credentials, snapshot
 from apimgr.contracts.outcomes import BY_CODE, BY_NUMBER
+from apimgr.contracts.usage import FLAG_OLD_SECRET
 from proxy.dataplane import listener
-from tests.proxy.dataplane.support import Running, World, read_message, read_reply, request, response, running
+from tests.proxy.dataplane.support import Running, World, digest, read_message, read_reply, request, response, running
 
 pytestmark = pytest.mark.processes
 
@@ -823,5 +824,45 @@ def test_a_full_spool_refuses_before_the_upstream_is_asked(tmp_path: Path) -> No
         assert (reply.status, reply.headers["retry-after"]) == (503, "5")
         assert last_outcome(gateway) == "usage_unavailable"
         assert gateway.upstream.received == []
+
+    play(tmp_path, scenario)
+
+
+# --- keys over time ------------------------------------------------------------------------------------------------
+
+
+def test_the_former_secret_of_a_rolled_key_is_recorded_as_such_and_ends(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        world = gateway.world
+        former = credentials.generate_key("acme").secret
+        ends = int(time.time()) + 2
+        world.replica.put(replace(world.credential, digest=digest(former), superseded=True, expires_at=ends))
+        reader, writer = await gateway.connect()
+        for key in (world.key, former):
+            writer.write(request("GET", "/orders/items", f"X-Api-Key: {key}"))
+            assert (await read_reply(reader)).status == 200
+        first, second = gateway.recorder.records
+        assert first.credential_id == second.credential_id == world.credential.id
+        assert (first.flags & FLAG_OLD_SECRET, second.flags & FLAG_OLD_SECRET) == (0, FLAG_OLD_SECRET)
+        await asyncio.sleep(ends - time.time() + 0.05)
+        writer.write(request("GET", "/orders/items", f"X-Api-Key: {former}"))
+        assert (await read_reply(reader)).status == 401, "on the same connection, at the second"
+        assert last_outcome(gateway) == "key_expired"
+        writer.write(request("GET", "/orders/items", f"X-Api-Key: {world.key}"))
+        assert (await read_reply(reader)).status == 200
+
+    play(tmp_path, scenario)
+
+
+def test_a_suspended_organisation_stops_its_applications(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        owner = gateway.world.application.organisation_id
+        reader, writer = await gateway.connect()
+        for state, status in (("suspended", 403), ("active", 200), ("suspended", 403)):
+            gateway.world.replica.put(snapshot.OrganisationDocument(owner, state))  # type: ignore[arg-type]
+            writer.write(request("GET", "/orders/items", f"X-Api-Key: {gateway.world.key}"))
+            assert (await read_reply(reader)).status == status
+        assert last_outcome(gateway) == "organisation_suspended"
+        assert gateway.recorder.records[-1].application_id == gateway.world.application.id
 
     play(tmp_path, scenario)
