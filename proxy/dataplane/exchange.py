@@ -31,6 +31,7 @@ from proxy.dataplane.http.request import CHUNKED, RequestHead
 from proxy.dataplane.http.response import CHUNKED as RESPONSE_CHUNKED
 from proxy.dataplane.http.response import UNTIL_CLOSE, ResponseHead
 from proxy.dataplane.http.websocket import accepts
+from proxy.dataplane.limits.meter import Meter
 from proxy.dataplane.policies.admit import check_body_size, check_hops, find_operation
 from proxy.dataplane.policies.identify import find_key, identify, passes_on
 from proxy.dataplane.policies.limit import spend
@@ -67,9 +68,9 @@ class Exchange:
 
     __slots__ = (
         "body", "bytes_in", "bytes_out", "caller", "chunked_response", "client", "connection", "ended", "ended_ns",
-        "head", "id_text", "is_head", "limit_lines", "operation_id", "request_id", "responding", "rest", "retried",
-        "sent_at", "started_at", "started_ns", "status", "upgrade", "upstream_status", "upstream_us", "version",
-        "worker",
+        "has_spent", "head", "id_text", "is_head", "limit_lines", "meter", "operation_id", "request_id", "responding",
+        "rest", "retried", "sent_at", "started_at", "started_ns", "status", "upgrade", "upstream_status",
+        "upstream_us", "version", "worker",
     )  # fmt: skip
 
     def __init__(self, client: ClientConnection, head: RequestHead) -> None:
@@ -82,6 +83,8 @@ class Exchange:
         self.request_id = new_request_id(now)
         self.id_text = hexlify(self.request_id)
         self.version: Version | None = None
+        self.meter: Meter | None = None
+        self.has_spent = False
         self.caller: Caller | None = None
         self.connection: UpstreamConnection | None = None
         self.body: BodyReader | None = None
@@ -108,7 +111,7 @@ class Exchange:
             check_body_size(version, head)  # before the key: says nothing about callers, and costs nothing
             self._identify(version)
             self._check_recording()  # before the limits: such a refusal is not the caller's to pay
-            self._spend()
+            self._spend(version)
         except Refusal as refusal:
             self.caller = self.caller or refusal.caller
             self.refuse(refusal.outcome, refusal.detail, refusal.lines)
@@ -151,10 +154,14 @@ class Exchange:
         if not self.worker.can_record():
             raise Refusal("usage_unavailable", lines=b"Retry-After: 5\r\n")
 
-    def _spend(self) -> None:
-        meter = self.caller.meter if self.caller is not None else None
+    def _spend(self, version: Version) -> None:
+        meter = self.caller.meter if self.caller is not None else version.meter
         if meter is not None:
+            if meter.narrows:
+                meter = meter.for_operation(self.operation_id)
+            self.meter = meter
             spend(meter, self.started_at)
+            self.has_spent = True
             self.limit_lines = meter.fields(self.started_at)
 
     @property
@@ -459,9 +466,18 @@ class Exchange:
 
     def _end(self, outcome: Outcome, trail: bytes = b"") -> None:
         self.ended = True
+        meter = self.meter
+        if self.has_spent and meter is not None and (meter.slots_held or outcome is not _OK or self.status >= 500):
+            meter.ended(counts=self._counts(outcome, meter))
         worker = self.worker
         worker.stats[outcome_word(outcome.number)] += 1
         worker.record(self._usage(outcome, trail))
+
+    def _counts(self, outcome: Outcome, meter: Meter) -> bool:
+        """Whether it counts against quotas: what we refused never does, what the upstream failed as the plan says."""
+        if outcome.refusal:
+            return False
+        return meter.counts_failures or (self.status < 500 and not outcome.code.startswith("upstream_"))
 
     def _usage(self, outcome: Outcome, trail: bytes) -> bytes:
         """The record of the call, laid out as ``UsageRecord`` is."""

@@ -22,8 +22,8 @@ from apimgr.contracts.snapshot import (
     SubscriptionDocument,
     VersionDocument,
 )
-from proxy.dataplane.limits.meter import Meter, Meters
-from proxy.dataplane.limits.store import QuotaStore
+from proxy.dataplane.limits.meter import Meter, meter_of_anybody, meter_of_caller
+from proxy.dataplane.limits.table import Table
 from proxy.dataplane.routing import OperationTrie
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ class Version:
     """A version of an API, ready to serve."""
 
     __slots__ = (
-        "api_id", "document", "extra_lines", "id", "is_keyed", "is_retired", "products", "target", "trie", "upgrades",
+        "api_id", "document", "extra_lines", "id", "is_keyed", "is_retired", "meter", "products", "target", "trie",
+        "upgrades",
     )  # fmt: skip
 
     def __init__(self, document: VersionDocument) -> None:
@@ -93,6 +94,7 @@ class Version:
         self.target = Target(document)
         self.products = frozenset(document.product_ids)
         self.extra_lines = _lifecycle_lines(document)
+        self.meter: Meter | None = None  # of calls without a key
         self.id = document.id
         self.api_id = document.api_id
         self.is_retired = document.state == "retired"
@@ -131,9 +133,9 @@ Place = tuple[Found | None, Found | None, bool]
 class Runtime:
     """One worker's view of the configuration. Every cache is bounded; the replica holds the whole."""
 
-    def __init__(self, replica: Replica, store: QuotaStore) -> None:
+    def __init__(self, replica: Replica, limits: Table) -> None:
         self.replica = replica
-        self._meters = Meters(store)
+        self.limits = limits
         self._fingerprint = b""
         self._ready = False
         self.is_stale = False
@@ -221,6 +223,7 @@ class Runtime:
                 return None
             stale = self._stale_versions.pop(version_id, None)
             version = stale if stale is not None and stale.document == document else Version(document)
+            version.meter = meter_of_anybody(self.limits, document)
             if len(self._versions) >= _MAX_VERSIONS:
                 self._versions = {}
             self._versions[version_id] = version
@@ -259,8 +262,9 @@ class Runtime:
             plan = self._plans[plan_id] = found
         return plan
 
-    def meter(self, plan: PlanDocument, subscription_id: int, now: float) -> Meter:
-        return self._meters.of(plan, subscription_id, now)
+    def meter(self, plan: PlanDocument, subscription: SubscriptionDocument, version: Version) -> Meter | None:
+        """The limits of a subscriber's calls to ``version``. What was spent is in the table, not in the meter."""
+        return meter_of_caller(self.limits, plan, subscription, version.document)
 
 
 def _lifecycle_lines(document: VersionDocument) -> bytes:

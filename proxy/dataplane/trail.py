@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from apimgr.contracts.outcomes import Outcome
+from proxy.dataplane.limits.windows import Window
 
 if TYPE_CHECKING:
     from proxy.dataplane.exchange import Exchange
+
+
+_LIMITED: Final = frozenset({"rate_limited", "quota_exceeded", "concurrency_exceeded"})
+
+
+def _limit(window: Window, now: float) -> dict[str, object]:
+    left, *reset = window.state(now)
+    step: dict[str, object] = {"step": "limit", "name": window.name, "amount": window.amount, "left": left}
+    return step | {"reset_s": reset[0]} if reset else step
 
 
 def explain(exchange: Exchange, outcome: Outcome, detail: str) -> bytes:
@@ -29,5 +39,7 @@ def explain(exchange: Exchange, outcome: Outcome, detail: str) -> bytes:
             steps.append({"step": "subscription", "state": caller.subscription.state})
         if caller.plan is not None:
             steps.append({"step": "plan", "name": caller.plan.name})
+    if exchange.meter is not None and outcome.code in _LIMITED:
+        steps += [_limit(window, exchange.started_at) for window in exchange.meter.windows]
     steps.append({"step": "refused", "code": outcome.code, "detail": detail or outcome.title})
     return json.dumps(steps, ensure_ascii=False, separators=(",", ":")).encode()

@@ -17,7 +17,7 @@ import uvloop
 
 from apimgr.contracts.addresses import EgressRules
 from proxy.dataplane import stats
-from proxy.dataplane.limits.store import QuotaStore
+from proxy.dataplane.limits.table import Table
 from proxy.dataplane.listener import IDLE_SECONDS, LEAVING_IDLE_SECONDS, ClientConnection
 from proxy.dataplane.request_ids import reseed
 from proxy.dataplane.runtime import Replica, Runtime
@@ -51,7 +51,7 @@ class Worker:
         *,
         replica: Replica,
         recorder: Recorder,
-        store: QuotaStore,
+        limits: Table,
         stats_block: memoryview,
         pepper: bytes,
         node_name: str,
@@ -61,7 +61,7 @@ class Worker:
         max_per_address: int = 0,
     ) -> None:
         self.wheel = Wheel(time.monotonic)
-        self.runtime = Runtime(replica, store)
+        self.runtime = Runtime(replica, limits)
         self.pools = Pools(self.wheel, egress)
         self.stats = stats_block
         self.pepper = pepper
@@ -128,6 +128,7 @@ class Worker:
             self.wheel.advance()
             now = time.time()
             self.runtime.check_age(now, self.max_staleness)
+            self.runtime.limits.tick()
             self._recheck(now)
 
     def _recheck(self, now: float) -> None:
@@ -180,13 +181,11 @@ def run(config: GatewayConfig, number: int, sockets: list[socket.socket], ready_
     from proxy.dataplane.usage.spool import Spool
 
     reseed()
-    # In a reload the successor has another number but the same place, and goes on with the quotas it finds there.
-    place = number % config.workers
     spool = Spool(config.spool_path, number, budget_bytes=config.spool_bytes)
     worker = Worker(
         replica=ReplicaReader(config.replica_path),
         recorder=spool,
-        store=QuotaStore(config.home / "limits" / f"worker-{place}.quota", time.time()),
+        limits=Table(config.home / "limits" / "table", time.time(), may_be_alone=config.workers == 1),
         stats_block=stats.open_block(config.stats_path, config.stats_offset + number),
         pepper=config.key_pepper,
         node_name=config.node_name,
@@ -203,6 +202,7 @@ def run(config: GatewayConfig, number: int, sockets: list[socket.socket], ready_
     gc.set_threshold(50_000, 20, 20)
     uvloop.run(_serve_until_told(worker, sockets, ready_fd))
     spool.close()
+    worker.runtime.limits.close()
 
 
 async def _serve_until_told(worker: Worker, sockets: list[socket.socket], ready_fd: int | None) -> None:

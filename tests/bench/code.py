@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from apimgr.contracts.addresses import EgressRules
 from proxy.dataplane import stats
-from proxy.dataplane.limits.store import QuotaStore
+from proxy.dataplane.limits.table import Table
 from proxy.dataplane.listener import ClientConnection
 from proxy.dataplane.replica.reader import ReplicaReader
 from proxy.dataplane.upstreams.connection import UpstreamConnection
@@ -53,7 +53,7 @@ class Bench:
         self.worker = Worker(
             replica=ReplicaReader(home / "replica"),
             recorder=Spool(home / "spool" / "1", 0),
-            store=QuotaStore(home / "quota", time.time()),
+            limits=Table(home / "limits", time.time(), may_be_alone=True),
             stats_block=stats.open_block(home / "stats", 0),
             pepper=PEPPER.encode(),
             node_name="bench",

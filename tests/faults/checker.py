@@ -38,6 +38,7 @@ class Verdict:
     invented: list[str] = field(default_factory=list)
     failed: list[Call] = field(default_factory=list)
     too_late: list[Call] = field(default_factory=list)
+    in_flight: list[str] = field(default_factory=list)  # told, not held against the gateway
 
     @property
     def is_clean(self) -> bool:
@@ -47,6 +48,7 @@ class Verdict:
         parts = ("lost", "doubled", "invented", "failed", "too_late")
         told = ", ".join(f"{len(getattr(self, part))} {part.replace('_', ' ')}" for part in parts)
         examples = [str(getattr(self, part)[0]) for part in parts if getattr(self, part)]
+        told += f", {len(self.in_flight)} in flight at a kill"
         return f"{self.calls} calls, {self.rows} rows: {told}" + "".join(f"\n  e.g. {each}" for each in examples)
 
 
@@ -61,12 +63,15 @@ def check(
     excused: Iterable[Span] = (),
     refused_after: float | None = None,
     leavers: int = 0,
+    workers_killed: bool = False,
 ) -> Verdict:
     """Compare the ledgers.
 
     ``reached`` are the request ids the upstream saw. ``excused`` are the spans in which calls may fail: those that
     overlap one. ``refused_after`` is when the key was revoked: a second later nothing may pass.
     ``leavers`` is how many calls were made whose caller left before it could know an id: so many rows are theirs.
+    ``workers_killed``: a call that was with the upstream when its worker was killed, and so never answered, has no row:
+    a record is written when a call ends.
     """
     calls, rows, spans = list(calls), list(rows), list(excused)
     counted = Counter(row.request_id for row in rows)
@@ -74,8 +79,9 @@ def check(
     known = answered | set(reached)
     sent = {call.number for call in calls}
     verdict = Verdict(calls=len(calls), rows=sum(counted.values()))
-    must = {call.request_id for call in calls if 200 <= call.status < 300} | set(reached)
-    verdict.lost = sorted(must - counted.keys())
+    without_row = ({call.request_id for call in calls if 200 <= call.status < 300} | set(reached)) - counted.keys()
+    verdict.in_flight = sorted(without_row - answered) if workers_killed else []
+    verdict.lost = sorted(without_row - set(verdict.in_flight))
     verdict.doubled = sorted(request_id for request_id, count in counted.items() if count > 1)
     unknown = (row.request_id for row in rows if row.request_id not in known and _number(row.path) not in sent)
     verdict.invented = sorted(unknown)[leavers:]

@@ -25,6 +25,14 @@ def test_a_call_that_only_the_upstream_saw_needs_a_row() -> None:
     assert check(broken, REACHED, ROWS, excused=[(2, 3)]).is_clean
 
 
+def test_what_was_with_the_upstream_when_its_worker_was_killed() -> None:
+    broken = [*CALLS[:2], Call(2, 2.0, 2.1, 0)]
+    verdict = check(broken, REACHED, ROWS[:2], excused=[(2, 3)], workers_killed=True)
+    assert verdict.is_clean
+    assert verdict.in_flight == ["r2"]
+    assert check(CALLS, REACHED, ROWS[:2], workers_killed=True).lost == ["r2"], "what was answered has a row"
+
+
 def test_two_rows_of_one_call() -> None:
     assert check(CALLS, REACHED, [*ROWS, ROWS[1]]).doubled == ["r1"]
 

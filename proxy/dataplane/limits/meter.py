@@ -1,39 +1,78 @@
-"""All limits of one subscription, decided together: a call that one of them refuses spends none of the others.
+"""All limits that hold for a call, decided together: a call that one of them refuses spends none of the others.
 
-``Meters`` is exact because one worker owns it. A limit shared by workers and nodes will be a window that spends a
-lease; nothing above this module would notice.
+Limits of the plan belong to the subscription, limits of the API to all of its callers together; either may be narrowed
+to an operation. What was spent lies in the node's table, so a meter is a view that can be made anew at any time.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterable
 
-from apimgr.contracts.snapshot import PlanDocument
-from proxy.dataplane.limits.store import QuotaStore
-from proxy.dataplane.limits.windows import QuotaWindow, RateWindow, Window
-
-_SWEEP_ABOVE: Final = 100_000
+from apimgr.contracts.snapshot import LimitDocument, PlanDocument, SubscriptionDocument, VersionDocument
+from proxy.dataplane.limits.table import CHANGES, Table
+from proxy.dataplane.limits.windows import ConcurrencyWindow, QuotaWindow, Window, window_for
 
 
 class Meter:
-    """The windows of one subscription under one plan. ``denied_by`` and ``retry_after`` explain the last refusal."""
+    """The windows that hold for one caller of one version. ``denied_by`` and ``retry_after`` explain the last refusal.
 
-    __slots__ = ("_template", "_template_until", "denied_by", "plan", "retry_after", "subscription_id", "windows")
+    ``narrows``: some hold for certain operations only; then ask ``for_operation``.
+    """
 
-    def __init__(self, plan: PlanDocument, subscription_id: int, store: QuotaStore) -> None:
-        self.plan = plan
-        self.subscription_id = subscription_id
-        self.windows: tuple[Window, ...] = tuple(
-            RateWindow(limit) if limit.kind == "rate" else QuotaWindow(limit, subscription_id, store)
-            for limit in plan.limits
-        )
+    __slots__ = (
+        "_all", "_by_operation", "_changes", "_owners", "_quotas", "_slots", "_table", "_template", "_template_until",
+        "counts_failures", "denied_by", "narrows", "retry_after", "slots_held", "windows",
+    )  # fmt: skip
+
+    def __init__(self, table: Table, windows: Iterable[Window], *, counts_failures: bool, operation: int = 0) -> None:
+        self._table = table
+        self._all = tuple(windows)
+        self.windows = tuple(w for w in self._all if w.limit.operation_id in (0, operation))
+        self.narrows = not operation and len(self.windows) < len(self._all)
+        self._by_operation: dict[int, Meter] = {}
+        self._owners = tuple({window.owner for window in self.windows})
+        self._quotas = tuple(window for window in self.windows if isinstance(window, QuotaWindow))
+        self._slots = tuple(window for window in self.windows if isinstance(window, ConcurrencyWindow))
+        self.slots_held = bool(self._slots)
+        self.counts_failures = counts_failures
         self.denied_by: Window | None = None
         self.retry_after = 0
+        self._changes = -1
         self._template = b""
         self._template_until = 0.0
 
+    def for_operation(self, operation: int) -> Meter:
+        """The meter of the calls of one operation; 0 for calls of none."""
+        narrow = self._by_operation.get(operation)
+        if narrow is None:
+            narrow = Meter(self._table, self._all, counts_failures=self.counts_failures, operation=operation or -1)
+            self._by_operation[operation] = narrow
+        return narrow
+
     def take(self, now: float) -> bool:
         """Spend one call. False, and nothing spent, if a window has none left."""
+        table = self._table
+        table.look_around()
+        if table.alone:
+            if table.cells[CHANGES] != self._changes:
+                self._find_slots(now)
+            return self._decide(now)
+        while True:
+            with table.locked(*self._owners):
+                if table.cells[CHANGES] == self._changes:
+                    return self._decide(now)
+            # Not under the owner's lock: the index has one of its own, which comes first.
+            self._find_slots(now)
+
+    def _find_slots(self, now: float) -> None:
+        changes = self._table.cells[CHANGES]
+        for window in self.windows:
+            anchor = window.anchor if isinstance(window, QuotaWindow) else 0
+            window.at = self._table.slot(window.owner, window.limit, anchor, now)
+        # What changed meanwhile, by ourselves as well, is found at the next call.
+        self._changes = changes
+
+    def _decide(self, now: float) -> bool:
         longest, by = 0, None
         for window in self.windows:
             wait = window.wait(now)
@@ -45,6 +84,25 @@ class Meter:
         for window in self.windows:
             window.spend()
         return True
+
+    def ended(self, *, counts: bool) -> None:
+        """A call that was let through is over. ``counts``: whether it counts against quotas."""
+        if counts and not self._slots:
+            return
+        table = self._table
+        table.look_around()
+        if table.alone:
+            self._give_back(counts=counts)
+        else:
+            with table.locked(*self._owners):
+                self._give_back(counts=counts)
+
+    def _give_back(self, *, counts: bool) -> None:
+        for slot in self._slots:
+            slot.release()
+        if not counts:
+            for quota in self._quotas:
+                quota.give_back()
 
     def fields(self, now: float) -> bytes:
         """The ``RateLimit`` and ``RateLimit-Policy`` lines (draft-ietf-httpapi-ratelimit-headers-10)."""
@@ -59,44 +117,33 @@ class Meter:
         """All of the fields but the numbers that each call changes. A quota's length is that of its present period."""
         if self.windows:
             policies = ", ".join(window.policy for window in self.windows)
-            states = ", ".join(f'"{window.name}";r=%d;t=%d' for window in self.windows)
+            states = ", ".join(
+                f'"{window.name}";r=%d' if isinstance(window, ConcurrencyWindow) else f'"{window.name}";r=%d;t=%d'
+                for window in self.windows
+            )
             self._template = f"RateLimit-Policy: {policies}\r\nRateLimit: {states}\r\n".encode()
-        self._template_until = min((w.end for w in self.windows if isinstance(w, QuotaWindow)), default=float("inf"))
-
-    def is_idle(self, now: float) -> bool:
-        """Whether dropping this meter loses nothing: full buckets are as new, and quotas are in the store."""
-        return all(isinstance(window, QuotaWindow) or window.full_at <= now for window in self.windows)
+        self._template_until = min((window.end for window in self._quotas), default=float("inf"))
 
 
-class Meters:
-    """The meters of the subscriptions that called lately."""
-
-    def __init__(self, store: QuotaStore) -> None:
-        self._store = store
-        self._meters: dict[int, Meter] = {}
-        self._sweep_above = _SWEEP_ABOVE
-
-    def of(self, plan: PlanDocument, subscription_id: int, now: float) -> Meter:
-        """The meter of a subscription. When its plan has changed, what was spent of limits that stay is kept."""
-        meter = self._meters.get(subscription_id)
-        if meter is not None and (meter.plan is plan or meter.plan == plan):
-            return meter
-        fresh = Meter(plan, subscription_id, self._store)
-        if meter is not None:
-            _carry_over(meter, fresh)
-        elif len(self._meters) >= self._sweep_above:
-            self._sweep(now)
-        self._meters[subscription_id] = fresh
-        return fresh
-
-    def _sweep(self, now: float) -> None:
-        self._meters = {key: meter for key, meter in self._meters.items() if not meter.is_idle(now)}
-        self._sweep_above = max(_SWEEP_ABOVE, 2 * len(self._meters))
+def meter_of_caller(
+    table: Table, plan: PlanDocument, subscription: SubscriptionDocument, version: VersionDocument
+) -> Meter | None:
+    """The limits of a subscriber's calls to a version; ``None`` if there are none."""
+    anchor = subscription.billing_anchor
+    windows = [
+        window_for(table, subscription.id, limit, anchor)
+        for limit in plan.limits
+        if limit.api_id in (0, version.api_id) and _may_apply(limit, version)
+    ]
+    windows += [window_for(table, -version.api_id, limit, 0) for limit in version.limits]
+    return Meter(table, windows, counts_failures=plan.counts_failures) if windows else None
 
 
-def _carry_over(old: Meter, fresh: Meter) -> None:
-    spent = {window.limit_id: window for window in old.windows if isinstance(window, RateWindow)}
-    for window in fresh.windows:
-        before = spent.get(window.limit_id)
-        if isinstance(window, RateWindow) and before is not None:
-            window.full_at = before.full_at
+def meter_of_anybody(table: Table, version: VersionDocument) -> Meter | None:
+    """The limits of calls without a key."""
+    windows = [window_for(table, -version.api_id, limit, 0) for limit in version.limits]
+    return Meter(table, windows, counts_failures=True) if windows else None
+
+
+def _may_apply(limit: LimitDocument, version: VersionDocument) -> bool:
+    return not limit.operation_id or any(operation.id == limit.operation_id for operation in version.operations)

@@ -1,99 +1,166 @@
-"""One limit's state: a smooth rate, or a hard count per calendar period. Pure: ``now`` is Unix seconds, passed in."""
+"""One limit's arithmetic over its slot in the table: a smooth rate, a count per calendar period, or calls under way.
+
+``now`` is Unix seconds, passed in. Whoever calls holds the owner's lock, or is alone with the table.
+"""
 
 from __future__ import annotations
 
 from math import ceil
+from typing import Final
 
 from apimgr.contracts.snapshot import PERIOD_SECONDS, LimitDocument
 from proxy.dataplane.limits.calendar import period_bounds
-from proxy.dataplane.limits.store import QuotaStore
+from proxy.dataplane.limits.table import CELLS, COUNT, MAX_CELL, START, Table
 
-_SLACK = 1e-6  # Unix seconds in a double are exact to about a quarter of a microsecond
+_NS: Final = 1_000_000_000
+_SLACK_NS: Final = 1_000  # Unix seconds in a double are exact to about a quarter of a microsecond
 
 
 class RateWindow:
-    """A token bucket kept as one number (GCRA): when the bucket will be full again.
+    """A token bucket kept as one number (GCRA): when the bucket will be full again, in nanoseconds.
 
     ``amount`` calls may come at once; after that they are spread over the period.
     """
 
-    __slots__ = ("amount", "full_at", "interval", "limit_id", "name", "period")
+    __slots__ = ("amount", "at", "interval_ns", "limit", "name", "owner", "period_ns", "table")
 
     kind = "rate"
 
-    def __init__(self, limit: LimitDocument) -> None:
-        self.limit_id = limit.id
-        self.name = f"rate-{limit.period}"
+    def __init__(self, table: Table, owner: int, limit: LimitDocument, name: str) -> None:
+        self.table, self.owner, self.limit, self.name = table, owner, limit, name
+        self.at = 0
         self.amount = limit.amount
-        self.period = PERIOD_SECONDS.get(limit.period, 30 * 86_400)
-        self.interval = self.period / limit.amount if limit.amount else float("inf")
-        self.full_at = 0.0
+        self.period_ns = PERIOD_SECONDS[limit.period] * _NS
+        self.interval_ns = self.period_ns // limit.amount or 1
 
     @property
     def policy(self) -> str:
-        return f'"{self.name}";q={self.amount};w={self.period}'
+        return f'"{self.name}";q={self.amount};w={self.period_ns // _NS}'
 
     def wait(self, now: float) -> int:
         """0 if a call may pass now, else the whole seconds until one may."""
+        cells, at, now_ns = self.table.cells, self.at + COUNT, int(now * _NS)
+        full_at = cells[at]
+        if full_at < now_ns:
+            cells[at] = now_ns
+            return 0
         # A clock that stepped back must not lock callers out for the length of the step.
-        full_at = self.full_at
-        if full_at < now:
-            self.full_at = now
-            return 0 if self.amount else self.period
-        if full_at > now + self.period:
-            self.full_at = full_at = now + self.period
-        over = full_at + self.interval - now - self.period
-        return 0 if over <= _SLACK else max(1, ceil(min(over, self.period)))
+        if full_at > now_ns + self.period_ns:
+            cells[at] = full_at = now_ns + self.period_ns
+        over = full_at + self.interval_ns - now_ns - self.period_ns
+        return 0 if over <= _SLACK_NS else max(1, ceil(min(over, self.period_ns) / _NS))
 
     def spend(self) -> None:
-        self.full_at += self.interval
+        self.table.cells[self.at + COUNT] += self.interval_ns
 
-    def state(self, now: float) -> tuple[int, int]:
+    def state(self, now: float) -> tuple[int, ...]:
         """Calls left, and the seconds until there are as many as there can be."""
-        filled_in = self.full_at - now
+        filled_in = self.table.cells[self.at + COUNT] - int(now * _NS)
         if filled_in <= 0:
             return self.amount, 0
-        left = int((self.period - filled_in + _SLACK) / self.interval)
-        return min(left, self.amount), ceil(filled_in)
+        left = (self.period_ns - filled_in + _SLACK_NS) // self.interval_ns
+        return max(0, min(left, self.amount)), -(-filled_in // _NS)
 
 
 class QuotaWindow:
-    """A count that starts again with each calendar period (UTC), written through to the store."""
+    """A count that starts again with each calendar period (UTC)."""
 
-    __slots__ = ("amount", "end", "limit_id", "name", "period", "start", "store", "subscription_id", "used")
+    __slots__ = ("amount", "anchor", "at", "end", "limit", "name", "owner", "start", "table")
 
     kind = "quota"
 
-    def __init__(self, limit: LimitDocument, subscription_id: int, store: QuotaStore) -> None:
-        self.limit_id = limit.id
-        self.name = f"quota-{limit.period}"
+    def __init__(self, table: Table, owner: int, limit: LimitDocument, name: str, anchor: int) -> None:
+        self.table, self.owner, self.limit, self.name = table, owner, limit, name
+        self.at = 0
         self.amount = limit.amount
-        self.period = limit.period
-        self.subscription_id = subscription_id
-        self.store = store
-        self.start = self.end = self.used = 0
+        self.anchor = anchor
+        self.start = self.end = 0
 
     @property
     def policy(self) -> str:
         return f'"{self.name}";q={self.amount};w={self.end - self.start}'
 
     def wait(self, now: float) -> int:
-        if now >= self.end or not self.store.is_alone:
-            self._look_up(now)
-        return 0 if self.used < self.amount else max(1, ceil(self.end - now))
+        if not self.start <= now < self.end:
+            self.start, self.end = period_bounds(self.limit.period, now, self.anchor)
+        return 0 if self._used() < self.amount else max(1, ceil(self.end - now))
 
-    def _look_up(self, now: float) -> None:
-        """What was used of the present period, by us or by the worker that we replace or that replaces us."""
-        self.start, self.end = period_bounds(self.period, now)
-        start, used = self.store.read(self.subscription_id, self.limit_id)
-        self.used = used if start == self.start else 0
+    def _used(self) -> int:
+        cells, at = self.table.cells, self.at
+        return cells[at + COUNT] if cells[at + START] == self.start else 0
 
     def spend(self) -> None:
-        self.used = self.store.spend(self.subscription_id, self.limit_id, self.start)
+        cells, at = self.table.cells, self.at
+        if cells[at + START] != self.start:
+            # Zero first: who dies in between has neither given the old count a new period, nor lost one.
+            cells[at + COUNT] = 0
+            cells[at + START] = self.start
+        cells[at + COUNT] += 1
 
-    def state(self, now: float) -> tuple[int, int]:
+    def give_back(self) -> None:
+        """A call that was counted in this period does not count after all."""
+        cells, at = self.table.cells, self.at
+        if cells[at + START] == self.start and cells[at + COUNT] > 0:
+            cells[at + COUNT] -= 1
+
+    def state(self, now: float) -> tuple[int, ...]:
         """Calls left, and the seconds until there are as many as there can be."""
-        return max(self.amount - self.used, 0), ceil(self.end - now)
+        return max(self.amount - self._used(), 0), ceil(self.end - now)
 
 
-Window = RateWindow | QuotaWindow
+class ConcurrencyWindow:
+    """Calls under way, of all workers of the node. Each worker counts its own in its column of the slot."""
+
+    __slots__ = ("amount", "at", "limit", "name", "owner", "table")
+
+    kind = "concurrency"
+
+    def __init__(self, table: Table, owner: int, limit: LimitDocument, name: str) -> None:
+        self.table, self.owner, self.limit, self.name = table, owner, limit, name
+        self.at = 0
+        self.amount = limit.amount
+
+    @property
+    def policy(self) -> str:
+        return f'"{self.name}";q={self.amount};qu="concurrent-requests"'
+
+    def _under_way(self) -> int:
+        first = (self.at + CELLS) * 4
+        return sum(self.table.calls[first : first + self.table.columns])
+
+    def wait(self, now: float) -> int:
+        if self._under_way() < self.amount:
+            return 0
+        self.table.clear_dead_columns()
+        return 0 if self._under_way() < self.amount else 1
+
+    def spend(self) -> None:
+        cell = (self.at + CELLS) * 4 + self.table.column
+        self.table.calls[cell] = min(self.table.calls[cell] + 1, MAX_CELL)
+
+    def release(self) -> None:
+        cell = (self.at + CELLS) * 4 + self.table.column
+        self.table.calls[cell] = max(self.table.calls[cell] - 1, 0)
+
+    def state(self, now: float) -> tuple[int, ...]:
+        """Calls that may still begin."""
+        return (max(self.amount - self._under_way(), 0),)
+
+
+Window = RateWindow | QuotaWindow | ConcurrencyWindow
+
+
+def window_for(table: Table, owner: int, limit: LimitDocument, anchor: int) -> Window:
+    """The window of a limit. ``owner`` below zero is an API; ``anchor`` is where billing months begin."""
+    name = limit.kind if limit.kind == "concurrency" else f"{limit.kind}-{limit.period}"
+    if owner < 0:
+        name = f"api-{name}"
+    if limit.operation_id:
+        name += "-operation"
+    elif limit.api_id:
+        name += "-of-api"
+    if limit.kind == "rate":
+        return RateWindow(table, owner, limit, name)
+    if limit.kind == "quota":
+        return QuotaWindow(table, owner, limit, name, anchor)
+    return ConcurrencyWindow(table, owner, limit, name)

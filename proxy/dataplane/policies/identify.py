@@ -83,7 +83,7 @@ def _follow(runtime: Runtime, version: Version, digest: str, now: float, into: C
         raise Refusal("subscription_inactive")
     if plan is None:
         raise Refusal("subscription_inactive", "The plan of the subscription is not known to this gateway.")
-    into.meter = runtime.meter(plan, subscription.id, now)
+    into.meter = runtime.meter(plan, subscription, version)
 
 
 def _subscription_to(version: Version, application: ApplicationDocument) -> SubscriptionDocument:

@@ -1,9 +1,15 @@
-"""The plan's limits, all windows together."""
+"""The limits of plan and API, all windows together."""
 
 from __future__ import annotations
 
-from proxy.dataplane.limits.meter import Meter
+from typing import TYPE_CHECKING, Final
+
 from proxy.dataplane.policies.refusal import Refusal
+
+if TYPE_CHECKING:
+    from proxy.dataplane.limits.meter import Meter
+
+_CODES: Final = {"rate": "rate_limited", "quota": "quota_exceeded", "concurrency": "concurrency_exceeded"}
 
 
 def spend(meter: Meter, now: float) -> None:
@@ -12,7 +18,13 @@ def spend(meter: Meter, now: float) -> None:
         return
     window = meter.denied_by
     assert window is not None, "a refusal names its window"
-    code = "rate_limited" if window.kind == "rate" else "quota_exceeded"
-    what = "calls" if window.amount != 1 else "call"
-    detail = f"The plan allows {window.amount} {what} per {window.name.partition('-')[2]}."
-    raise Refusal(code, detail, b"Retry-After: %d\r\n" % meter.retry_after + meter.fields(now))
+    lines = b"Retry-After: %d\r\n" % meter.retry_after + meter.fields(now)
+    raise Refusal(_CODES[window.kind], _sentence(window.owner, window.amount, window.limit.period), lines)
+
+
+def _sentence(owner: int, amount: int, period: str) -> str:
+    who = "The plan" if owner > 0 else "The API"
+    what = "call" if amount == 1 else "calls"
+    if period == "none":
+        return f"{who} allows {amount} {what} at once."
+    return f"{who} allows {amount} {what} per {'billing month' if period == 'billing' else period}."

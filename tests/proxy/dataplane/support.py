@@ -14,7 +14,7 @@ from typing import Any
 from apimgr.contracts import credentials, snapshot, usage
 from apimgr.contracts.addresses import EgressRules
 from proxy.dataplane import stats
-from proxy.dataplane.limits.store import QuotaStore
+from proxy.dataplane.limits.table import Table
 from proxy.dataplane.worker import Worker
 
 PEPPER = b"p" * 32
@@ -264,7 +264,7 @@ async def running(
     worker = Worker(
         replica=world.replica,
         recorder=recorder,
-        store=QuotaStore(tmp_path / "quota", time.time()),
+        limits=Table(tmp_path / "limits", time.time(), may_be_alone=True),
         stats_block=stats.open_block(tmp_path / "stats", 0),
         pepper=PEPPER,
         node_name="test",
@@ -284,4 +284,5 @@ async def running(
             connection.transport.abort()
         stop.set()
         await asyncio.wait_for(serving, 5)
+        worker.runtime.limits.close()
         server.close()

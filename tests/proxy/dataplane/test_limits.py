@@ -1,33 +1,56 @@
-"""Rates and quotas, with the clock in our hands."""
+"""Limits of every kind, with the clock in our hands, and in several processes at once."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from apimgr.contracts.snapshot import LimitDocument, PlanDocument
+from apimgr.contracts.snapshot import LimitDocument, OperationDocument, PlanDocument, SubscriptionDocument
 from proxy.dataplane.limits.calendar import period_bounds
-from proxy.dataplane.limits.meter import Meter, Meters
-from proxy.dataplane.limits.store import QuotaStore
+from proxy.dataplane.limits.meter import Meter, meter_of_anybody, meter_of_caller
+from proxy.dataplane.limits.table import Table
+from tests.proxy.dataplane.support import VERSION, Running, World
+from tests.proxy.dataplane.test_gateway import last_outcome, play
 
 NOW = datetime(2026, 2, 28, 23, 59, 50, tzinfo=UTC).timestamp()
 
 
-def plan(*limits: LimitDocument) -> PlanDocument:
-    return PlanDocument(1, "Plan", limits)
-
-
 @pytest.fixture
-def store(tmp_path: Path) -> QuotaStore:
-    return QuotaStore(tmp_path / "quota", NOW)
+def table(tmp_path: Path) -> Table:
+    return Table(tmp_path / "table", NOW, may_be_alone=True)
 
 
-def spend(meter: Meter, times: list[float]) -> list[bool]:
-    return [meter.take(NOW + at) for at in times]
+def meter(table: Table, *limits: LimitDocument, subscription: int = 5, **plan: Any) -> Meter:
+    found = meter_of_caller(
+        table, PlanDocument(1, "Plan", limits, **plan), SubscriptionDocument(subscription, 1, 1), VERSION
+    )
+    assert found is not None
+    return found
+
+
+def spend(of: Meter, times: list[float]) -> list[bool]:
+    return [of.take(NOW + at) for at in times]
+
+
+def rate(amount: int, period: str = "minute", **scope: int) -> LimitDocument:
+    return LimitDocument(1, "rate", amount, period, **scope)  # type: ignore[arg-type]
+
+
+def quota(amount: int, period: str = "day", **scope: int) -> LimitDocument:
+    return LimitDocument(2, "quota", amount, period, **scope)  # type: ignore[arg-type]
+
+
+def at_once(amount: int, **scope: int) -> LimitDocument:
+    return LimitDocument(3, "concurrency", amount, "none", **scope)
 
 
 @pytest.mark.parametrize(
@@ -38,147 +61,325 @@ def spend(meter: Meter, times: list[float]) -> list[bool]:
         (3, [0, 0, 0, 60, 60, 60, 60], "yyyyyyn"),
         (3, [0, 0, 0, 1e6, 1e6, 1e6, 1e6], "yyyyyyn"),
         (1, [0, 59.99, 60, 61], "ynyn"),
-        (0, [0, 100], "nn"),
         (3, [0, 0, 0, -3600, -3580, -3540], "yyynyy"),  # the clock steps back: at most a period is lost
     ],
 )
-def test_rate_per_minute(store: QuotaStore, amount: int, times: list[float], passed: str) -> None:
-    meter = Meter(plan(LimitDocument(1, "rate", amount, "minute")), 5, store)
-    assert spend(meter, times) == [answer == "y" for answer in passed]
+@pytest.mark.parametrize("alone", [True, False])
+def test_rate_per_minute(tmp_path: Path, amount: int, times: list[float], passed: str, alone: bool) -> None:
+    table = Table(tmp_path / "table", NOW, may_be_alone=alone)
+    assert table.alone is alone
+    assert spend(meter(table, rate(amount)), times) == [answer == "y" for answer in passed]
 
 
-def test_rate_never_admits_more_than_bucket_and_flow(store: QuotaStore) -> None:
-    meter = Meter(plan(LimitDocument(1, "rate", 60, "minute")), 5, store)
-    admitted = sum(meter.take(NOW + tick / 100) for tick in range(60 * 100))
-    assert 60 + 59 <= admitted <= 60 + 60
+@settings(max_examples=60, deadline=None)
+@given(
+    amount=st.integers(1, 50),
+    steps=st.lists(st.floats(0, 30), max_size=200),
+)
+def test_a_rate_never_admits_more_than_bucket_and_flow(amount: int, steps: list[float], tmp_path_factory: Any) -> None:
+    table = Table(tmp_path_factory.mktemp("rate") / "table", NOW, may_be_alone=True)
+    limited, at, admitted = meter(table, rate(amount)), 0.0, 0
+    for step in steps:
+        at += step
+        admitted += limited.take(NOW + at)
+    assert admitted <= amount + at * amount / 60 + 1e-3
+    table.close()
 
 
-def test_retry_after_is_enough(store: QuotaStore) -> None:
-    meter = Meter(plan(LimitDocument(1, "rate", 7, "minute")), 5, store)
-    at = 0.0
+def test_a_rate_admits_all_that_it_may(table: Table) -> None:
+    limited = meter(table, rate(60))
+    assert 60 + 59 <= sum(limited.take(NOW + tick / 100) for tick in range(60 * 100)) <= 60 + 60
+
+
+def test_retry_after_is_enough(table: Table) -> None:
+    limited, at = meter(table, rate(7)), 0.0
     for _ in range(50):
-        if not meter.take(NOW + at):
-            assert meter.retry_after >= 1
-            at += meter.retry_after
-            assert meter.take(NOW + at)
+        if not limited.take(NOW + at):
+            assert limited.retry_after >= 1
+            at += limited.retry_after
+            assert limited.take(NOW + at)
 
 
-def test_quota_is_hard_and_follows_the_calendar(store: QuotaStore) -> None:
-    meter = Meter(plan(LimitDocument(1, "quota", 2, "month")), 5, store)
-    assert spend(meter, [0, 0, 0]) == [True, True, False]
-    assert meter.retry_after == 10
-    assert spend(meter, [9.9, 10, 10, 10]) == [False, True, True, False]
+def test_a_quota_is_hard_and_follows_the_calendar(table: Table) -> None:
+    limited = meter(table, quota(2, "month"))
+    assert spend(limited, [0, 0, 0]) == [True, True, False]
+    assert limited.retry_after == 10
+    assert spend(limited, [9.9, 10, 10, 10]) == [False, True, True, False]
 
 
-def test_quota_survives_a_restart(tmp_path: Path) -> None:
-    limits = plan(LimitDocument(1, "quota", 3, "day"))
-    first = QuotaStore(tmp_path / "quota", NOW)
-    assert spend(Meter(limits, 5, first), [0, 0]) == [True, True]
-    again = QuotaStore(tmp_path / "quota", NOW)
-    assert spend(Meter(limits, 5, again), [0, 0]) == [True, False]
-    assert spend(Meter(limits, 6, again), [0]) == [True], "another subscription's quota is its own"
-    tomorrow = QuotaStore(tmp_path / "quota", NOW + 86_400)
-    assert spend(Meter(limits, 5, tomorrow), [20]) == [True]
+def test_what_was_spent_survives_a_restart(tmp_path: Path) -> None:
+    limits = (quota(3), rate(5))
+    first = Table(tmp_path / "table", NOW, may_be_alone=True)
+    assert spend(meter(first, *limits), [0, 0]) == [True, True]
+    first.close()
+    again = Table(tmp_path / "table", NOW, may_be_alone=True)
+    assert spend(meter(again, *limits), [0, 0]) == [True, False]
+    assert spend(meter(again, *limits, subscription=6), [0]) == [True], "another subscription's is its own"
+    assert spend(meter(again, *limits), [20]) == [True], "and another day's"
 
 
-def test_a_successor_and_its_predecessor_lose_no_count(tmp_path: Path) -> None:
-    program = (
-        "import sys; from pathlib import Path; from proxy.dataplane.limits.store import QuotaStore\n"
-        "store = QuotaStore(Path(sys.argv[1]), 0); print('ready', flush=True); sys.stdin.readline()\n"
-        "for n in range(20_000): store.spend(n % 7 + 1, 1, 5)\n"
-        "print(store.is_alone)"
+def test_a_changed_plan_keeps_what_was_spent(table: Table) -> None:
+    assert all(spend(meter(table, rate(60), quota(5, "month")), [0] * 5))
+    assert spend(meter(table, rate(30), quota(6, "month")), [0, 0]) == [True, False]
+
+
+def test_windows_decide_together(table: Table) -> None:
+    limited = meter(table, rate(2, "second"), quota(3), at_once(9))
+    assert spend(limited, [0, 0, 0]) == [True, True, False]
+    assert limited.denied_by is limited.windows[0]
+    assert limited.fields(NOW) == (
+        b'RateLimit-Policy: "rate-second";q=2;w=1, "quota-day";q=3;w=86400, '
+        b'"concurrency";q=9;qu="concurrent-requests"\r\n'
+        b'RateLimit: "rate-second";r=0;t=1, "quota-day";r=1;t=10, "concurrency";r=7\r\n'
     )
-    command = [sys.executable, "-c", program, str(tmp_path / "quota")]
-    workers = []
-    for _ in range(2):
-        worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert worker.stdout is not None
-        assert worker.stdout.readline() == "ready\n"
-        workers.append(worker)
-    with workers[0] as first, workers[1] as second:
-        assert first.stdin is not None
-        assert second.stdin is not None
-        first.stdin.write("go\n")
-        first.stdin.flush()
-        second.stdin.write("go\n")
-        second.stdin.flush()
-        first.wait(60)
-        second.wait(60)
-    left = QuotaStore(tmp_path / "quota", 0)
-    assert sum(left.read(n, 1)[1] for n in range(1, 8)) == 40_000
-    assert left.is_alone
+    assert spend(limited, [2, 4]) == [True, False]
+    assert limited.denied_by is limited.windows[1]
 
 
-def test_both_sides_of_a_reload_know_each_other_s_rows(tmp_path: Path) -> None:
-    limits = plan(LimitDocument(1, "quota", 3, "day"))
-    old = QuotaStore(tmp_path / "quota", NOW)
-    new = QuotaStore(tmp_path / "quota", NOW)
-    assert [store.is_alone for store in (old, new)] == [False, False]
-    for subscription in range(1, 3000):
-        mine, theirs = Meter(limits, subscription, old), Meter(limits, subscription, new)
-        assert spend(mine, [0]) + spend(theirs, [0, 0]) + spend(mine, [0]) == [True, True, True, False]
-    old.close()
-    assert spend(Meter(limits, 1, new), [0]) == [False]
-    assert spend(Meter(limits, 5000, new), [0]) == [True]
-    assert new.is_alone
+def test_concurrency_counts_what_is_under_way(table: Table) -> None:
+    limited = meter(table, at_once(2))
+    assert spend(limited, [0, 0, 0]) == [True, True, False]
+    limited.ended(counts=True)
+    assert spend(limited, [0, 0]) == [True, False]
 
 
-def test_store_grows_and_takes_stale_rows_again(tmp_path: Path) -> None:
-    store = QuotaStore(tmp_path / "quota", NOW)
+def test_a_call_that_does_not_count_is_given_back(table: Table) -> None:
+    limited = meter(table, quota(1))
+    assert spend(limited, [0, 0]) == [True, False]
+    limited.ended(counts=True)
+    assert spend(limited, [0]) == [False]
+    limited.ended(counts=False)
+    assert spend(limited, [0, 0]) == [True, False]
+
+
+def test_limits_are_narrowed_to_api_and_operation(table: Table) -> None:
+    first, second = (operation.id for operation in VERSION.operations[:2])
+    limited = meter(table, replace(quota(2), id=9), quota(1, operation_id=first), rate(1, api_id=VERSION.api_id + 1))
+    assert limited.narrows
+    of_first, of_second = limited.for_operation(first), limited.for_operation(second)
+    assert limited.for_operation(first) is of_first
+    assert [window.name for window in of_first.windows] == ["quota-day", "quota-day-operation"]
+    assert spend(of_first, [0, 0]) == [True, False]
+    assert spend(of_second, [0, 0]) == [True, False], "the plan's own holds for all of them together"
+    assert spend(limited.for_operation(0), [0]) == [False]
+
+
+def test_limits_of_the_api_hold_for_all_callers_together(table: Table) -> None:
+    version = replace(VERSION, limits=(quota(3),))
+    plan = PlanDocument(1, "Plan", (replace(quota(2), id=9),))
+    one, other = (meter_of_caller(table, plan, SubscriptionDocument(n, 1, 1), version) for n in (5, 6))
+    anybody = meter_of_anybody(table, version)
+    assert one is not None
+    assert other is not None
+    assert anybody is not None
+    assert spend(one, [0, 0, 0]) == [True, True, False]
+    assert spend(other, [0, 0]) == [True, False]
+    assert spend(anybody, [0]) == [False]
+    assert other.denied_by is not None
+    assert other.denied_by.name == "api-quota-day"
+    assert meter_of_anybody(table, VERSION) is None
+
+
+def test_a_file_that_is_no_table_is_set_aside(tmp_path: Path) -> None:
+    (tmp_path / "table").write_bytes(b"nonsense" * 100)
+    assert spend(meter(Table(tmp_path / "table", NOW), quota(1)), [0, 0]) == [True, False]
+    assert (tmp_path / "table.corrupt").exists()
+
+
+def test_the_table_grows_and_takes_stale_slots_again(tmp_path: Path) -> None:
+    table = Table(tmp_path / "table", NOW, may_be_alone=True)
     for subscription in range(1, 3001):
-        store.spend(subscription, 1, int(NOW))
-    again = QuotaStore(tmp_path / "quota", NOW)
-    assert again.read(2999, 1) == (int(NOW), 1)
-    store.close()
-    again.close()
-    size = (tmp_path / "quota").stat().st_size
-    later = QuotaStore(tmp_path / "quota", NOW + 40 * 86_400)
-    assert later.read(2999, 1) == (0, 0)
+        assert meter(table, quota(1), subscription=subscription).take(NOW)
+    assert not meter(table, quota(1), subscription=2999).take(NOW)
+    size = (tmp_path / "table").stat().st_size
     for subscription in range(5001, 8001):
-        later.spend(subscription, 1, int(NOW) + 40 * 86_400)
-    assert (tmp_path / "quota").stat().st_size == size
-    assert later.read(8000, 1)[1] == 1
+        assert meter(table, quota(1), subscription=subscription).take(NOW + 40 * 86_400)
+    assert (tmp_path / "table").stat().st_size <= 2 * size
 
 
-def test_a_file_that_is_no_store_is_set_aside(tmp_path: Path) -> None:
-    (tmp_path / "q").write_bytes(b"nonsense" * 100)
-    assert QuotaStore(tmp_path / "q", NOW).read(1, 1) == (0, 0)
-    assert (tmp_path / "q.corrupt").exists()
+def test_a_meter_whose_slot_was_given_away_finds_another(tmp_path: Path) -> None:
+    table = Table(tmp_path / "table", NOW, may_be_alone=True)
+    old = meter(table, quota(1), subscription=1)
+    assert old.take(NOW)
+    later = NOW + 40 * 86_400
+    for subscription in range(2, 3000):
+        assert meter(table, quota(1), subscription=subscription).take(later)
+    assert old.take(later)
+    assert not old.take(later)
+    assert not meter(table, quota(1), subscription=2).take(later)
 
 
-def test_windows_decide_together(store: QuotaStore) -> None:
-    meter = Meter(plan(LimitDocument(1, "rate", 2, "second"), LimitDocument(2, "quota", 3, "day")), 5, store)
-    assert spend(meter, [0, 0, 0]) == [True, True, False]
-    assert meter.denied_by is meter.windows[0]
-    assert meter.fields(NOW) == (
-        b'RateLimit-Policy: "rate-second";q=2;w=1, "quota-day";q=3;w=86400\r\n'
-        b'RateLimit: "rate-second";r=0;t=1, "quota-day";r=1;t=10\r\n'
-    )
-    assert spend(meter, [2, 4]) == [True, False]
-    assert meter.denied_by is meter.windows[1]
+# --- several processes ------------------------------------------------------------------------------------------------
+
+_WORKER = """
+import sys, json, time, os
+from pathlib import Path
+from apimgr.contracts.snapshot import *
+from proxy.dataplane.limits.meter import meter_of_caller
+from proxy.dataplane.limits.table import Table
+path, kind, period, amount, calls = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
+version = VersionDocument(1, 1, 1, "v1", "published", "/", UpstreamDocument("http://x"))
+table = Table(Path(path), time.time())
+plan = PlanDocument(1, "Plan", (LimitDocument(2, kind, amount, period),))
+meter = meter_of_caller(table, plan, SubscriptionDocument(5, 1, 1), version)
+print("ready", flush=True); sys.stdin.readline()
+admitted = over = under_way = 0
+for n in range(calls):
+    if meter.take(float(sys.argv[6])):
+        admitted += 1
+        if kind == "concurrency":
+            over += sum(table.calls[(meter.windows[0].at + 8) * 4:][:table.columns]) > amount
+            meter.ended(counts=True)
+print(json.dumps([admitted, over]), flush=True)
+"""
 
 
-def test_a_changed_plan_keeps_what_was_spent(store: QuotaStore) -> None:
-    meters = Meters(store)
-    old = plan(LimitDocument(1, "rate", 60, "minute"), LimitDocument(2, "quota", 5, "month"))
-    meter = meters.of(old, 5, NOW)
-    assert all(spend(meter, [0] * 5))
-    assert meters.of(old, 5, NOW) is meter
-    changed = meters.of(plan(LimitDocument(1, "rate", 30, "minute"), LimitDocument(2, "quota", 6, "month")), 5, NOW)
-    assert changed is not meter
-    assert spend(changed, [0, 0]) == [True, False]
+def start(path: Path, limit: LimitDocument, calls: int) -> subprocess.Popen[str]:
+    command = [
+        sys.executable,
+        "-c",
+        _WORKER,
+        str(path),
+        limit.kind,
+        limit.period,
+        str(limit.amount),
+        str(calls),
+        str(NOW),
+    ]
+    worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert worker.stdout is not None
+    assert worker.stdout.readline() == "ready\n"
+    return worker
+
+
+def race(path: Path, limit: LimitDocument, calls: int) -> list[list[int]]:
+    """What four processes at once were let through."""
+    workers = [start(path, limit, calls) for _ in range(4)]
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    return [json.loads(worker.communicate(timeout=60)[0]) for worker in workers]
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("limit", [quota(5000), rate(5000)])
+def test_four_processes_spend_exactly_what_there_is(tmp_path: Path, limit: LimitDocument) -> None:
+    assert sum(admitted for admitted, _ in race(tmp_path / "table", limit, 4000)) == 5000
+
+
+@pytest.mark.processes
+def test_four_processes_are_never_more_at_once(tmp_path: Path) -> None:
+    answers = race(tmp_path / "table", at_once(2), 3000)
+    assert all(admitted for admitted, _ in answers)
+    assert [over for _, over in answers] == [0] * 4
+
+
+@pytest.mark.processes
+def test_a_killed_process_gives_its_calls_back_but_not_its_quota(tmp_path: Path) -> None:
+    for _ in range(3):
+        workers = [start(tmp_path / "table", quota(3000), 100_000) for _ in range(2)]
+        for worker in workers:
+            assert worker.stdin is not None
+            worker.stdin.write("go\n")
+            worker.stdin.flush()
+        workers[0].kill()
+        workers[0].communicate()
+        workers[1].communicate(timeout=60)
+    left = Table(tmp_path / "table", NOW)
+    assert not meter(left, quota(3000)).take(NOW)
+    holder = meter(Table(tmp_path / "table", NOW), at_once(1))
+    assert holder.take(NOW)
+    assert not meter(left, at_once(1)).take(NOW)
+
+
+# --- through a worker -------------------------------------------------------------------------------------------------
+
+
+def limited(*limits: LimitDocument, **plan: Any) -> World:
+    world = World()
+    world.plan = replace(world.plan, limits=limits, **plan)
+    return world
+
+
+@pytest.mark.processes
+def test_a_call_under_way_holds_its_place_to_its_end(tmp_path: Path) -> None:
+    import asyncio
+
+    async def scenario(gateway: Running) -> None:
+        arrived, go = asyncio.Event(), asyncio.Event()
+
+        async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            arrived.set()
+            await go.wait()
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+        gateway.upstream.handler = slow
+        first = asyncio.ensure_future(gateway.get())
+        await arrived.wait()
+        second = await gateway.get()
+        assert (second.status, second.headers["retry-after"]) == (429, "1")
+        assert last_outcome(gateway) == "concurrency_exceeded"
+        trail = json.loads(gateway.recorder.records[-1].trail)
+        assert {"step": "limit", "name": "concurrency", "amount": 1, "left": 0} in trail
+        go.set()
+        assert (await first).status == 200
+        assert (await gateway.get()).status == 200, "its place is free again"
+
+    play(tmp_path, scenario, limited(at_once(1)))
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(("counts_failures", "statuses"), [(True, [502, 429]), (False, [502, 502])])
+def test_what_the_upstream_failed_counts_as_the_plan_says(
+    tmp_path: Path, counts_failures: bool, statuses: list[int]
+) -> None:
+    async def scenario(gateway: Running) -> None:
+        gateway.upstream.reply = b"HTTP/9 nonsense\r\n\r\n"
+        assert [(await gateway.get()).status for _ in range(2)] == statuses
+
+    play(tmp_path, scenario, limited(quota(1), counts_failures=counts_failures))
+
+
+@pytest.mark.processes
+def test_limits_of_a_keyless_api(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        replies = [await gateway.get(key="") for _ in range(3)]
+        assert [reply.status for reply in replies] == [200, 200, 429]
+        assert "api-quota-day" in replies[0].headers["ratelimit"]
+        assert replies[2].headers["retry-after"]
+
+    world = World()
+    world.version = replace(world.version, authentication="none", limits=(quota(2),))
+    play(tmp_path, scenario, world)
+
+
+@pytest.mark.processes
+def test_limits_of_an_operation(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        assert [(await gateway.get("/orders/items")).status for _ in range(2)] == [200, 429]
+        assert (await gateway.get("/orders/items/1")).status == 200
+
+    operation: OperationDocument = VERSION.operations[2]
+    play(tmp_path, scenario, limited(quota(1, operation_id=operation.id)))
 
 
 @pytest.mark.parametrize(
-    ("period", "start", "end"),
+    ("period", "anchor", "start", "end"),
     [
-        ("second", "2026-02-28T23:59:50", "2026-02-28T23:59:51"),
-        ("minute", "2026-02-28T23:59:00", "2026-03-01T00:00:00"),
-        ("hour", "2026-02-28T23:00:00", "2026-03-01T00:00:00"),
-        ("day", "2026-02-28T00:00:00", "2026-03-01T00:00:00"),
-        ("month", "2026-02-01T00:00:00", "2026-03-01T00:00:00"),
+        ("second", "", "2026-02-28T23:59:50", "2026-02-28T23:59:51"),
+        ("minute", "", "2026-02-28T23:59:00", "2026-03-01T00:00:00"),
+        ("hour", "", "2026-02-28T23:00:00", "2026-03-01T00:00:00"),
+        ("day", "", "2026-02-28T00:00:00", "2026-03-01T00:00:00"),
+        ("month", "", "2026-02-01T00:00:00", "2026-03-01T00:00:00"),
+        ("billing", "", "2026-02-01T00:00:00", "2026-03-01T00:00:00"),
+        ("billing", "2025-11-15T13:00:00", "2026-02-15T00:00:00", "2026-03-15T00:00:00"),
+        ("billing", "2025-10-31T13:00:00", "2026-02-28T00:00:00", "2026-03-31T00:00:00"),
+        ("billing", "2025-11-01T00:00:00", "2026-02-01T00:00:00", "2026-03-01T00:00:00"),
     ],
 )
-def test_calendar(period: str, start: str, end: str) -> None:
-    bounds = period_bounds(period, NOW)
+def test_calendar(period: str, anchor: str, start: str, end: str) -> None:
+    at = int(datetime.fromisoformat(anchor).replace(tzinfo=UTC).timestamp()) if anchor else 0
+    bounds = period_bounds(period, NOW, at)
     assert [datetime.fromtimestamp(at, UTC).isoformat()[:19] for at in bounds] == [start, end]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from apimgr.contracts.snapshot import RouteDocument
-from proxy.dataplane.limits.store import QuotaStore
+from proxy.dataplane.limits.table import Table
 from proxy.dataplane.runtime import Runtime
 from tests.proxy.dataplane.support import VERSION, MemoryReplica
 
@@ -33,7 +33,7 @@ def replica() -> MemoryReplica:
 
 @pytest.fixture
 def runtime(replica: MemoryReplica, tmp_path: Path) -> Runtime:
-    runtime = Runtime(replica, QuotaStore(tmp_path / "quota", 0))
+    runtime = Runtime(replica, Table(tmp_path / "limits", 0))
     runtime.refresh()
     return runtime
 

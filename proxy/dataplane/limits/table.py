@@ -1,0 +1,460 @@
+"""What was spent of every limit, in one memory-mapped file that all workers of the node share.
+
+A *slot* holds the state of one limit for one owner, and what the limit is. Spending is a few 8-byte stores to pages the
+kernel keeps: they survive ``kill -9`` and cost no system call. Who looks and then spends does so under a lock of the
+owner, a POSIX lock of one byte, which the kernel releases when its process dies.
+
+The file, in 64-bit words::
+
+    0            header: magic, changes, next slot, first free slot, columns
+    64           buckets: the first slot of each chain of slots whose keys hash alike
+    64 + 16384   slots of 24 words, the first one unused because 0 means none
+
+Rules that make ``kill -9`` at any point harmless: an index is changed by one store that publishes what is complete; a
+slot that was taken and not published is found again by ``_rebuild``, which the first process runs; a period that ends
+has its count zeroed before its start is moved.
+
+Locks, by where their byte lies: ``_PRESENCE`` (shared by every process that has the file open; exclusive for one that
+is alone), ``_TABLE`` (around the index), ``_COLUMNS`` (one byte per process that counts calls under way, held for its
+life) and ``_OWNERS``. Whoever holds a lock of an owner never waits for that of the table.
+
+A process that is *alone* does not lock to spend. A newcomer *knocks* by changing the word ``CHANGES``, which is read
+before each spending, and waits until the one who was alone has taken note.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import mmap
+import os
+import secrets
+import struct
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from apimgr.contracts.snapshot import LimitDocument
+
+log = logging.getLogger(__name__)
+
+MAGIC: Final = int.from_bytes(b"APIMGRL1", "little")
+CHANGES: Final = 1  # in the header: another number whenever a slot changed hands or somebody knocked
+_NEXT, _FREE, _COLUMN_COUNT = 2, 3, 4
+_HEADER_WORDS: Final = 64
+_BUCKETS: Final = 16_384
+_BASE: Final = _HEADER_WORDS + _BUCKETS
+SLOT_WORDS: Final = 24
+_FIRST_SLOTS: Final = 1024
+
+# The words of a slot. What a limit is (the first five) can be read by whoever wants to know who needs what.
+OWNER: Final = 0  # a subscription's id, or an API's below zero; 0 in a slot that is free
+LIMIT: Final = 1
+FORM: Final = 2  # kind + 256 * period: indexes into KINDS and PERIODS
+AMOUNT: Final = 3
+ANCHOR: Final = 4  # of a billing month, Unix seconds
+CHAIN: Final = 5  # the next slot in the bucket, or the next free one
+START: Final = 6  # of a quota: when the period began that was counted last, Unix seconds
+COUNT: Final = 7  # of a quota: calls in that period; of a rate: when the bucket is full again, Unix nanoseconds
+CELLS: Final = 8  # of concurrency: calls under way, 16 bits for each column, to the end of the slot
+# Of rates and quotas that several hosts share (see ``windows``):
+LEASE: Final = 8  # calls that may still be spent of what was granted
+LEASE_UNTIL: Final = 9  # Unix nanoseconds; what is left by then has lapsed
+REFUSED_UNTIL: Final = 10  # Unix nanoseconds; until then the grantor has nothing to grant
+ASKED: Final = 11  # calls that found the lease empty, since the grantor last took note
+LEFT: Final = 12  # calls left on all hosts, as the grantor said last
+MODE: Final = 13  # LOCAL, LEASED or ALONE_OPEN
+SPARE: Final = 14  # to 23: the grantor's
+
+LOCAL, LEASED, ALONE_OPEN = 0, 1, 2  # ALONE_OPEN: leased, but the grantor is away: this node counts by itself
+
+KINDS: Final = ("", "rate", "quota", "concurrency")
+PERIODS: Final = ("", "second", "minute", "hour", "day", "month", "billing", "none")
+
+MAX_COLUMNS: Final = (SLOT_WORDS - CELLS) * 4
+MAX_CELL: Final = 0xFFFF
+
+_TABLE: Final = 1 << 60
+_PRESENCE: Final = _TABLE + 1
+_COLUMNS: Final = _TABLE + 16
+_OWNERS: Final = 1 << 61
+_OWNER_BYTES: Final = 1 << 40
+_KNOCK_SECONDS: Final = 0.005
+_DAY: Final = 86_400
+_LOCK: Final = "hhqqi0q"  # struct flock of 64-bit Linux
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What a slot is for."""
+
+    at: int
+    owner: int
+    limit_id: int
+    kind: str
+    period: str
+    amount: int
+    anchor: int
+    start: int
+
+    @property
+    def is_api(self) -> bool:
+        return self.owner < 0
+
+
+def owner_lock(owner: int) -> int:
+    """Where the byte lies that is locked to spend of any limit of ``owner``."""
+    return _OWNERS + owner % _OWNER_BYTES
+
+
+class Table:
+    """The table at ``path``. A file that is not one is set aside as ``*.corrupt`` and a new one begun.
+
+    ``may_be_alone``: nobody else is meant to spend here, so do without locks while that is so. ``counts_calls``: this
+    process has calls under way, so give it a column.
+    """
+
+    def __init__(self, path: Path, now: float, *, may_be_alone: bool = False, counts_calls: bool = True) -> None:
+        self.path = path
+        self.may_be_alone = may_be_alone
+        self.alone = False
+        self.column = -1
+        self._capacity = 0
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.fd = self._join(now)
+        if counts_calls:
+            self._take_column()
+
+    # --- coming and going ---------------------------------------------------------------------------------------
+
+    def _join(self, now: float) -> int:
+        while True:
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            if self._enter(fd, now):
+                return fd
+            os.close(fd)
+
+    def _enter(self, fd: int, now: float) -> bool:
+        """Wait until the file may be used. False if it is no longer the one at the path."""
+        waited = 0
+        while True:
+            if _try(fd, fcntl.F_WRLCK, _PRESENCE):
+                return self._be_first(fd, now)
+            if _try(fd, fcntl.F_RDLCK, _PRESENCE):
+                if not _is_at(fd, self.path):
+                    return False
+                self._map(fd)
+                return True
+            if os.fstat(fd).st_size >= _BASE * 8:
+                os.pwrite(fd, secrets.randbits(62).to_bytes(8, "little"), CHANGES * 8)
+            time.sleep(_KNOCK_SECONDS)
+            waited += 1
+            if waited % 1000 == 0:
+                log.warning("Still waiting for the process that has the limits' table to itself")
+
+    def _be_first(self, fd: int, now: float) -> bool:
+        """With the file to ourselves: put in order what the last process may have left undone."""
+        if not _is_at(fd, self.path):
+            return False
+        if not _is_table(fd):
+            aside = self.path.with_name(self.path.name + ".corrupt")
+            log.error("The limits' table %s is damaged and was set aside as %s", self.path, aside)
+            self.path.replace(aside)
+            return False
+        if not os.fstat(fd).st_size:
+            _grow(fd, _FIRST_SLOTS)
+        self._map(fd)
+        self._rebuild(now)
+        self.alone = self.may_be_alone
+        if not self.alone:
+            _try(fd, fcntl.F_RDLCK, _PRESENCE)
+        return True
+
+    def _map(self, fd: int) -> None:
+        size = os.fstat(fd).st_size
+        pages = memoryview(mmap.mmap(fd, size))
+        # What was mapped before stays mapped for as long as somebody counts in it: the pages are the same.
+        self.cells, self.calls = pages.cast("q"), pages.cast("H")
+        self._capacity = (size // 8 - _BASE) // SLOT_WORDS
+        self.seen = self.cells[CHANGES]
+
+    def tick(self) -> None:
+        """Now and then: make room for a newcomer, or notice that the last companion has gone."""
+        if self.alone:
+            self.look_around()
+        elif self.may_be_alone:
+            seen = self.cells[CHANGES]
+            if _try(self.fd, fcntl.F_WRLCK, _PRESENCE):
+                self.alone, self.seen = True, seen
+
+    def look_around(self) -> None:
+        """If somebody knocked, no longer spend without locks."""
+        if self.alone and self.cells[CHANGES] != self.seen:
+            self.share()
+
+    def share(self) -> None:
+        """Spend under locks from now on, and let others in."""
+        if self.alone:
+            self.alone = False
+            _try(self.fd, fcntl.F_RDLCK, _PRESENCE)
+
+    def close(self) -> None:
+        """Leave. Calls that are under way are no longer counted."""
+        if self.column >= 0:
+            self._clear_column(self.column)
+            _try(self.fd, fcntl.F_UNLCK, _COLUMNS + self.column)
+        # Not left to the closing of the file: what maps it keeps it open.
+        _try(self.fd, fcntl.F_UNLCK, _PRESENCE)
+        os.close(self.fd)
+
+    # --- slots --------------------------------------------------------------------------------------------------
+
+    def slot(self, owner: int, limit: LimitDocument, anchor: int, now: float) -> int:
+        """The index of the first word of the slot of a limit, which is made if there is none."""
+        kind = KINDS.index(limit.kind)
+        form = kind + (PERIODS.index(limit.period) << 8)
+        with self._index():
+            at = self._find(owner, limit.id, kind) or self._make(owner, limit.id, form, now)
+            cells = self.cells
+            cells[at + FORM], cells[at + AMOUNT], cells[at + ANCHOR] = form, min(limit.amount, 2**62), anchor
+        return at
+
+    def describe(self, at: int) -> Described | None:
+        """What the slot at ``at`` is for; None if it is free. To be believed under the owner's lock only."""
+        owner, limit, form, amount, anchor, _, start, _ = self.cells[at : at + 8].tolist()
+        if not owner:
+            return None
+        return Described(at, owner, limit, KINDS[form & 255], PERIODS[form >> 8 & 255], amount, anchor, start)
+
+    def slots(self) -> Iterator[Described]:
+        """Every slot that is taken."""
+        with self._index():
+            used = self.cells[_NEXT]
+        for number in range(1, used):
+            described = self.describe(_BASE + number * SLOT_WORDS)
+            if described is not None:
+                yield described
+
+    def is_for(self, at: int, owner: int, limit_id: int) -> bool:
+        """Whether a slot is still whose it was. Under the owner's lock, so that it stays so."""
+        return self.cells[at + OWNER] == owner and self.cells[at + LIMIT] == limit_id
+
+    @contextlib.contextmanager
+    def locked(self, *owners: int) -> Iterator[None]:
+        """With all that these owners have spent to ourselves."""
+        places = sorted({owner_lock(owner) for owner in owners})
+        for place in places:
+            fcntl.lockf(self.fd, fcntl.LOCK_EX, 1, place)
+        try:
+            yield
+        finally:
+            for place in places:
+                fcntl.lockf(self.fd, fcntl.LOCK_UN, 1, place)
+
+    @contextlib.contextmanager
+    def _index(self) -> Iterator[None]:
+        """With the index to ourselves, and all of the file in reach."""
+        fcntl.lockf(self.fd, fcntl.LOCK_EX, 1, _TABLE)
+        try:
+            if self.cells[_NEXT] > self._capacity:
+                self._map_again()
+            yield
+        finally:
+            fcntl.lockf(self.fd, fcntl.LOCK_UN, 1, _TABLE)
+
+    def _map_again(self) -> None:
+        seen = self.seen  # what happened since is still to be noticed
+        self._map(self.fd)
+        self.seen = seen
+
+    def _find(self, owner: int, limit_id: int, kind: int) -> int:
+        cells = self.cells
+        number = cells[_bucket(owner, limit_id)]
+        while number:
+            at = _BASE + number * SLOT_WORDS
+            if cells[at + LIMIT] == limit_id and cells[at + OWNER] == owner and cells[at + FORM] & 255 == kind:
+                return at
+            number = cells[at + CHAIN]
+        return 0
+
+    def _make(self, owner: int, limit_id: int, form: int, now: float) -> int:
+        number, is_new = self._blank(now)
+        cells, at, bucket = self.cells, _BASE + number * SLOT_WORDS, _bucket(owner, limit_id)
+        cells[at : at + SLOT_WORDS] = _BLANK
+        cells[at + LIMIT], cells[at + FORM], cells[at + CHAIN] = limit_id, form, cells[bucket]
+        cells[at + OWNER] = owner
+        if is_new:
+            cells[_NEXT] = number + 1
+        cells[bucket] = number
+        return at
+
+    def _blank(self, now: float) -> tuple[int, bool]:
+        """A slot to fill, and whether it was never used. Before the file grows, what is stale is given up."""
+        cells = self.cells
+        if not cells[_FREE] and cells[_NEXT] >= self._capacity:
+            self._give_up_stale(now)
+        if cells[_FREE]:
+            number = cells[_FREE]
+            cells[_FREE] = cells[_BASE + number * SLOT_WORDS + CHAIN]
+            return number, False
+        if cells[_NEXT] >= self._capacity:
+            _grow(self.fd, self._capacity * 2)
+            self._map_again()
+        return self.cells[_NEXT], True
+
+    def _give_up_stale(self, now: float) -> None:
+        given_up = 0
+        for number in range(1, self.cells[_NEXT]):
+            at = _BASE + number * SLOT_WORDS
+            owner = self.cells[at + OWNER]
+            if owner and self._is_stale(at, now):
+                given_up += self._give_up(number, owner, now)
+        # Less would have us search again and again for little.
+        log.info("Of the limits' table, %d of %d slots were stale", given_up, self._capacity)
+
+    def _give_up(self, number: int, owner: int, now: float) -> bool:
+        """Take a stale slot from its owner, unless the owner is just about to use it."""
+        try:
+            fcntl.lockf(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, owner_lock(owner))
+        except OSError:
+            return False
+        try:
+            at = _BASE + number * SLOT_WORDS
+            if not self._is_stale(at, now):
+                return False
+            cells = self.cells
+            self._unchain(number, _bucket(owner, cells[at + LIMIT]))
+            cells[CHANGES] = secrets.randbits(62)
+            if self.alone:
+                self.seen = cells[CHANGES]
+            cells[at + OWNER] = 0
+            cells[at + CHAIN] = cells[_FREE]
+            cells[_FREE] = number
+            return True
+        finally:
+            fcntl.lockf(self.fd, fcntl.LOCK_UN, 1, owner_lock(owner))
+
+    def _unchain(self, number: int, bucket: int) -> None:
+        cells, link = self.cells, bucket
+        while cells[link] and cells[link] != number:
+            link = _BASE + cells[link] * SLOT_WORDS + CHAIN
+        if cells[link]:
+            cells[link] = cells[_BASE + number * SLOT_WORDS + CHAIN]
+
+    def _is_stale(self, at: int, now: float) -> bool:
+        """Whether a new slot would be as good."""
+        cells, form = self.cells, self.cells[at + FORM]
+        kind = KINDS[form & 255] if form & 255 < len(KINDS) else ""
+        if kind == "rate":
+            return cells[at + COUNT] < now * 1e9
+        if kind == "quota":
+            keep = 33 * _DAY if PERIODS[form >> 8 & 7] in ("month", "billing") else 2 * _DAY
+            return cells[at + START] + keep < now
+        return not any(cells[at + CELLS : at + SLOT_WORDS])
+
+    def _rebuild(self, now: float) -> None:
+        """Make the index anew from the slots: all is as it should be whatever the last process was doing as it died."""
+        cells = self.cells
+        cells[0] = MAGIC
+        used = cells[_NEXT] if 0 < cells[_NEXT] <= self._capacity else self._capacity
+        cells[_HEADER_WORDS:_BASE] = memoryview(bytes(_BUCKETS * 8)).cast("q")
+        cells[_FREE] = cells[_COLUMN_COUNT] = 0
+        cells[CHANGES] = self.seen = secrets.randbits(62)
+        for number in range(used - 1, 0, -1):
+            self._file(number, now)
+        cells[_NEXT] = max(used, 1)
+
+    def _file(self, number: int, now: float) -> None:
+        cells, at = self.cells, _BASE + number * SLOT_WORDS
+        owner, limit_id, form = cells[at + OWNER], cells[at + LIMIT], cells[at + FORM]
+        kind = form & 255
+        if owner and KINDS[kind : kind + 1] == ("concurrency",):
+            cells[at + CELLS : at + SLOT_WORDS] = _BLANK[CELLS:]  # nobody is here, so nothing is under way
+        twin = self._find(owner, limit_id, kind) if owner else 0
+        if twin:
+            # One of the two was made by a process that died before it was published.
+            newer = max((cells[at + START], cells[at + COUNT]), (cells[twin + START], cells[twin + COUNT]))
+            cells[twin + START], cells[twin + COUNT] = newer
+        if twin or not owner or not 0 < kind < len(KINDS) or self._is_stale(at, now):
+            cells[at + OWNER] = 0
+            cells[at + CHAIN] = cells[_FREE]
+            cells[_FREE] = number
+        else:
+            bucket = _bucket(owner, limit_id)
+            cells[at + CHAIN] = cells[bucket]
+            cells[bucket] = number
+
+    # --- calls under way ----------------------------------------------------------------------------------------
+
+    @property
+    def columns(self) -> int:
+        """How many columns may hold a count."""
+        return self.cells[_COLUMN_COUNT]
+
+    def _take_column(self) -> None:
+        """The first column that no living process has; what its last one left in it is gone with it."""
+        for column in range(MAX_COLUMNS):
+            if _try(self.fd, fcntl.F_WRLCK, _COLUMNS + column):
+                self.column = column
+                break
+        else:
+            raise RuntimeError(f"more than {MAX_COLUMNS} processes count calls in {self.path}")
+        with self._index():
+            self._clear_column(self.column)
+            self.cells[_COLUMN_COUNT] = max(self.cells[_COLUMN_COUNT], self.column + 1)
+
+    def clear_dead_columns(self) -> None:
+        """Give back the calls of processes that died. Called before concurrency refuses anything."""
+        for column in range(self.columns):
+            if column != self.column and _try(self.fd, fcntl.F_WRLCK, _COLUMNS + column):
+                self._clear_column(column)
+                _try(self.fd, fcntl.F_UNLCK, _COLUMNS + column)
+
+    def _clear_column(self, column: int) -> None:
+        cells, calls, concurrency = self.cells, self.calls, KINDS.index("concurrency")
+        for at in range(_BASE + SLOT_WORDS, _BASE + cells[_NEXT] * SLOT_WORDS, SLOT_WORDS):
+            if cells[at + FORM] & 255 == concurrency:
+                calls[(at + CELLS) * 4 + column] = 0
+
+
+_BLANK: Final = memoryview(bytes(SLOT_WORDS * 8)).cast("q")
+
+
+def _bucket(owner: int, limit_id: int) -> int:
+    """Where the chain of a key begins. Ids are times with random low bits: mix them well."""
+    mixed = (owner * 0x9E3779B97F4A7C15 + limit_id * 0xC2B2AE3D27D4EB4F) & 0xFFFF_FFFF_FFFF_FFFF
+    return _HEADER_WORDS + (mixed >> 40) % _BUCKETS
+
+
+def _is_table(fd: int) -> bool:
+    size = os.fstat(fd).st_size
+    if not size:
+        return True
+    slots, rest = divmod(size - _BASE * 8, SLOT_WORDS * 8)
+    # A process that died right after it made the file leaves zeroes.
+    return slots >= 2 and not rest and os.pread(fd, 8, 0) in (MAGIC.to_bytes(8, "little"), bytes(8))
+
+
+def _grow(fd: int, slots: int) -> None:
+    """Room for as many slots. Raises ``OSError`` where the disk has none, rather than to fault at a store later."""
+    os.posix_fallocate(fd, 0, (_BASE + slots * SLOT_WORDS) * 8)
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _try(fd: int, kind: int, place: int) -> bool:
+    """Get a lock for as long as the file is open, change its kind or give it up. False if somebody is in the way."""
+    try:
+        # Of the open file, not of the process: two tables in one process are two.
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack(_LOCK, kind, os.SEEK_SET, place, 1, 0))
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
