@@ -87,8 +87,8 @@ class Credential(Entity):
     revoked_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
     former_digest = models.BinaryField(max_length=32, null=True, unique=True, editable=False)
-    former_prefix = models.CharField(max_length=24, blank=True)
-    former_last4 = models.CharField(max_length=4, blank=True)
+    former_prefix = models.CharField(max_length=24, blank=True, default="", db_default="")
+    former_last4 = models.CharField(max_length=4, blank=True, default="", db_default="")
     former_until = models.DateTimeField(null=True, blank=True)
     former_used_at = models.DateTimeField(null=True, blank=True)
 

@@ -53,7 +53,12 @@ class Organisation(Entity):
     # May own APIs. Off for developers' own organisations: an API names upstreams the gateway then calls.
     is_publisher = models.BooleanField(default=False)
     # While it is suspended, the gateway refuses every call of its applications.
-    state = models.CharField(max_length=12, choices=OrganisationState.choices, default=OrganisationState.ACTIVE)
+    state = models.CharField(
+        max_length=12,
+        choices=OrganisationState.choices,
+        default=OrganisationState.ACTIVE,
+        db_default=OrganisationState.ACTIVE,
+    )
 
     def __str__(self) -> str:
         return self.name
