@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _OK: Final = BY_CODE["ok"]
 _CLOSING_SECONDS: Final = 2.0
+LAST_BYTES_SECONDS: Final = 30.0  # for one side to take what the other sent before it left
 
 
 class Side(asyncio.Protocol):
@@ -32,6 +33,7 @@ class Side(asyncio.Protocol):
         self.bytes = 0
         self.reader: FrameReader | None = None
         self.has_ended = False
+        self.is_gone = False
 
     def data_received(self, data: bytes) -> None:
         self.tunnel.received(self, data)
@@ -117,8 +119,16 @@ class Tunnel(Timed):
     def lost(self, side: Side, exc: Exception | None) -> None:
         if side is self._client:
             self._connection.connection_lost(exc)
-        self.other(side).transport.close()
+        side.is_gone = True
+        other = self.other(side)
         self._end(_OK, f"the {side.name} closed the connection")
+        if other.is_gone:
+            self._worker.wheel.disarm(self)
+            return
+        other.transport.close()
+        if not self._closing:  # else its time is running already
+            self._closing = True
+            self._worker.wheel.arm(self, LAST_BYTES_SECONDS)
 
     def deadline_passed(self) -> None:
         if self._closing:
