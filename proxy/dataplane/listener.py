@@ -26,6 +26,7 @@ BODY_WINDOW_SECONDS: Final = 10.0  # the first is grace; in each further one a b
 BODY_BYTES_PER_WINDOW: Final = 5_000
 UPSTREAM_WAIT_SECONDS: Final = 30.0
 WRITE_STALL_SECONDS: Final = 30.0
+LEAST_TAKEN_PER_WINDOW: Final = 15_000  # bytes of an answer, in each WRITE_STALL_SECONDS
 HALF_CLOSED_SECONDS: Final = 1.0
 _LINGER_SECONDS: Final = 2.0
 _MAX_BUFFERED: Final = 64 * 1024
@@ -48,6 +49,7 @@ class ClientConnection(asyncio.Protocol, Timed):
         self._writing_blocked = False
         self._lingering = False
         self._heard_all = False
+        self._unsent = 0  # bytes of an answer that waited for the caller at the start of this window
         self._body_mark = -1  # bytes of the body at the start of this window; -1: no body, -2: none looked at yet
 
     # --- asyncio.Protocol ---------------------------------------------------------------------------------------
@@ -108,23 +110,26 @@ class ClientConnection(asyncio.Protocol, Timed):
 
     def pause_writing(self) -> None:
         self._writing_blocked = True
-        self._wheel.arm(self, WRITE_STALL_SECONDS)
+        self._watch_writing()
         if self._exchange is not None and self._exchange.connection is not None:
             self._exchange.connection.pause()
 
     def resume_writing(self) -> None:
         self._writing_blocked = False
         self._wheel.disarm(self)
-        if self._exchange is not None and self._exchange.connection is not None:
-            self._exchange.connection.resume()
-        elif self._exchange is None:
+        exchange = self._exchange
+        if exchange is not None and exchange.connection is not None:
+            exchange.connection.resume()
+            if exchange.body is not None:  # answered early: the body's clock stood still for the answer's
+                self._watch_body(exchange)
+        elif exchange is None and not self._lingering and not self.transport.is_closing():
             self._wheel.arm(self, self.worker.idle_seconds)
             self._parse()
 
     def deadline_passed(self) -> None:
         exchange = self._exchange
-        if self._lingering or self._writing_blocked:
-            self.transport.abort()
+        if self._lingering or self._writing_blocked or self.transport.is_closing():
+            self._writing_window_ended()
         elif self._heard_all:
             if exchange is None or not exchange.responding:
                 self.transport.abort()
@@ -135,7 +140,7 @@ class ClientConnection(asyncio.Protocol, Timed):
         elif self._buffer:
             self._refuse_unread("request_timeout", f"The request head was not complete within {HEAD_SECONDS:.0f} s.")
         else:
-            self.transport.close()
+            self._leave()
 
     # --- for the exchange ---------------------------------------------------------------------------------------
 
@@ -151,8 +156,11 @@ class ClientConnection(asyncio.Protocol, Timed):
         """The exchange has its upstream: the body may flow."""
         if self.deadline != NEVER and not self._heard_all:
             self._wheel.disarm(self)
+        exchange = self._exchange
         if self._buffer:
             self._feed()
+        if exchange is not None and exchange.body is not None and exchange is self._exchange:
+            self._watch_body(exchange)  # also if nothing has come: the upstream's clock stands still for it
 
     def hold_reading(self, *, hold: bool) -> None:
         """The upstream takes no more of the body for now, or does again."""
@@ -236,7 +244,7 @@ class ClientConnection(asyncio.Protocol, Timed):
         if politely:
             self._wheel.arm(self, self.worker.idle_seconds)
         else:
-            self.transport.close()
+            self._leave()
 
     # --- reading ------------------------------------------------------------------------------------------------
 
@@ -305,6 +313,24 @@ class ClientConnection(asyncio.Protocol, Timed):
         else:
             exchange.client_timed_out()
 
+    def _watch_writing(self) -> None:
+        """Have the caller take what waits for it, or lose the connection."""
+        self._unsent = self.transport.get_write_buffer_size()
+        self._wheel.arm(self, WRITE_STALL_SECONDS)
+
+    def _writing_window_ended(self) -> None:
+        unsent = self.transport.get_write_buffer_size()
+        if unsent and self._unsent - unsent >= LEAST_TAKEN_PER_WINDOW:
+            self._watch_writing()
+        else:
+            self.transport.abort()
+
+    def _leave(self) -> None:
+        """Close once all is written. A transport would wait for the caller to take it for as long as it likes."""
+        self.transport.close()
+        if self.transport.get_write_buffer_size():
+            self._watch_writing()
+
     def _refuse_unread(self, code: str, detail: str, lines: bytes = b"") -> None:
         """Answer what could not be read as a request, and close: where the next one would start is unknown."""
         self.keep_alive = False
@@ -319,12 +345,15 @@ class ClientConnection(asyncio.Protocol, Timed):
         """
         self._buffer = b""
         if not unread or self.transport.is_closing() or not self.transport.can_write_eof():
-            self.transport.close()
+            self._leave()
             return
         self._lingering = True
         self.hold_reading(hold=False)
         self.transport.write_eof()
-        self._wheel.arm(self, _LINGER_SECONDS)
+        if self.transport.get_write_buffer_size():
+            self._watch_writing()
+        else:
+            self._wheel.arm(self, _LINGER_SECONDS)
 
 
 def _peer(peername: object) -> tuple[bytes, bytes]:

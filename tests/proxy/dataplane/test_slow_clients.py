@@ -1,0 +1,229 @@
+"""Callers that take their time: nobody holds a connection for longer than the rules allow (H13)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from proxy.dataplane import listener, tunnel
+from tests.proxy.dataplane.support import Running, read_reply, request, response
+from tests.proxy.dataplane.test_gateway import last_outcome, play
+from tests.proxy.dataplane.test_tunnel import Streams, frame, tunnelled
+
+pytestmark = pytest.mark.processes
+
+SOON = 0.3  # what the patched deadlines are
+BODY = b"x" * 40_000  # under the mark at which the transport asks us to stop, over what the sockets below take
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "BODY_WINDOW_SECONDS", SOON)
+    monkeypatch.setattr(listener, "WRITE_STALL_SECONDS", SOON)
+    monkeypatch.setattr(tunnel, "LAST_BYTES_SECONDS", SOON)
+
+
+def key(gateway: Running) -> str:
+    return f"X-Api-Key: {gateway.world.key}"
+
+
+async def small_sockets(gateway: Running) -> socket.socket:
+    """A connection of which the kernel takes only some kilobytes off either side's hands."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    client.settimeout(0)
+    await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", gateway.port))
+    await until(lambda: len(gateway.worker.connections) == 1)
+    (connection,) = gateway.worker.connections
+    connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
+    return client
+
+
+async def until(condition: object, seconds: float = 5) -> None:
+    assert callable(condition)
+    for _ in range(int(seconds / 0.02)):
+        if condition():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("it did not come to that")
+
+
+# --- bodies that do not come ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["Content-Length: 100000"],
+        ["Transfer-Encoding: chunked"],
+        ["Content-Length: 100000", "Expect: 100-continue"],
+    ],
+)
+def test_a_body_that_never_begins(tmp_path: Path, lines: list[str]) -> None:
+    async def scenario(gateway: Running) -> None:
+        reader, writer = await gateway.connect()
+        writer.write(request("POST", "/orders/items", key(gateway), *lines))
+        reply = await asyncio.wait_for(read_reply(reader), 5)
+        if reply.status == 100:
+            reply = await asyncio.wait_for(read_reply(reader), 5)
+        assert (reply.status, json.loads(reply.body)["code"]) == (408, "request_timeout")
+        assert reply.headers["connection"] == "close"
+        assert last_outcome(gateway) == "request_timeout"
+
+    play(tmp_path, scenario)
+
+
+def test_a_body_that_trickles(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        reader, writer = await gateway.connect()
+        writer.write(request("POST", "/orders/items", key(gateway), "Content-Length: 100000"))
+
+        async def trickle() -> None:
+            while True:
+                writer.write(b"x")
+                await asyncio.sleep(0.02)
+
+        trickling = asyncio.ensure_future(trickle())
+        reply = await asyncio.wait_for(read_reply(reader), 5)
+        trickling.cancel()
+        assert reply.status == 408
+        assert last_outcome(gateway) == "request_timeout"
+        assert gateway.upstream.received == [], "the upstream never had a whole request"
+
+    play(tmp_path, scenario)
+
+
+def test_a_body_that_is_slow_but_steady(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        reader, writer = await gateway.connect()
+        writer.write(request("POST", "/orders/items", key(gateway), "Content-Length: 72000"))
+        for _ in range(12):  # four windows long
+            writer.write(b"x" * 6000)
+            await asyncio.sleep(0.1)
+        assert (await read_reply(reader)).status == 200
+
+    play(tmp_path, scenario)
+
+
+# --- answers that are not read --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("line", ["Connection: close", "Connection: keep-alive"])
+def test_an_answer_nobody_reads(tmp_path: Path, line: str) -> None:
+    async def scenario(gateway: Running) -> None:
+        gateway.worker.idle_seconds = SOON
+        gateway.upstream.reply = response(BODY)
+        with await small_sockets(gateway) as client:
+            await asyncio.get_running_loop().sock_sendall(client, request("GET", "/orders/items/1", key(gateway), line))
+            await until(lambda: gateway.recorder.records)
+            await until(lambda: not gateway.worker.connections)
+
+    play(tmp_path, scenario)
+
+
+def test_an_early_answer_nobody_reads(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(response(BODY))
+            await reader.read(-1)
+
+        gateway.upstream.handler = early
+        with await small_sockets(gateway) as client:
+            await asyncio.get_running_loop().sock_sendall(
+                client, request("POST", "/orders/items", key(gateway), "Content-Length: 9000") + b"x" * 10
+            )
+            await until(lambda: gateway.recorder.records)
+            await until(lambda: not gateway.worker.connections)
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("line", ["Connection: close", "Connection: keep-alive"])
+def test_an_answer_read_slowly_but_steadily(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    monkeypatch.setattr(listener, "LEAST_TAKEN_PER_WINDOW", 1000)
+
+    async def scenario(gateway: Running) -> None:
+        gateway.worker.idle_seconds = SOON
+        gateway.upstream.reply = response(BODY)
+        loop = asyncio.get_running_loop()
+        with await small_sockets(gateway) as client:
+            await loop.sock_sendall(client, request("GET", "/orders/items/1", key(gateway), line))
+            got = b""
+            while not got.endswith(BODY):
+                piece = await asyncio.wait_for(loop.sock_recv(client, 2048), 5)
+                assert piece, f"broken off after {len(got)} bytes"
+                got += piece
+                await asyncio.sleep(0.05)
+
+    play(tmp_path, scenario)
+
+
+def test_a_tunnel_whose_other_end_left_waits_for_no_reader(tmp_path: Path) -> None:
+    async def scenario(gateway: Running, caller: Streams, upstream: Streams) -> None:
+        (opened,) = gateway.worker.tunnels
+        theirs = opened._client.transport.get_extra_info("socket")
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
+        caller[0]._transport.pause_reading()  # type: ignore[attr-defined]
+        caller[1].transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        while not opened._client.transport.get_write_buffer_size():
+            upstream[1].write(frame(2, BODY, masked=False))
+            await asyncio.sleep(0.01)
+        upstream[1].transport.abort()
+        await until(lambda: gateway.recorder.records)
+        await until(lambda: not gateway.worker.connections)
+
+    tunnelled(tmp_path, scenario)
+
+
+# --- how many -------------------------------------------------------------------------------------------------------
+
+
+def test_an_address_has_only_so_many_connections(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        gateway.worker.max_per_address = 2
+        first, second = await gateway.connect(), await gateway.connect()
+        await until(lambda: len(gateway.worker.connections) == 2)
+        reader, _ = await gateway.connect()
+        reply = await read_reply(reader)
+        assert (reply.status, json.loads(reply.body)["code"]) == (429, "too_many_connections")
+        assert (reply.headers["retry-after"], reply.headers["connection"]) == ("1", "close")
+        first[1].write(request("GET", "/orders/items/1", key(gateway)))
+        assert (await read_reply(first[0])).status == 200, "those that it has go on"
+        second[1].transport.abort()
+        await until(lambda: len(gateway.worker.connections) == 1)
+        assert (await gateway.get()).status == 200, "who leaves makes room"
+        for _, writer in (first, second):
+            writer.transport.abort()
+        await until(lambda: not gateway.worker.connections)
+        assert gateway.worker.addresses == {}, "nothing is remembered of who has left"
+
+    play(tmp_path, scenario)
+
+
+def test_the_worker_has_only_so_many_connections(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        gateway.worker.max_connections = 1
+        await gateway.connect()
+        await until(lambda: len(gateway.worker.connections) == 1)
+        reader, _ = await gateway.connect()
+        reply = await read_reply(reader)
+        assert (reply.status, json.loads(reply.body)["code"]) == (503, "gateway_overloaded")
+        assert reply.headers["retry-after"] == "1"
+
+    play(tmp_path, scenario)
+
+
+def test_good_callers_are_served_beside_slow_ones(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        slow = [await gateway.connect() for _ in range(300)]
+        for number, (_, writer) in enumerate(slow):
+            head = request("POST", "/orders/items", key(gateway), "Content-Length: 9000")
+            writer.write(head[:40] if number % 2 else head + b"x")
+        assert [(await gateway.get()).status for _ in range(20)] == [200] * 20
+
+    play(tmp_path, scenario, max_connections=400)  # a slow upload holds a connection to the upstream
