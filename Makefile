@@ -28,7 +28,7 @@ PROCESSES ?= 3
 .PHONY: test
 test: $(VENV)/.helps $(VENV)-upstream/.runs  ## Run the test suite; ARGS="-k portal" for a part of it
 	@$(BIN)/python tests/tools.py
-	APIMGR_VAR="$(CURDIR)/var/test" $(WITH_DATABASE) $(BIN)/pytest -n $(PROCESSES) --dist loadfile $(ARGS)
+	APIMGR_VAR="$(CURDIR)/var/test" $(WITH_DATABASE) $(BIN)/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: check
 check: $(VENV)/.helps  ## Everything static: format, lint, types, imports, migrations, templates, REST schema, docs

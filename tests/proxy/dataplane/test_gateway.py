@@ -16,6 +16,7 @@ from apimgr.contracts import credentials, snapshot
 from apimgr.contracts.outcomes import BY_CODE, BY_NUMBER
 from apimgr.contracts.usage import FLAG_OLD_SECRET
 from proxy.dataplane import listener
+from tests.asynchronous import run
 from tests.proxy.dataplane.support import Running, World, digest, read_message, read_reply, request, response, running
 
 pytestmark = pytest.mark.processes
@@ -28,8 +29,7 @@ def play(tmp_path: Path, scenario: Scenario, world: World | None = None, **upstr
         async with running(tmp_path, world, **upstream) as gateway:
             await asyncio.wait_for(scenario(gateway), 30)
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(whole())
+    run(whole, uvloop.new_event_loop)
 
 
 def last_outcome(gateway: Running) -> str:

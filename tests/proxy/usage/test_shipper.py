@@ -19,6 +19,7 @@ from proxy.dataplane.usage.shipper import Shipper
 from proxy.dataplane.usage.spool import Spool
 from proxy.dataplane.usage.store import Store
 from tests.analytics.calls import call
+from tests.asynchronous import run as in_loop
 from tests.proxy.processes.node import database_url
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -37,7 +38,7 @@ def ship(root: Path, shipper: Shipper | None = None, *, wrap: Callable[[Store], 
         async with await AsyncConnection.connect(database_url(), autocommit=True) as database:
             await shipper.ship(wrap(Store("node", database)))
 
-    asyncio.run(run())
+    in_loop(run)
     return shipper
 
 
@@ -134,7 +135,7 @@ def test_two_agents_at_once_store_everything_once(tmp_path: Path) -> None:
         both: list[Awaitable[None]] = [one(), one()]
         await asyncio.gather(*both)
 
-    asyncio.run(run())
+    in_loop(run)
     assert len(rows()) == len(set(stored_ids())) == 2000
 
 
