@@ -21,7 +21,6 @@ import yaml
 from apimgr.contracts import snapshot
 from apimgr.contracts.snapshot import (
     ApplicationDocument,
-    ChoiceDocument,
     CredentialDocument,
     Document,
     InvalidDocument,
@@ -157,29 +156,11 @@ def _api(api: Entry, body: Entry) -> Iterator[Document]:
     name = api["name"]
     versions = api["versions"]
     _named_once(versions, f"versions of {name!r}")
-    choose = api.get("choose_version")
-    homeless = next((version["name"] for version in versions if choose is None and "base_path" not in version), None)
-    if homeless is not None:
-        raise InvalidDeclaration(f"version {homeless!r} of {name!r} needs a base_path")
     plans = [plan for plan in body.get("plans", []) if name in plan["apis"]]
     for version in versions:
         yield _version(api, version, tuple(sorted(_id("plan", plan["name"]) for plan in plans)))
-    if choose is None:
-        for version in versions:
-            yield RouteDocument(version.get("host", ""), version["base_path"], _id("version", name, version["name"]))
-        return
-    known = {version["name"]: _id("version", name, version["name"]) for version in versions}
-    default = choose.get("default", "")
-    if default and default not in known:
-        raise InvalidDeclaration(f"the default version {default!r} of {name!r} is none of its versions")
-    yield RouteDocument(
-        choose.get("host", ""),
-        choose["base_path"],
-        known.get(default, 0),
-        choose["by"],
-        choose["name"],
-        tuple(ChoiceDocument(value, version_id) for value, version_id in known.items()),
-    )
+    for version in versions:
+        yield RouteDocument(version.get("host", ""), version["base_path"], _id("version", name, version["name"]))
 
 
 def _version(api: Entry, version: Entry, product_ids: tuple[int, ...]) -> VersionDocument:
@@ -197,7 +178,7 @@ def _version(api: Entry, version: Entry, product_ids: tuple[int, ...]) -> Versio
         organisation_id=0,
         name=version["name"],
         state=version.get("state", "published"),
-        base_path=version.get("base_path") or api["choose_version"]["base_path"],
+        base_path=version["base_path"],
         upstream=_upstream(version["upstream"]),
         product_ids=product_ids,
         operations=operations,

@@ -37,10 +37,17 @@ apis:
           - {{rate: 1000, per: second}}
           - {{concurrency: 5, operation: POST /items}}
   - name: Events
-    choose_version: {{by: header, name: X-Api-Version, host: api.example.com, base_path: /events, default: "2024"}}
     versions:
-      - {{name: "2024", upstream: {{url: "http://127.0.0.1:9001", read_timeout_ms: 60000}}, authentication: none}}
-      - {{name: "2025", upstream: "http://127.0.0.1:9002", upgrades: [websocket], sunset_at: 2027-01-01}}
+      - name: "2024"
+        host: api.example.com
+        base_path: /events/2024
+        upstream: {{url: "http://127.0.0.1:9001", read_timeout_ms: 60000}}
+        authentication: none
+      - name: "2025"
+        base_path: /events/2025
+        upstream: "http://127.0.0.1:9002"
+        upgrades: [websocket]
+        sunset_at: 2027-01-01
 plans:
   - name: Free
     apis: [Orders]
@@ -74,13 +81,11 @@ def test_versions_and_their_addresses() -> None:
     assert (orders.unknown_operation, former.unknown_operation) == ("refuse", "pass")
     assert (former.authentication, former.upstream.read_timeout_ms) == ("none", 60_000)
     assert (latest.upgrades, latest.sunset_at) == (("websocket",), NEW_YEAR)
-    by_path, by_header = only(RouteDocument)
-    assert (by_path.key, by_path.version_id) == ("/orders/v1", orders.id)
-    assert (by_header.key, by_header.select_by, by_header.select_name) == (
-        "api.example.com/events", "header", "X-Api-Version",
-    )  # fmt: skip
-    assert by_header.version_id == former.id
-    assert {choice.value: choice.version_id for choice in by_header.choices} == {"2024": former.id, "2025": latest.id}
+    assert [(route.key, route.version_id) for route in only(RouteDocument)] == [
+        ("/orders/v1", orders.id),
+        ("api.example.com/events/2024", former.id),
+        ("/events/2025", latest.id),
+    ]
 
 
 def test_limits_of_an_api_and_of_a_plan() -> None:
@@ -132,11 +137,10 @@ def test_json_is_yaml_too() -> None:
         ("apimgr: 1", "apimgr: 2", "at apimgr: 1 was expected"),
         ("apimgr: 1", "apimgr: 1\nmore: 1", "'more' was unexpected"),
         ("apimgr: 1", "apimgr: 1\napimgr: 1", "'apimgr' is there twice"),
-        ('default: "2024"', 'default: "2023"', "default version '2023' of 'Events' is none of its versions"),
         ('name: "2025"', 'name: "2024"', "two versions of 'Events' are named '2024'"),
         ("name: Events", "name: Orders", "two apis are named 'Orders'"),
-        ("host: api.example.com, base_path: /events", "base_path: /orders/v1", "the route '/orders/v1' is there twice"),
-        ("base_path: /orders/v1", "state: published", "version 'v1' of 'Orders' needs a base_path"),
+        ("base_path: /events/2025", "base_path: /orders/v1", "the route '/orders/v1' is there twice"),
+        ("base_path: /orders/v1", "state: published", "'base_path' is a required property"),
         ("POST /items]", "FETCH /items]", "at apis[0].versions[0].operations[2]"),
         ("http://127.0.0.1:9000/", "ftp://127.0.0.1", "at apis[0].versions[0].upstream"),
         (DIGEST, "12", "at applications[0].keys[0].digest"),
