@@ -89,6 +89,8 @@ class ClientConnection(asyncio.Protocol, Timed):
         self._buffer = data
         if self._exchange is None:
             self._parse()
+            if self._buffer:
+                self._regulate()  # a pipeline of refusals to someone who reads none of them
         else:
             self._feed()
 
@@ -125,6 +127,7 @@ class ClientConnection(asyncio.Protocol, Timed):
         elif exchange is None and not self._lingering and not self.transport.is_closing():
             self._wheel.arm(self, self.worker.idle_seconds)
             self._parse()
+            self._regulate()
 
     def deadline_passed(self) -> None:
         exchange = self._exchange
@@ -206,7 +209,8 @@ class ClientConnection(asyncio.Protocol, Timed):
         if not self.keep_alive:
             self._close(unread=exchange is None or exchange.body is not None)
             return
-        self._wheel.arm(self, self.worker.idle_seconds)
+        if not self._writing_blocked:  # else the clock runs for the answers that are not taken
+            self._wheel.arm(self, self.worker.idle_seconds)
         if self._reading_held:
             self.hold_reading(hold=False)
         if self._buffer and not self._parsing:

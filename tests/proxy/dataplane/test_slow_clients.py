@@ -125,6 +125,36 @@ def test_an_answer_nobody_reads(tmp_path: Path, line: str) -> None:
     play(tmp_path, scenario)
 
 
+def test_a_pipeline_whose_answers_nobody_reads_is_held_back(tmp_path: Path) -> None:
+    """Refusals need no upstream to hold them up: what is sent after them must not pile up here (H12)."""
+    pipeline = request("GET", "/nowhere") * 2000
+
+    async def scenario(gateway: Running) -> None:
+        with await small_sockets(gateway) as client:
+            loop = asyncio.get_running_loop()
+            sending = asyncio.ensure_future(loop.sock_sendall(client, pipeline * 200))
+            (connection,) = gateway.worker.connections
+            most = 0
+            while gateway.worker.connections:  # the answers are not taken, so the connection does not last
+                most = max(most, len(connection._buffer))
+                await asyncio.sleep(0.005)
+            assert most < 1024 * 1024
+            with pytest.raises(ConnectionError):
+                await asyncio.wait_for(sending, 5)
+
+    play(tmp_path, scenario)
+
+
+def test_a_pipeline_read_late_is_answered_whole(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        reader, writer = await gateway.connect()
+        writer.write(request("GET", "/nowhere") * 5000)
+        await asyncio.sleep(SOON / 3)
+        assert [(await read_reply(reader)).status for _ in range(5000)] == [404] * 5000
+
+    play(tmp_path, scenario)
+
+
 def test_an_early_answer_nobody_reads(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
