@@ -83,6 +83,9 @@ _COLUMNS: Final = _TABLE + 16
 _OWNERS: Final = 1 << 61
 _OWNER_BYTES: Final = 1 << 40
 _KNOCK_SECONDS: Final = 0.005
+# A bucket that is full is as good as a new one, and yet its owner may call again in a moment: were such slots taken
+# whenever one is wanted, they would change hands with each call, and every meter would look for its own each time.
+_GIVE_UP_EVERY_SECONDS: Final = 600
 _DAY: Final = 86_400
 _LOCK: Final = "hhqqi0q"  # struct flock of 64-bit Linux
 
@@ -123,6 +126,7 @@ class Table:
         self.alone = False
         self.column = -1
         self._capacity = 0
+        self._gave_up_at = 0.0
         path.parent.mkdir(parents=True, exist_ok=True)
         self.fd = self._join(now)
         if counts_calls:
@@ -292,9 +296,11 @@ class Table:
         return at
 
     def _blank(self, now: float) -> tuple[int, bool]:
-        """A slot to fill, and whether it was never used. Before the file grows, what is stale is given up."""
+        """A slot to fill, and whether it was never used. Before the file grows, what is stale may be given up."""
         cells = self.cells
-        if not cells[_FREE] and cells[_NEXT] >= self._capacity:
+        is_full = not cells[_FREE] and cells[_NEXT] >= self._capacity
+        if is_full and not 0 <= now - self._gave_up_at < _GIVE_UP_EVERY_SECONDS:
+            self._gave_up_at = now
             self._give_up_stale(now)
         if cells[_FREE]:
             number = cells[_FREE]
@@ -312,7 +318,6 @@ class Table:
             owner = self.cells[at + OWNER]
             if owner and self._is_stale(at, now):
                 given_up += self._give_up(number, owner, now)
-        # Less would have us search again and again for little.
         log.info("Of the limits' table, %d of %d slots were stale", given_up, self._capacity)
 
     def _give_up(self, number: int, owner: int, now: float) -> bool:

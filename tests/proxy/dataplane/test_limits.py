@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from apimgr.contracts.snapshot import LimitDocument, OperationDocument, PlanDocument, SubscriptionDocument
 from proxy.dataplane.limits.calendar import period_bounds
 from proxy.dataplane.limits.meter import Meter, meter_of_anybody, meter_of_caller
-from proxy.dataplane.limits.table import Table
+from proxy.dataplane.limits.table import CHANGES, Table
 from tests.proxy.dataplane.support import VERSION, Running, World
 from tests.proxy.dataplane.test_gateway import last_outcome, play
 
@@ -195,6 +195,20 @@ def test_the_table_grows_and_takes_stale_slots_again(tmp_path: Path) -> None:
     for subscription in range(5001, 8001):
         assert meter(table, quota(1), subscription=subscription).take(NOW + 40 * 86_400)
     assert (tmp_path / "table").stat().st_size <= 2 * size
+
+
+def test_slots_do_not_change_hands_with_each_call(tmp_path: Path) -> None:
+    """Buckets that are full at once, of more callers than the table had room for: it grows, and is left in peace."""
+    table = Table(tmp_path / "table", NOW, may_be_alone=True)
+    meters = [meter(table, rate(10**9), subscription=subscription) for subscription in range(1, 3001)]
+    seen = set()
+    for ms in range(4 * len(meters)):
+        assert meters[ms % len(meters)].take(NOW + ms / 1000)
+        seen.add(table.cells[CHANGES])
+    assert len(seen) <= 2, "slots were given up once, when the first table was full"
+    for subscription in range(4001, 8001):  # later they are given up again, so that the table does not grow for ever
+        assert meter(table, rate(10**9), subscription=subscription).take(NOW + 3600)
+    assert table.cells[CHANGES] not in seen
 
 
 def test_a_meter_whose_slot_was_given_away_finds_another(tmp_path: Path) -> None:
