@@ -45,8 +45,7 @@ def _supervise() -> int:
     except (ImproperConfiguration, CannotStart) as error:
         print(error, file=sys.stderr)
         return 2
-    supervisor.run()
-    return 0
+    return supervisor.run()
 
 
 def _check(path: str) -> int:

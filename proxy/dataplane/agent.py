@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 import psycopg
@@ -141,7 +143,20 @@ class Agent:
 def run(config: GatewayConfig, listener: socket.socket) -> None:
     """Be the agent until SIGTERM. Ctrl-C is for the supervisor, who stops the workers first."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    uvloop.run(_run(Agent(config), listener))
+    with _alone(config.home / "agent.lock"):
+        uvloop.run(_run(Agent(config), listener))
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """One agent writes the replica and ships at a time: in an upgrade the former one ends first, however it ends."""
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("Waiting for the former agent to end")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 async def _run(agent: Agent, listener: socket.socket) -> None:

@@ -3,6 +3,10 @@
 Children are programs of their own (not forks), so that a worker holds no more than it needs, and a reload runs the code
 that is installed by then. Sockets stay open here for as long as the node runs: while a worker is replaced, callers wait
 in the queue and none is refused.
+
+An upgrade replaces this process as well: it starts its *successor*, which is given the sockets and the claim to the
+node's folder, starts workers of its own and says so; then ours drain, and we end. To the books it is no new boot: spool
+and counts go on.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TextIO
 
-from proxy.dataplane import stats
+from proxy.dataplane import presence, stats
 from proxy.dataplane.config import (
     BOOT_VARIABLE,
     OWN_PORTS_VARIABLE,
@@ -31,6 +35,8 @@ from proxy.dataplane.config import (
     Address,
     GatewayConfig,
 )
+from proxy.dataplane.handover import VARIABLE as HANDOVER_VARIABLE
+from proxy.dataplane.handover import Handover
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +45,7 @@ FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 5.0
 LONG_ENOUGH: Final = 5.0  # a child that lived this long did not die of its start
 START_SECONDS: Final = 20.0  # a worker that does not accept by then will not
+SUCCESSOR_SECONDS: Final = 30.0  # nor a successor, all of it
 WORKER_GRACE_SECONDS: Final = 35.0  # a worker drains for 30
 AGENT_GRACE_SECONDS: Final = 10.0
 # What a worker, which faces the world, has no business to know.
@@ -53,18 +60,34 @@ class CannotStart(RuntimeError):
 class Child:
     """A place in the node and the process that holds it now."""
 
-    role: str  # "worker 0" or "agent"
+    role: str  # "worker 0", "agent" or "successor"
     fd: int
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     pause: float = 0.0
     stats_offset: int = 0
     told_to_stop: bool = False
-    ready_fd: int = -1  # readable once it accepts
+    ready_fd: int = -1  # readable once it accepts, or has ended
+    accepts: bool = False
 
     @property
     def due_at(self) -> float:
         return self.started_at + self.pause
+
+    @property
+    def has_ended(self) -> bool:
+        return self.process is None or self.process.poll() is not None
+
+    def hear(self) -> None:
+        """Take note if it said that it accepts."""
+        if self.ready_fd >= 0 and _can_be_read(self.ready_fd):
+            self.accepts = bool(os.read(self.ready_fd, 1))  # closed without a word: it ended
+            self.stop_hearing()
+
+    def stop_hearing(self) -> None:
+        if self.ready_fd >= 0:
+            os.close(self.ready_fd)
+            self.ready_fd = -1
 
 
 def open_listener(address: Address, purpose: str, variable: str) -> socket.socket:
@@ -102,43 +125,85 @@ def claim(home: Path) -> TextIO:
 class Supervisor:
     def __init__(self, config: GatewayConfig, environ: Mapping[str, str] = os.environ) -> None:
         self._config = config
-        self._environ = {**environ, BOOT_VARIABLE: str(config.boot)}
-        self._lock = claim(config.home)
-        self._public = open_listener(config.listen, "callers", "APIMGR_GATEWAY_LISTEN")
-        self._admin = open_listener(config.admin_listen, "admin port", "APIMGR_GATEWAY_ADMIN_LISTEN")
+        self._given = {name: value for name, value in environ.items() if name != HANDOVER_VARIABLE}
+        self._handover = _handover(environ)
+        if self._handover is None:
+            self._lock = claim(config.home)
+            self._public = open_listener(config.listen, "callers", "APIMGR_GATEWAY_LISTEN")
+            self._admin = open_listener(config.admin_listen, "admin port", "APIMGR_GATEWAY_ADMIN_LISTEN")
+            stats.reset(config.stats_path)
+        else:
+            self._public, self._admin, self._lock = self._handover.adopt()
         own_ports = {*map(str, config.own_ports), _bound(self._public), _bound(self._admin)}
-        self._environ[OWN_PORTS_VARIABLE] = ",".join(sorted(own_ports))
-        stats.reset(config.stats_path)
-        self._children = [Child("agent", self._admin.fileno()), *self._new_workers(0)]
+        self._environ = {
+            **self._given,
+            BOOT_VARIABLE: str(config.boot),
+            OWN_PORTS_VARIABLE: ",".join(sorted(own_ports)),
+        }
+        workers = self._new_workers(self._handover.stats_offset if self._handover else 0)
+        self._children = [Child("agent", self._admin.fileno()), *workers]
         self._joining: list[Child] = []  # started to replace the workers
         self._joining_until = 0.0
         self._leaving: list[tuple[Child, float]] = []  # replaced, draining until then
+        self._successor: Child | None = None  # started to replace us
+        self._announced = False
+        self._over = False  # a successor has taken over, or we failed as one
         self._signals: set[int] = set()
-        self._reload_wanted = False
+        self._wanted: set[int] = set()  # SIGHUP, SIGUSR2: what is to be done as soon as nothing else is under way
 
     def _new_workers(self, stats_offset: int) -> list[Child]:
         fd = self._public.fileno()
         return [Child(f"worker {n}", fd, stats_offset=stats_offset) for n in range(self._config.workers)]
 
-    def run(self) -> None:
-        """Until SIGTERM or SIGINT."""
+    @property
+    def _free_stats_offset(self) -> int:
+        """Where the next workers count while the present ones drain."""
+        return 0 if self._children[1].stats_offset else self._config.workers
+
+    def run(self) -> int:
+        """Until SIGTERM or SIGINT, or until a successor has taken over. Returns the exit status."""
         wake = self._catch_signals()
+        if self._handover is None:
+            presence.write_pid(self._config.home / "pid")
         log.info("The gateway listens at %s, its admin port at %s", _bound(self._public), _bound(self._admin))
         try:
-            while not self._signals & {signal.SIGTERM, signal.SIGINT}:
-                if signal.SIGHUP in self._signals:
-                    self._signals.discard(signal.SIGHUP)
-                    self._reload_wanted = True
+            while not self._signals & {signal.SIGTERM, signal.SIGINT} and not (self._over and not self._leaving):
                 self._tend()  # first: who has left by now may be what a reload waits for
-                # One at a time: the next one's stats blocks are those of the workers that still drain.
-                if self._reload_wanted and not self._leaving and not self._joining:
-                    self._reload_wanted = False
-                    self._begin_reload()
-                if self._joining:
-                    self._go_on_with_reload()
+                self._proceed()
                 self._wait(wake)
         finally:
             self._stop()
+        return 1 if self._handover is not None and not self._announced else 0
+
+    def _proceed(self) -> None:
+        """One thing at a time: the next one's stats blocks are those of the workers that still drain."""
+        if not self._announced:
+            self._see_whether_all_accept()
+        self._wanted |= self._signals & {signal.SIGHUP, signal.SIGUSR2}
+        self._signals -= self._wanted
+        if self._joining:
+            self._go_on_with_reload()
+        elif self._successor is not None:
+            self._go_on_with_upgrade(self._successor)
+        elif self._over:
+            self._wanted.clear()
+        elif self._announced and not self._leaving and self._wanted:
+            # An upgrade starts new workers anyway.
+            self._begin_upgrade() if signal.SIGUSR2 in self._wanted else self._begin_reload()
+
+    def _see_whether_all_accept(self) -> None:
+        workers = self._children[1:]
+        if all(worker.accepts for worker in workers):
+            self._announced = True
+            if self._handover is not None:
+                log.info("This gateway, process %d, takes over from process %d", os.getpid(), os.getppid())
+                presence.write_pid(self._config.home / "pid")
+                self._handover.say_ready()
+            else:
+                presence.notify("READY=1")
+        elif self._handover is not None and any(worker.pause for worker in workers):
+            log.error("A worker of this successor did not start, so it gives up")
+            self._over = True
 
     # --- Signals ------------------------------------------------------------------------------------------------
 
@@ -147,20 +212,20 @@ class Supervisor:
         os.set_blocking(reading, False)
         os.set_blocking(writing, False)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2, signal.SIGCHLD):
             signal.signal(number, lambda caught, _frame: self._signals.add(caught))
         return reading
 
     def _wait(self, wake: int) -> None:
-        """Until a signal, or until a child is due to be started again."""
+        """Until a signal, until a child says that it accepts, or until one is due to be started again."""
+        expected = [*self._children, *self._joining, *([self._successor] if self._successor else [])]
         due = [child.due_at for child in self._children if child.process is None]
         due += [until for _, until in self._leaving]
-        waited_for = [child.ready_fd for child in self._joining if child.ready_fd >= 0]
-        due += [self._joining_until] if self._joining else []
+        due += [self._joining_until] if self._joining or self._successor else []
         timeout = max(0.0, min(due) - time.monotonic()) if due else None
-        if self._signals - {signal.SIGCHLD}:
+        if self._signals - {signal.SIGCHLD} or (self._over and not self._leaving):
             return
-        select.select([wake, *waited_for], [], [], timeout)
+        select.select([wake, *(child.ready_fd for child in expected if child.ready_fd >= 0)], [], [], timeout)
         with contextlib.suppress(BlockingIOError):
             os.read(wake, 4096)
         self._signals.discard(signal.SIGCHLD)
@@ -171,18 +236,20 @@ class Supervisor:
         """Start what is due, note what died, end what drains too long."""
         now = time.monotonic()
         for child in self._children:
+            child.hear()
             if child.process is not None and child.process.poll() is not None:
                 self._bury(child, now)
             if child.process is None and now >= child.due_at:
                 self._start(child)
         for child, until in list(self._leaving):
-            if child.process is None or child.process.poll() is not None:
+            if child.has_ended:
                 self._leaving.remove((child, until))
-            elif now >= until:
+            elif now >= until and child.process is not None:
                 child.process.kill()
 
     def _bury(self, child: Child, now: float) -> None:
         assert child.process is not None
+        child.stop_hearing()
         if child.told_to_stop:
             child.told_to_stop, child.process, child.pause = False, None, 0.0
             return
@@ -198,69 +265,148 @@ class Supervisor:
         environ = {**self._environ, STATS_VARIABLE: str(child.stats_offset)}
         if child.role != "agent":
             environ = {name: value for name, value in environ.items() if name not in AGENTS_SECRETS}
-        says = -1
-        if child in self._joining:
+        passed = [child.fd]
+        if child.role != "agent":
+            child.accepts = False
             child.ready_fd, says = os.pipe()
             environ[READY_VARIABLE] = str(says)
-        passed = [child.fd, says] if says >= 0 else [child.fd]
-        child.process = subprocess.Popen(command, env=environ, pass_fds=passed, start_new_session=True)
-        if says >= 0:
-            os.close(says)
+            passed.append(says)
+        try:
+            child.process = subprocess.Popen(command, env=environ, pass_fds=passed, start_new_session=True)
+        except OSError:  # no memory, no process number: that may pass
+            log.exception("The %s cannot be started, and is tried again", child.role)
+            child.stop_hearing()
+            child.pause = min(max(child.pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
+        finally:
+            for fd in passed[1:]:
+                os.close(fd)
 
     # --- Reload -------------------------------------------------------------------------------------------------
 
     def _begin_reload(self) -> None:
         """Start new workers beside the old ones."""
+        self._wanted.discard(signal.SIGHUP)
         log.info("Reloading: new workers are started")
-        self._joining = self._new_workers(0 if self._children[1].stats_offset else self._config.workers)
+        presence.notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self._joining = self._new_workers(self._free_stats_offset)
         self._joining_until = time.monotonic() + START_SECONDS
         for child in self._joining:
             self._start(child)
 
     def _go_on_with_reload(self) -> None:
         """Once all new workers accept, the old ones drain. If one cannot start, the old ones stay."""
-        failed = any(_has_ended(child) for child in self._joining) or time.monotonic() >= self._joining_until
         for child in self._joining:
-            if not failed and child.ready_fd >= 0 and _can_be_read(child.ready_fd):
-                failed = not os.read(child.ready_fd, 1)  # closed without a word: it died
-                os.close(child.ready_fd)
-                child.ready_fd = -1
-        if failed:
+            child.hear()
+        died = any(child.has_ended or (child.ready_fd < 0 and not child.accepts) for child in self._joining)
+        if died or time.monotonic() >= self._joining_until:
             self._give_up_reload()
-        elif all(child.ready_fd < 0 for child in self._joining):
+        elif all(child.accepts for child in self._joining):
             self._hand_over()
 
     def _give_up_reload(self) -> None:
         log.error("A new worker did not start; the old ones stay")
         for child in self._joining:
-            if child.ready_fd >= 0:
-                os.close(child.ready_fd)
+            child.stop_hearing()
         _end(self._joining, 0.0)
         self._joining = []
+        presence.notify("READY=1")
 
     def _hand_over(self) -> None:
         agent, *old = self._children
-        until = time.monotonic() + WORKER_GRACE_SECONDS
         agent.told_to_stop = True  # and started again, with the code that is installed now
         _terminate([agent])
-        _terminate(old, signal.SIGUSR1)
-        self._leaving += [(child, until) for child in old]
+        self._drain(old)
         self._children, self._joining = [agent, *self._joining], []
+        presence.notify("READY=1")
         log.info("Reloaded: the new workers accept, the old ones finish what they have begun")
+
+    def _drain(self, workers: list[Child]) -> None:
+        """Let workers that have successors finish what they have begun."""
+        _terminate(workers, signal.SIGUSR1)
+        until = time.monotonic() + WORKER_GRACE_SECONDS
+        self._leaving += [(child, until) for child in workers]
+
+    # --- Upgrade ------------------------------------------------------------------------------------------------
+
+    def _begin_upgrade(self) -> None:
+        """Start the program that is installed now, with our sockets and our claim."""
+        self._wanted.discard(signal.SIGUSR2)
+        if os.getpid() == 1:
+            log.error("No upgrade: where we are process 1, all others end with us. Start a new container instead")
+            return
+        log.info("Upgrading: the program that is installed now is started beside this one")
+        reading, writing = os.pipe()
+        handover = Handover(
+            self._public.fileno(), self._admin.fileno(), self._lock.fileno(), writing, self._free_stats_offset
+        )
+        environ = {**self._given, BOOT_VARIABLE: str(self._config.boot), HANDOVER_VARIABLE: str(handover)}
+        self._successor = Child("successor", -1, ready_fd=reading)
+        self._joining_until = time.monotonic() + SUCCESSOR_SECONDS
+        try:
+            # In our session: Ctrl-C in a terminal is for whoever is the node, which it may be from now on.
+            self._successor.process = subprocess.Popen(
+                [sys.executable, "-m", "proxy.dataplane"], env=environ, pass_fds=handover.descriptors
+            )
+        except OSError:
+            log.exception("The successor cannot be started")
+        finally:
+            os.close(writing)
+
+    def _go_on_with_upgrade(self, successor: Child) -> None:
+        """Once the successor accepts, make way for it. If it does not come up, everything stays as it is."""
+        successor.hear()
+        if successor.accepts:
+            self._make_way(successor)
+        elif successor.has_ended:
+            status = successor.process.returncode if successor.process is not None else "none"
+            self._give_up_upgrade(successor, f"the new program ended with status {status}")
+        elif time.monotonic() >= self._joining_until:
+            self._give_up_upgrade(successor, f"the new program does not accept after {SUCCESSOR_SECONDS:.0f} s")
+
+    def _give_up_upgrade(self, successor: Child, reason: str) -> None:
+        log.error("No upgrade: %s; process %d carries on", reason, os.getpid())
+        successor.stop_hearing()
+        _terminate([successor])
+        # What it accepted it may finish, as in any stop.
+        self._leaving.append((successor, time.monotonic() + WORKER_GRACE_SECONDS + AGENT_GRACE_SECONDS))
+        self._successor = None
+
+    def _make_way(self, successor: Child) -> None:
+        assert successor.process is not None
+        # The service manager believes no other than the main process it knows.
+        presence.notify(f"MAINPID={successor.process.pid}", "READY=1")
+        agent, *workers = self._children
+        _terminate([agent])  # its successor waits for that before it touches anything
+        self._leaving.append((agent, time.monotonic() + AGENT_GRACE_SECONDS))
+        self._drain(workers)
+        self._children, self._successor, self._over = [], None, True
+        log.info("Upgraded: process %d is the gateway now, this one ends with its last call", successor.process.pid)
+
+    # --- The end ------------------------------------------------------------------------------------------------
 
     def _stop(self) -> None:
         """Workers first, so that the agent can ship what they recorded last."""
-        agent, *workers = self._children
+        if not self._over:
+            presence.notify("STOPPING=1")
+        agents, workers = self._children[:1], self._children[1:]
         workers += [*self._joining, *(child for child, _ in self._leaving)]
         self._public.close()
+        # A successor that is not the gateway yet has workers and an agent of its own to stop.
+        successor = [self._successor] if self._successor else []
+        _terminate(successor)
         _end(workers, WORKER_GRACE_SECONDS)
-        _end([agent], AGENT_GRACE_SECONDS)
+        _end([*agents, *successor], AGENT_GRACE_SECONDS)
         self._admin.close()
+        presence.remove_pid(self._config.home / "pid")
         self._lock.close()
 
 
-def _has_ended(child: Child) -> bool:
-    return child.process is None or child.process.poll() is not None
+def _handover(environ: Mapping[str, str]) -> Handover | None:
+    """What a predecessor left us. Raises ``CannotStart``."""
+    try:
+        return Handover.found_in(environ)
+    except ValueError as error:
+        raise CannotStart(f"This program cannot take over from the one that runs: {error}.") from error
 
 
 def _can_be_read(fd: int) -> bool:

@@ -9,6 +9,7 @@ from apimgr.env import BASE_DIR
 # Set by one of our processes for another one; nobody gives them.
 INTERNAL = {
     "APIMGR_GATEWAY_BOOT",
+    "APIMGR_GATEWAY_HANDOVER",
     "APIMGR_GATEWAY_STATS_OFFSET",
     "APIMGR_GATEWAY_OWN_PORTS",
     "APIMGR_GATEWAY_READY_FD",

@@ -104,6 +104,16 @@ def reloads_under_load(stage: Stage, scale: Scale, chance: random.Random) -> Ver
     return stage.verdict(load)
 
 
+@fault
+def upgrades_under_load(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
+    """The supervisor is replaced as well, and again nothing is excused."""
+    load = stage.load(connections=32, rate=scale.rate)
+    for _ in range(max(2, scale.reloads // 5)):
+        stage.node.upgrade()
+        time.sleep(chance.uniform(0, 0.5))
+    return stage.verdict(load)
+
+
 # --- The database and the control plane -----------------------------------------------------------------------------
 
 

@@ -164,10 +164,25 @@ class Node:
         found = re.search(rf"^apimgr_gateway_{name} (\d+)$", self.admin("/metrics")[1], re.MULTILINE)
         return int(found[1]) if found else -1
 
+    @property
+    def pid(self) -> int:
+        """Of the supervisor: after an upgrade it is no longer the one that was started here."""
+        with suppress(FileNotFoundError):
+            return int((self.home / "gateway" / "pid").read_text())
+        return self.process.pid
+
+    def upgrade(self) -> None:
+        """Have the supervisor replaced, and wait until all of the old node has ended."""
+        old = psutil.Process(self.pid)
+        family = [old, *old.children()]
+        old.send_signal(signal.SIGUSR2)
+        wait_until(lambda: self.pid != old.pid, 45, "a successor has taken over")
+        wait_until(lambda: not any(map(_lives, family)), 60, "the old node has ended")
+
     def children(self, role: str) -> list[psutil.Process]:
         found = []
         with suppress(psutil.NoSuchProcess):
-            for child in psutil.Process(self.process.pid).children():
+            for child in psutil.Process(self.pid).children():
                 with suppress(psutil.NoSuchProcess):  # one that ends while we look hides none of the others
                     if role in " ".join(child.cmdline()[3:4]):
                         found.append(child)
@@ -190,6 +205,16 @@ class Node:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             self.process.wait(60)
+        elif self.pid != self.process.pid:  # a successor, if it was not killed
+            with suppress(psutil.NoSuchProcess):
+                successor = psutil.Process(self.pid)
+                if successor.environ().get("APIMGR_VAR") == str(self.home):
+                    successor.terminate()
+                    wait_until(lambda: not _lives(successor), 60, "the successor has ended")
+
+
+def _lives(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 class Stage:

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote
@@ -32,6 +32,10 @@ def wait_for(condition: Callable[[], object], seconds: float = PATIENCE, *, ever
         assert time.monotonic() - began < seconds, f"not so within {seconds} s"
         time.sleep(every)
     return time.monotonic() - began
+
+
+def has_ended(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
 def database_url() -> str:
@@ -85,7 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
 class Node:
     """``call`` answers ``(status, body, request id)``; 0 is a connection that broke."""
 
-    def __init__(self, var: Path, *, workers: int = 1, url: str | None = None, port: int = 0) -> None:
+    def __init__(self, var: Path, *, workers: int = 1, url: str | None = None, port: int = 0, **more: str) -> None:
         self.port, self.admin_port = port or free_port(), free_port()
         self.var = var
         environ = {
@@ -99,6 +103,7 @@ class Node:
             "APIMGR_NODE_NAME": "test-node",
             "APIMGR_EGRESS_ALLOW": "127.0.0.1",
             "DATABASE_URL": database_url() if url is None else url,
+            **more,
         }
         self.log = var.with_suffix(".log")
         with self.log.open("ab") as log:
@@ -106,9 +111,25 @@ class Node:
                 [sys.executable, "manage.py", "rungateway"], cwd=settings.BASE_DIR, env=environ, stderr=log, stdout=log
             )
 
+    @property
+    def pid(self) -> int:
+        """Of the supervisor, which is another one after an upgrade; 0 if the pid file names none of this node."""
+        with suppress(FileNotFoundError, psutil.NoSuchProcess):
+            process = psutil.Process(int((self.var / "gateway" / "pid").read_text()))
+            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get("APIMGR_VAR") == str(self.var):
+                return process.pid
+        return 0
+
+    def upgrade(self) -> None:
+        """Have the supervisor replaced, and wait until the old one has ended."""
+        old = psutil.Process(self.pid)
+        old.send_signal(signal.SIGUSR2)
+        wait_for(lambda: self.pid not in (0, old.pid))
+        wait_for(lambda: has_ended(old), 60)
+
     def children(self, role: str = "") -> list[psutil.Process]:
         try:
-            found = psutil.Process(self.process.pid).children()
+            found = psutil.Process(self.pid or self.process.pid).children()
             return [child for child in found if role in " ".join(child.cmdline()[3:4])]
         except psutil.NoSuchProcess:
             return []
@@ -121,19 +142,29 @@ class Node:
         status, body, _ = self._request(self.admin_port, path, headers)
         return status, body
 
-    def call(self, path: str, key: str = "") -> tuple[int, str, str]:
-        return self._request(self.port, path, {"X-Api-Key": key} if key else {})
+    def call(
+        self, path: str, key: str = "", connection: http.client.HTTPConnection | None = None
+    ) -> tuple[int, str, str]:
+        return self._request(self.port, path, {"X-Api-Key": key} if key else {}, connection)
 
-    def _request(self, port: int, path: str, headers: dict[str, str]) -> tuple[int, str, str]:
-        client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    def connection(self) -> http.client.HTTPConnection:
+        """To be kept over several calls; it connects anew after an answer that closes it."""
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+
+    def _request(
+        self, port: int, path: str, headers: dict[str, str], kept: http.client.HTTPConnection | None = None
+    ) -> tuple[int, str, str]:
+        client = kept or http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         try:
             client.request("GET", path, headers=headers)
             answer = client.getresponse()
             return answer.status, answer.read().decode(), answer.getheader("X-Request-Id", "")
         except (OSError, http.client.HTTPException):
+            client.close()
             return 0, "", ""
         finally:
-            client.close()
+            if kept is None:
+                client.close()
 
     def wait_ready(self) -> Node:
         wait_for(lambda: self.get("/ready")[0] == 200 and self.call("/")[0])
@@ -146,7 +177,14 @@ class Node:
         return int(found[1])
 
     def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
+        """Returns the exit status; nobody is told that of a successor."""
+        successor = self.pid
+        if successor not in (0, self.process.pid):
+            process = psutil.Process(successor)
+            process.terminate()
+            wait_for(lambda: has_ended(process), 60)
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
         return self.process.wait(60)
 
 
@@ -156,5 +194,4 @@ def running(var: Path, **options: object) -> Iterator[Node]:
     try:
         yield node
     finally:
-        if node.process.poll() is None:
-            node.stop()
+        node.stop()
