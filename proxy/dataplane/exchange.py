@@ -36,6 +36,7 @@ from proxy.dataplane.policies.admit import check_body_size, check_hops, find_ope
 from proxy.dataplane.policies.identify import find_key, identify, passes_on
 from proxy.dataplane.policies.limit import spend
 from proxy.dataplane.policies.refusal import Refusal
+from proxy.dataplane.policies.select import Fork
 from proxy.dataplane.policies.upgrade import WEBSOCKET, chosen_upgrade, field
 from proxy.dataplane.request_ids import new_request_id
 from proxy.dataplane.runtime import NOBODY, Caller, Version
@@ -68,9 +69,9 @@ class Exchange:
 
     __slots__ = (
         "body", "bytes_in", "bytes_out", "caller", "chunked_response", "client", "connection", "ended", "ended_ns",
-        "has_spent", "head", "id_text", "is_head", "limit_lines", "meter", "operation_id", "request_id", "responding",
-        "rest", "retried", "sent_at", "started_at", "started_ns", "status", "upgrade", "upstream_status",
-        "upstream_us", "version", "worker",
+        "fork", "has_spent", "head", "id_text", "is_head", "limit_lines", "meter", "operation_id", "request_id",
+        "responding", "rest", "retried", "sent_at", "started_at", "started_ns", "status", "upgrade",
+        "upstream_status", "upstream_us", "version", "worker",
     )  # fmt: skip
 
     def __init__(self, client: ClientConnection, head: RequestHead) -> None:
@@ -83,6 +84,7 @@ class Exchange:
         self.request_id = new_request_id(now)
         self.id_text = hexlify(self.request_id)
         self.version: Version | None = None
+        self.fork: Fork | None = None  # where the call chose among versions
         self.meter: Meter | None = None
         self.has_spent = False
         self.caller: Caller | None = None
@@ -134,10 +136,20 @@ class Exchange:
         found = self.worker.runtime.version_at(self.head.host, path)
         if found is None:
             raise Refusal("route_not_found")
-        self.version, base_length = version, _ = found
+        version, base_length = found
         self.rest = path[base_length:] or b"/" if base_length > 1 else path
+        if isinstance(version, Fork):
+            version = self._choose(version)
+        self.version = version
         if version.is_retired:
             raise Refusal("version_retired")
+        return version
+
+    def _choose(self, fork: Fork) -> Version:
+        self.fork = fork
+        version = self.worker.runtime.version(fork.version_id(self.head))
+        if version is None:
+            raise fork.refusal("The call names a version that is not here")
         return version
 
     @property
@@ -212,6 +224,8 @@ class Exchange:
                 for value in block.authorizations
                 if passes_on(value, keyed=version.is_keyed)
             ]
+        if self.fork is not None:
+            parts.append(self.fork.passed_on(block))
         if block.body_length == CHUNKED:
             parts.append(b"Transfer-Encoding: chunked\r\n\r\n")
         elif block.body_length or head.method in _WITH_BODY:
@@ -299,7 +313,8 @@ class Exchange:
         return b"".join(
             (
                 _status_line(head.status, head.reason),
-                head.lines, framing, self._own_lines(), b"\r\n",
+                head.lines if self.fork is None else self.fork.varied(head.lines),
+                framing, self._own_lines(), b"\r\n",
             )
         )  # fmt: skip
 
@@ -432,6 +447,8 @@ class Exchange:
         self.status = outcome.status
         if self.body is not None and not self.client.swallow(self.body):
             self.client.keep_alive = False  # the rest of the body would have to be read for nothing
+        if self.fork is not None:
+            lines = self.fork.varied(lines)
         body = problem_body(outcome, outcome.status, detail, self.id_text.decode())
         head = problem_head(outcome.status, len(body), self.worker.date_line() + lines + self._own_lines()) + b"\r\n"
         sent = b"" if self.is_head else body
@@ -482,12 +499,13 @@ class Exchange:
     def _usage(self, outcome: Outcome, trail: bytes) -> bytes:
         """The record of the call, laid out as ``UsageRecord`` is."""
         version, caller = self.version, self.caller or NOBODY
+        of_api = version or self.fork  # a call that names no version of it is still the API's to explain
         path = b"" if self.operation_id and not outcome.refusal else self.head.path[:MAX_PATH_BYTES]
         trail = trail[:MAX_TRAIL_BYTES]
         body = BODY.pack(
             self.request_id,
             int(self.started_at * 1_000_000),
-            version.api_id if version is not None else 0,
+            of_api.api_id if of_api is not None else 0,
             version.id if version is not None else 0,
             self.operation_id,
             caller.application_id,

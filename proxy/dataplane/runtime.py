@@ -24,6 +24,7 @@ from apimgr.contracts.snapshot import (
 )
 from proxy.dataplane.limits.meter import Meter, meter_of_anybody, meter_of_caller
 from proxy.dataplane.limits.table import Table
+from proxy.dataplane.policies.select import Fork
 from proxy.dataplane.routing import OperationTrie
 
 if TYPE_CHECKING:
@@ -124,8 +125,8 @@ class Caller:
 
 NOBODY: Final = Caller()  # what a record says where no caller is known
 
-# A version and the length of the base path it is published at.
-Found = tuple[Version, int]
+# A version, or several to choose from, and the length of the base path they are published at.
+Found = tuple[Version | Fork, int]
 # What a path leads to, by the routes of this very host and by those of every host; whether longer ones may lead on.
 Place = tuple[Found | None, Found | None, bool]
 
@@ -176,7 +177,7 @@ class Runtime:
             self.callers = {}
 
     def version_at(self, host: str, path: bytes) -> Found | None:
-        """The version published at the longest base path of ``path``, and that base path's length.
+        """What is published at the longest base path of ``path``, and that base path's length.
 
         A route for this very host comes before any route for every host.
         """
@@ -210,9 +211,14 @@ class Runtime:
         )
         return place
 
-    def _routed(self, key: str) -> Version | None:
+    def _routed(self, key: str) -> Version | Fork | None:
         route = self.replica.get("route", key)
-        return self.version(route.version_id) if isinstance(route, RouteDocument) else None
+        if not isinstance(route, RouteDocument):
+            return None
+        if not route.select_by:
+            return self.version(route.version_id)
+        versions = (self.version(choice.version_id) for choice in route.choices)
+        return Fork(route, next((version.api_id for version in versions if version is not None), 0))
 
     def version(self, version_id: int) -> Version | None:
         """A version, compiled once per change of its document."""

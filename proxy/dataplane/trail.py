@@ -24,9 +24,13 @@ def _limit(window: Window, now: float) -> dict[str, object]:
 def explain(exchange: Exchange, outcome: Outcome, detail: str) -> bytes:
     """The decision trail as JSON: what each step found, the last one being the refusal."""
     steps: list[dict[str, object]] = []
+    fork = exchange.fork
+    chosen: dict[str, object] = {"chosen_by": fork.where} if fork is not None else {}
     if exchange.version is not None:
         document = exchange.version.document
-        steps.append({"step": "route", "base_path": document.base_path, "version": document.name})
+        steps.append({"step": "route", "base_path": document.base_path, "version": document.name, **chosen})
+    elif fork is not None:
+        steps.append({"step": "route", "base_path": fork.base_path, **chosen})
     if exchange.operation_id:
         steps.append({"step": "operation", "id": str(exchange.operation_id)})
     caller = exchange.caller

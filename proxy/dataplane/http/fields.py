@@ -35,6 +35,7 @@ UPGRADE: Final = 9
 CONTENT_TYPE: Final = 10
 DROPPED: Final = 11  # hop by hop, or an identity that only the gateway may state
 FORBIDDEN: Final = 12  # a second spelling of a framing field
+WITHHELD: Final = 13  # passed on only where the API chooses its version by it
 
 _KINDS: Final[dict[bytes, int]] = {
     b"host": HOST,
@@ -95,7 +96,9 @@ def _classify(name: bytes) -> int:
             return FORBIDDEN
         return DROPPED if _is_dropped(dashed) or dashed in _KINDS else PLAIN
     kind = _KINDS.get(lower, PLAIN)
-    return DROPPED if kind == PLAIN and _is_dropped(lower) else kind
+    if kind == PLAIN and _is_dropped(lower):
+        return WITHHELD if lower.startswith(b"x-api-") else DROPPED
+    return kind
 
 
 def _is_dropped(lower: bytes) -> bool:

@@ -34,13 +34,14 @@ class FieldBlock:
     """The header fields of a request, sorted.
 
     ``fields`` are those that may be passed on, ``passed_on`` the same as lines; the rest has been turned into
-    attributes. ``body_length`` is bytes, or ``CHUNKED``. Callers repeat their fields from call to call, so blocks are
-    remembered and shared: nothing may change one.
+    attributes. ``withheld`` are those that only an API which chooses its version by them passes on, ``struck`` the
+    names that ``Connection`` keeps to this hop. ``body_length`` is bytes, or ``CHUNKED``. Callers repeat their fields
+    from call to call, so blocks are remembered and shared: nothing may change one.
     """
 
     __slots__ = (
         "api_keys", "authorizations", "body_length", "expects_continue", "fields", "host", "keep_alive", "passed_on",
-        "upgrade", "via",
+        "struck", "upgrade", "via", "withheld",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -54,6 +55,8 @@ class FieldBlock:
         self.expects_continue = False
         self.via = b""
         self.upgrade = b""
+        self.withheld: list[f.Field] = []
+        self.struck: frozenset[bytes] = frozenset()
 
 
 class RequestHead:
@@ -137,6 +140,8 @@ def _read_special(block: FieldBlock, framing: dict[int, bytes], kind: int, field
         block.api_keys.append(value)
     elif kind == f.AUTHORIZATION:
         block.authorizations.append(value)
+    elif kind == f.WITHHELD:
+        block.withheld.append(field)
     elif kind == f.FORBIDDEN:
         raise bad_request("A framing field is spelled with an underscore.")
     elif kind not in framing:
@@ -190,6 +195,7 @@ def _read_connection(block: FieldBlock, value: bytes, upgrade: bytes, *, is_http
         raise bad_request("The Connection field is not a list of names.")
     if not options <= f.PERSISTENCE_OPTIONS:
         block.fields = f.without(block.fields, options)
+        block.struck = options
     if b"upgrade" in options:
         block.upgrade = upgrade
     block.keep_alive = b"close" not in options and (is_http11 or b"keep-alive" in options)

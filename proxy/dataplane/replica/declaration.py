@@ -18,9 +18,10 @@ from typing import Any, Final
 import jsonschema
 import yaml
 
-from apimgr.contracts import snapshot
+from apimgr.contracts import selection, snapshot
 from apimgr.contracts.snapshot import (
     ApplicationDocument,
+    ChoiceDocument,
     CredentialDocument,
     Document,
     InvalidDocument,
@@ -28,6 +29,7 @@ from apimgr.contracts.snapshot import (
     OperationDocument,
     PlanDocument,
     RouteDocument,
+    Selection,
     SubscriptionDocument,
     UpstreamDocument,
     VersionDocument,
@@ -66,7 +68,7 @@ def read(path: Path) -> list[Document]:
 def parse(text: str, name: str = "the file") -> list[Document]:
     """The documents that ``text`` stands for, each key once. Raises ``InvalidDeclaration``."""
     try:
-        body = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        body = _plain(yaml.load(text, Loader=_Loader))  # noqa: S506 - a SafeLoader
     except (yaml.YAMLError, ValueError) as error:
         raise InvalidDeclaration(f"{name} is not YAML: {error}") from error
     _check_shape(body, name)
@@ -90,26 +92,27 @@ class _Loader(yaml.CSafeLoader):
 
 def _check_shape(body: Any, name: str) -> None:
     validator = jsonschema.Draft202012Validator(schema())
-    # Dates are YAML's own; the schema speaks of their text.
-    errors = sorted(validator.iter_errors(_plain(body)), key=lambda error: list(map(str, error.absolute_path)))
+    errors = sorted(validator.iter_errors(body), key=lambda error: list(map(str, error.absolute_path)))
     if errors:
         first = jsonschema.exceptions.best_match(errors)
         place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first.absolute_path)
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        message = (
-            _LIMITS_ARE
-            if first.validator == "oneOf" and "limits" in first.absolute_path
-            else shorten(first.message, 300)
-        )
+        rule = next((rule for field, rule in _RULES.items() if field in first.absolute_path), "")
+        message = rule if rule and first.validator == "oneOf" else shorten(first.message, 300)
         raise InvalidDeclaration(f"{name}, at {place.lstrip('.') or 'the top'}: {message}{more}")
 
 
-_LIMITS_ARE: Final = (
-    "a limit is a rate per second, minute, hour or day, a quota per day or month, or a concurrency without per"
-)
+# What the schema says in a way that only schemas understand.
+_RULES: Final = {
+    "limits": (
+        "a limit is a rate per second, minute, hour or day, a quota per day or month, or a concurrency without per"
+    ),
+    "select": "versions are chosen either by a header or by a query parameter",
+}
 
 
 def _plain(value: Any) -> Any:
+    """Dates are YAML's own: a version's name may look like one, and the schema speaks of text."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -157,10 +160,47 @@ def _api(api: Entry, body: Entry) -> Iterator[Document]:
     versions = api["versions"]
     _named_once(versions, f"versions of {name!r}")
     plans = [plan for plan in body.get("plans", []) if name in plan["apis"]]
+    if select := api.get("select"):
+        versions = [_placed(name, select, version) for version in versions]
     for version in versions:
         yield _version(api, version, tuple(sorted(_id("plan", plan["name"]) for plan in plans)))
+    if select:
+        yield _shared_route(name, select, versions)
+        return
     for version in versions:
+        if "value" in version:
+            raise InvalidDeclaration(f"version {version['name']!r} of {name!r} has a value, but the API no select")
         yield RouteDocument(version.get("host", ""), version["base_path"], _id("version", name, version["name"]))
+
+
+def _placed(api: str, select: Entry, version: Entry) -> Entry:
+    """The version at the address that it shares with the others."""
+    if {"base_path", "host"} & version.keys():
+        raise InvalidDeclaration(f"version {version['name']!r} of {api!r} has an address, but the API's select has it")
+    return {**version, "base_path": select["base_path"]}
+
+
+def _shared_route(api: str, select: Entry, versions: list[Entry]) -> RouteDocument:
+    default = select.get("default")
+    if default is not None:
+        _known([default], versions, f"the default of {api!r}", "version")
+    by: Selection = "header" if "header" in select else "query"
+    route = RouteDocument(
+        select.get("host", ""),
+        select["base_path"],
+        _id("version", api, default) if default is not None else 0,
+        by,
+        select.get(by, ""),
+        tuple(
+            ChoiceDocument(
+                version["value"] if "value" in version else version["name"], _id("version", api, version["name"])
+            )
+            for version in versions
+        ),
+    )
+    if problem := selection.problem_of(route):
+        raise InvalidDeclaration(f"select of {api!r}: {problem}")
+    return route
 
 
 def _version(api: Entry, version: Entry, product_ids: tuple[int, ...]) -> VersionDocument:
@@ -268,11 +308,8 @@ def _known(names: list[str], declared: list[Entry], who: str, what: str) -> None
         raise InvalidDeclaration(f"{who} names the {what} {min(unknown)!r}, which the file does not have")
 
 
-def _seconds(moment: date | str | None) -> int:
-    if moment is None:
+def _seconds(text: str | None) -> int:
+    if text is None:
         return 0
-    if isinstance(moment, str):
-        moment = datetime.fromisoformat(moment)
-    if not isinstance(moment, datetime):
-        moment = datetime(moment.year, moment.month, moment.day)  # noqa: DTZ001 - made aware below
+    moment = datetime.fromisoformat(text)
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())

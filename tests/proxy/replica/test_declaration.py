@@ -12,6 +12,7 @@ import pytest
 
 from apimgr.contracts.snapshot import (
     ApplicationDocument,
+    ChoiceDocument,
     CredentialDocument,
     Document,
     LimitDocument,
@@ -152,6 +153,75 @@ def test_what_is_wrong_is_said_with_its_place(was: str, becomes: str, says: str)
     with pytest.raises(InvalidDeclaration) as caught:
         documents(FILE.replace(was, becomes, 1))
     assert says in str(caught.value)
+
+
+SHARED = """
+apimgr: 1
+apis:
+  - name: Orders
+    select: {header: X-Api-Version, host: api.example.com, base_path: /orders, default: v1}
+    versions:
+      - {name: v1, value: 2024-10-01, upstream: "http://127.0.0.1:9000", operations: [GET /items]}
+      - {name: v2, upstream: "http://127.0.0.1:9001", state: retired}
+"""
+
+
+def test_versions_at_one_address_are_chosen_by_what_the_file_says() -> None:
+    first, second = only(VersionDocument, SHARED)
+    (route,) = only(RouteDocument, SHARED)
+    assert route == RouteDocument(
+        "api.example.com",
+        "/orders",
+        first.id,
+        "header",
+        "X-Api-Version",
+        (ChoiceDocument("2024-10-01", first.id), ChoiceDocument("v2", second.id)),
+    )
+    assert (first.base_path, second.base_path) == ("/orders", "/orders")
+
+
+def test_without_a_default_nothing_is_chosen_for_a_call_that_names_no_version() -> None:
+    (route,) = only(RouteDocument, SHARED.replace(", default: v1", ""))
+    assert route.version_id == 0
+
+
+def test_a_file_that_names_no_address_for_versions_keeps_their_ids() -> None:
+    apart = SHARED.replace("select", "x-select")
+    with pytest.raises(InvalidDeclaration):
+        documents(apart)
+    by_path = """
+apimgr: 1
+apis: [{name: Orders, versions: [{name: v1, base_path: /a, upstream: "http://a"}]}]
+"""
+    assert only(VersionDocument, by_path)[0].id == only(VersionDocument, SHARED)[0].id
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "says"),
+    [
+        ("header: X-Api-Version", "header: X-Api-Version, query: v", "either by a header or by a query parameter"),
+        ("header: X-Api-Version, ", "", "either by a header or by a query parameter"),
+        ("header: X-Api-Version", "header: X_Version", "at apis[0].select.header"),
+        ("header: X-Api-Version", "header: X-Api-Key", "select of 'Orders': 'X-Api-Key' has another meaning"),
+        ("header: X-Api-Version", "query: access_token", "'access_token' has another meaning"),
+        ("default: v1", "default: v3", "the default of 'Orders' names the version 'v3'"),
+        ("value: 2024-10-01", "value: a b", "at apis[0].versions[0].value"),
+        ("value: 2024-10-01", "value: v2", "two versions have one value"),
+        ("value: 2024-10-01", "base_path: /orders/v1", "version 'v1' of 'Orders' has an address"),
+        ("    select: {header: X-Api-Version, host: api.example.com, base_path: /orders, default: v1}\n", "",
+         "'base_path' is a required property"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_selection_is_said(was: str, becomes: str, says: str) -> None:
+    assert was in SHARED
+    with pytest.raises(InvalidDeclaration) as caught:
+        documents(SHARED.replace(was, becomes, 1))
+    assert says in str(caught.value)
+
+
+def test_a_value_without_a_selection_is_an_error() -> None:
+    with pytest.raises(InvalidDeclaration, match="has a value, but the API no select"):
+        documents(FILE.replace("base_path: /orders/v1", "base_path: /orders/v1\n        value: a"))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "1", "apimgr: 1", "- a"])

@@ -1,0 +1,106 @@
+"""Which of several versions at one address a call means (docs/reference/routing.md).
+
+A call names a version once, plainly, or not at all. What two servers could read in two ways is refused: the upstream
+behind the gateway is sent the same field or parameter and must not understand another version.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from apimgr.contracts.snapshot import RouteDocument
+from proxy.dataplane.http.fields import Field
+from proxy.dataplane.http.request import FieldBlock, RequestHead
+from proxy.dataplane.http.vary import vary_on
+from proxy.dataplane.policies.refusal import Refusal
+
+_SHOWN: Final = 20  # values in the text of a refusal
+_PERCENT: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
+_SEPARATOR: Final = re.compile(rb"[&;]")
+
+
+class Fork:
+    """An address with several versions, ready to choose from."""
+
+    __slots__ = ("api_id", "base_path", "by_header", "by_value", "default", "name", "shown", "where", "wire_name")
+
+    def __init__(self, route: RouteDocument, api_id: int) -> None:
+        self.api_id = api_id
+        self.base_path = route.base_path
+        self.by_header = route.select_by == "header"
+        self.name = route.select_name
+        # As it is compared: field names in lower case and with dashes, parameters to the letter.
+        self.wire_name = (self.name.lower() if self.by_header else self.name).encode()
+        self.by_value = {choice.value.encode(): choice.version_id for choice in route.choices}
+        self.default = route.version_id
+        self.where = f"the {'header field' if self.by_header else 'query parameter'} {self.name}"
+        values = [choice.value for choice in route.choices]
+        more = f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
+        self.shown = ", ".join(values[:_SHOWN]) + more
+
+    def version_id(self, head: RequestHead) -> int:
+        """The version that the call names, or the one for calls that name none. Raises ``version_unknown``."""
+        values = self._in_fields(head.block) if self.by_header else self._in_query(head.query)
+        if not values:
+            if self.default:
+                return self.default
+            raise self.refusal("The call names no version")
+        if len(values) > 1:
+            raise self.refusal("The call names a version more than once")
+        found = self.by_value.get(values[0])
+        if found is None:
+            raise self.refusal("The call names a version that is not here")
+        return found
+
+    def refusal(self, what: str) -> Refusal:
+        return Refusal("version_unknown", f"{what}. Send one of {self.shown} in {self.where}.")
+
+    def _in_fields(self, block: FieldBlock) -> list[bytes]:
+        wanted = self.wire_name
+        if wanted in block.struck:
+            raise self.refusal("The Connection field keeps the version's name to this hop")
+        return [value for name, value in block.fields + block.withheld if _is_field(name, wanted)]
+
+    def _in_query(self, query: bytes) -> list[bytes]:
+        if not query:
+            return []
+        wanted, text = self.wire_name, query[1:]
+        values = _parameter(text.split(b"&"), wanted)
+        if b";" in text and _parameter(_SEPARATOR.split(text), wanted) != values:
+            raise self.refusal("Servers differ on what the query means with its semicolons")
+        return values
+
+    def passed_on(self, block: FieldBlock) -> bytes:
+        """The lines of the choosing field where it is of a kind that is not passed on else (``X-Api-*``)."""
+        if not self.by_header or not block.withheld:
+            return b""
+        return b"".join(b"%b: %b\r\n" % field for field in block.withheld if _is_named(field, self.wire_name))
+
+    def varied(self, lines: bytes) -> bytes:
+        """A response's field lines, saying that the version depends on the field."""
+        return vary_on(lines, self.name.encode()) if self.by_header else lines
+
+
+def _is_field(name: bytes, wanted: bytes) -> bool:
+    # Many servers read "_" as "-", so both spellings count.
+    return len(name) == len(wanted) and name.lower().replace(b"_", b"-") == wanted
+
+
+def _is_named(field: Field, wanted: bytes) -> bool:
+    return field[0].lower() == wanted
+
+
+def _parameter(pairs: list[bytes], wanted: bytes) -> list[bytes]:
+    """The values of the parameter ``wanted``, name and value percent-decoded once."""
+    found = []
+    for pair in pairs:
+        name, _, value = pair.partition(b"=")
+        if name == wanted or (b"%" in name and _decoded(name) == wanted):
+            found.append(_decoded(value))
+    return found
+
+
+def _decoded(text: bytes) -> bytes:
+    """Octets for their percent-encoding; ``+`` is a plus, and what is no encoding stays as it is."""
+    return _PERCENT.sub(lambda match: bytes((int(match[1], 16),)), text) if b"%" in text else text
