@@ -67,6 +67,19 @@ def is_well_formed(key: bytes) -> bool:
     return compare_digest(key[-CHECK_CHARS:], check.encode("ascii"))
 
 
+def without_keys(text: bytes) -> bytes:
+    """``text`` with the secret part of every key of ours in it cut out, for what is kept or passed on."""
+    return _KEY.sub(_without_secret, text)
+
+
+def _without_secret(found: re.Match[bytes]) -> bytes:
+    text = found[0]
+    # What stands before a key without a separator looks like a part of its prefix.
+    if any(is_well_formed(text[at:]) for at in range(len(text) - SECRET_CHARS - CHECK_CHARS - len("_live_"))):
+        return text[: -SECRET_CHARS - CHECK_CHARS] + b"***"
+    return text
+
+
 def digest_key(key: bytes, pepper: bytes) -> bytes:
     """The 32-byte digest a key is stored and looked up under. ``pepper`` is 16 to 64 bytes from the environment."""
     return blake2b(key, digest_size=DIGEST_BYTES, key=pepper).digest()

@@ -42,6 +42,15 @@ CredentialState = Literal["active", "revoked"]
 PERIOD_SECONDS: Final[dict[str, int]] = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
 
 
+# Within these more requests would follow, past every check of the gateway; so they are never switched to.
+_CARRIES_REQUESTS: Final = ("h2", "http", "tls")
+
+
+def may_switch_to(protocol: str) -> bool:
+    """Whether a version may list ``protocol`` among its ``upgrades``."""
+    return not protocol.startswith(_CARRIES_REQUESTS)
+
+
 class InvalidDocument(ValueError):
     """A document this node does not understand; the message says which one and why."""
 

@@ -21,6 +21,7 @@ from apimgr.contracts.snapshot import (
     RouteDocument,
     SubscriptionDocument,
     VersionDocument,
+    may_switch_to,
 )
 from proxy.dataplane.limits.meter import Meter, meter_of_anybody, meter_of_caller
 from proxy.dataplane.limits.table import Table
@@ -99,7 +100,7 @@ class Version:
         self.id = document.id
         self.api_id = document.api_id
         self.is_retired = document.state == "retired"
-        self.upgrades = frozenset(name.encode() for name in document.upgrades)
+        self.upgrades = frozenset(name.encode() for name in document.upgrades if may_switch_to(name))
         self.is_keyed = document.authentication == "key"
 
 

@@ -64,18 +64,33 @@ _KINDS: Final[dict[bytes, int]] = {
     b"x-remote-ip": DROPPED,
     b"x-remote-addr": DROPPED,
     b"x-remote-user": DROPPED,
+    b"remote-user": DROPPED,
     b"x-forwarded": DROPPED,
+    b"x-forward-for": DROPPED,
+    b"forwarded-for": DROPPED,
+    b"x-proxyuser-ip": DROPPED,
+    b"x-azure-clientip": DROPPED,
+    b"fastly-client-ip": DROPPED,
     b"cf-connecting-ip": DROPPED,
 }
 _DROPPED_PREFIXES: Final = (b"proxy-", b"x-forwarded-", b"x-consumer-", b"x-api-", b"x-original-", b"x-rewrite-")
-# Servers that turn "_" into "-" would read these as framing: there is no honest reason to send them.
 _FRAMING: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection"})
+# Servers that make variables of fields take every one of these for "_": there is no honest reason to send them.
+_OTHER_DASHES: Final = re.compile(rb"[^a-z0-9]")
 _METHOD_OVERRIDES: Final = frozenset({b"x-http-method", b"x-http-method-override", b"x-method-override"})
 
 PERSISTENCE_OPTIONS: Final = frozenset({b"close", b"keep-alive"})
+# No option of one connection: a next hop that took these at their word would lose the framing, or the caller.
+NEVER_OPTIONS: Final = frozenset(
+    {
+        b"host", b"content-length", b"transfer-encoding", b"content-type",
+        b"expect", b"via", b"authorization", b"x-api-key",
+    }
+)  # fmt: skip
 
 _remembered: dict[bytes, int] = {}
-_REMEMBER_AT_MOST: Final = 4096
+REMEMBER_AT_MOST: Final = 4096
+LONGEST_REMEMBERED: Final = 64  # bytes; names come from strangers, and their memory is ours
 
 
 def kind_of(name: bytes) -> int:
@@ -83,15 +98,22 @@ def kind_of(name: bytes) -> int:
     kind = _remembered.get(name)
     if kind is None:
         kind = _classify(name)
-        if len(_remembered) < _REMEMBER_AT_MOST:
-            _remembered[name] = kind
+        remember(_remembered, name, kind)
     return kind
+
+
+def remember(kinds: dict[bytes, int], name: bytes, kind: int) -> None:
+    """Keep what a name means, within bounds. All is forgotten when it is full: else a flood of names would stay."""
+    if len(name) <= LONGEST_REMEMBERED:
+        if len(kinds) >= REMEMBER_AT_MOST:
+            kinds.clear()
+        kinds[name] = kind
 
 
 def _classify(name: bytes) -> int:
     lower = name.lower()
-    if b"_" in lower:
-        dashed = lower.replace(b"_", b"-")
+    dashed = _OTHER_DASHES.sub(b"-", lower)
+    if dashed != lower:
         if dashed in _FRAMING:
             return FORBIDDEN
         return DROPPED if _is_dropped(dashed) or dashed in _KINDS else PLAIN

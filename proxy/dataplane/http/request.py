@@ -19,6 +19,7 @@ MAX_REQUEST_LINE: Final = 8 * 1024
 MAX_FIELD: Final = 8 * 1024
 MAX_HEAD: Final = 32 * 1024
 MAX_FIELDS: Final = 100
+MAX_QUERY_FIELDS: Final = 1000
 CHUNKED: Final = -1
 METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"QUERY"})
 
@@ -26,7 +27,7 @@ _REQUEST_LINE: Final = rb"(" + f.TOKEN + rb"++) ([\x21-\x7e]++) HTTP/1\.([01])\r
 _HEAD: Final = re.compile(_REQUEST_LINE + rb"(" + f.FIELD_LINES + rb")\r\n")
 _ANY_REQUEST_LINE: Final = re.compile(f.TOKEN + rb"++ [\x21-\x7e]++ HTTP/([0-9]\.[0-9])")
 _AUTHORITY: Final = re.compile(rb"([A-Za-z0-9\-._]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?")
-_ABSOLUTE: Final = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#@]++)([/?].*)?")
+_ABSOLUTE: Final = re.compile(rb"[Hh][Tt][Tt][Pp]([Ss]?)://([^/?#@]++)([/?].*)?")
 _DIGITS: Final = re.compile(rb"[0-9]{1,18}")
 
 
@@ -41,7 +42,7 @@ class FieldBlock:
 
     __slots__ = (
         "api_keys", "authorizations", "body_length", "expects_continue", "fields", "host", "keep_alive", "passed_on",
-        "struck", "upgrade", "via", "withheld",
+        "port", "struck", "upgrade", "via", "withheld",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -50,6 +51,7 @@ class FieldBlock:
         self.api_keys: list[bytes] = []
         self.authorizations: list[bytes] = []
         self.host: str | None = None
+        self.port = 0  # 0: the scheme's
         self.body_length = 0
         self.keep_alive = False
         self.expects_continue = False
@@ -94,7 +96,7 @@ def parse_request(buffer: bytes) -> RequestHead | None:
     head.is_http11 = is_http11 = minor == b"1"
     # The fields before the target, so that framing errors are found on every road.
     head.block = block = read(lines, is_http11)
-    _read_target(head, target, block.host)
+    _read_target(head, target, block)
     return head
 
 
@@ -157,7 +159,7 @@ def _read_special(block: FieldBlock, framing: dict[int, bytes], kind: int, field
 def _read_framing(block: FieldBlock, framing: dict[int, bytes], *, is_http11: bool) -> None:
     host = framing.get(f.HOST)
     if host is not None:
-        block.host = _canonical_host(host)
+        block.host, block.port = _authority(host)
     block.body_length = _body_length(
         framing.get(f.CONTENT_LENGTH), framing.get(f.TRANSFER_ENCODING), is_http11=is_http11
     )
@@ -194,6 +196,8 @@ def _read_connection(block: FieldBlock, value: bytes, upgrade: bytes, *, is_http
     if options is None:
         raise bad_request("The Connection field is not a list of names.")
     if not options <= f.PERSISTENCE_OPTIONS:
+        if options & f.NEVER_OPTIONS:
+            raise bad_request("The Connection field names a field that is not for one connection alone.")
         block.fields = f.without(block.fields, options)
         block.struck = options
     if b"upgrade" in options:
@@ -201,51 +205,55 @@ def _read_connection(block: FieldBlock, value: bytes, upgrade: bytes, *, is_http
     block.keep_alive = b"close" not in options and (is_http11 or b"keep-alive" in options)
 
 
-def _read_target(head: RequestHead, target: bytes, host: str | None) -> None:
+def _read_target(head: RequestHead, target: bytes, block: FieldBlock) -> None:
     if head.method not in METHODS:
         raise Malformed(
             "method_not_implemented", f"The gateway serves {', '.join(sorted(m.decode() for m in METHODS))}."
         )
-    if host is None and head.is_http11:
+    if block.host is None and head.is_http11:
         raise bad_request("The Host field is missing.")
-    head.host = host or ""
+    head.host = block.host or ""
     if target[0] != 0x2F:
-        target = _from_other_forms(head, target)
+        target = _from_other_forms(head, target, block)
     path, mark, query = target.partition(b"?")
     if b"#" in query:
         raise Malformed("bad_path", "The target holds a fragment.")
+    if len(query) >= MAX_QUERY_FIELDS and query.count(b"&") >= MAX_QUERY_FIELDS:
+        raise Malformed("uri_too_long", f"The query has more than {MAX_QUERY_FIELDS} fields.")
     head.path = canonical_path(path)
     head.query = mark + query
 
 
-def _from_other_forms(head: RequestHead, target: bytes) -> bytes:
+def _from_other_forms(head: RequestHead, target: bytes, block: FieldBlock) -> bytes:
     """The origin form of an absolute target, whose authority must say what ``Host`` says (H6)."""
     if target == b"*" and head.method == b"OPTIONS":
         return b"/*"
     match = _ABSOLUTE.fullmatch(target)
     if match is None:
         raise bad_request("The request target is neither a path nor an http URL.")
-    if _canonical_host(match[1]) != head.host and head.host:
+    usual_port = 443 if match[1] else 80
+    head.host, port = _authority(match[2])
+    if block.host is not None and (head.host, port or usual_port) != (block.host, block.port or usual_port):
         raise bad_request("The request target and the Host field disagree.")
-    head.host = _canonical_host(match[1])
-    rest: bytes = match[2] or b"/"
+    rest: bytes = match[3] or b"/"
     return b"/" + rest if rest.startswith(b"?") else rest
 
 
 @lru_cache(maxsize=1024)
-def _canonical_host(raw: bytes) -> str:
+def _authority(raw: bytes) -> tuple[str, int]:
+    """Host in its one canonical spelling, and port, 0 where none is given."""
     match = _AUTHORITY.fullmatch(raw)
     if match is None or (match[2] is not None and int(match[2]) > 65535):
         raise bad_request("The host is not valid.")
-    host = match[1].decode("ascii").lower().removesuffix(".")
+    host, port = match[1].decode("ascii").lower().removesuffix("."), int(match[2] or 0)
     if host.startswith("["):
         try:
-            return f"[{IPv6Address(host[1:-1]).compressed}]"
+            return f"[{IPv6Address(host[1:-1]).compressed}]", port
         except ValueError:
             raise bad_request("The host is not valid.") from None
     if not all(host.split(".")):
         raise bad_request("The host is not valid.")
-    return host
+    return host, port
 
 
 def _check_incomplete(buffer: bytes) -> None:

@@ -12,6 +12,7 @@ from proxy.dataplane.http.malformed import Malformed
 
 MAX_HEAD: Final = 64 * 1024
 MAX_FIELDS: Final = 200
+MAX_REASON: Final = 128  # a longer phrase is left out; nobody reads it
 MAX_INTERIM: Final = 32 * 1024  # of all interim responses before the final one, each counted as 1 KiB at least
 UNTIL_CLOSE: Final = -2
 CHUNKED: Final = -1
@@ -29,9 +30,6 @@ _KINDS: Final[dict[bytes, int]] = {
     b"trailer": _DROPPED,
     b"upgrade": _UPGRADE,
     b"te": _DROPPED,
-    b"proxy-connection": _DROPPED,
-    b"proxy-authenticate": _DROPPED,
-    b"proxy-authentication-info": _DROPPED,
     # The gateway states these itself.
     b"x-request-id": _DROPPED,
     b"ratelimit": _DROPPED,
@@ -99,7 +97,7 @@ def parse_response(buffer: bytes, *, to_head: bool) -> ResponseHead | None:
     if size > MAX_HEAD:
         raise _invalid("The upstream's head is too large.")
     head.status = int(status)
-    head.reason = reason or b""
+    head.reason = reason if reason and len(reason) <= MAX_REASON else b""
     length, lines = _take_out(lines, b"\r\nContent-Length: ", b"\r\ncontent-length: ")
     date, lines = _take_out(lines, b"\r\nDate: ", b"\r\ndate: ")
     read = _remembered_block if size <= _REMEMBERED_SIZE else _read_block
@@ -168,9 +166,9 @@ def _read_connection(block: ResponseBlock, connection: bytes | None, *, is_http1
 
 
 def _classify(name: bytes) -> int:
-    kind = _KINDS.get(name.lower(), _OTHER)
-    if len(_remembered) < 4096:
-        _remembered[name] = kind
+    lower = name.lower()
+    kind = _DROPPED if lower.startswith(b"proxy-") else _KINDS.get(lower, _OTHER)
+    f.remember(_remembered, name, kind)
     return kind
 
 

@@ -33,5 +33,5 @@ def check_body_size(version: Version, head: RequestHead) -> None:
 
 def check_hops(head: RequestHead, pseudonym: bytes) -> None:
     """Refuse a call that has been here before."""
-    if head.block.via and pseudonym in head.block.via.split():
+    if head.block.via and pseudonym in head.block.via.replace(b",", b" ").split():
         raise Refusal("loop_detected")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from apimgr.contracts.credentials import MAX_KEY_BYTES, digest_key, is_well_formed
+from apimgr.contracts.credentials import MAX_KEY_BYTES, digest_key, is_well_formed, without_keys
 from apimgr.contracts.snapshot import ApplicationDocument, SubscriptionDocument
 from apimgr.contracts.usage import FLAG_OLD_SECRET, FLAG_TEST_KEY
 from proxy.dataplane.http.request import RequestHead
@@ -32,7 +32,7 @@ def _is_bearer(value: bytes) -> bool:
 
 def passes_on(authorization: bytes, *, keyed: bool) -> bool:
     """Whether an ``Authorization`` value is for the upstream: no Bearer on a keyed API, and never a key of ours."""
-    return not (_is_bearer(authorization) and (keyed or is_well_formed(authorization[7:].strip())))
+    return not (keyed and _is_bearer(authorization)) and without_keys(authorization) == authorization
 
 
 def identify(runtime: Runtime, version: Version, key: bytes, pepper: bytes, now: float) -> Caller:

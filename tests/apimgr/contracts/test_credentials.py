@@ -14,6 +14,7 @@ from apimgr.contracts.credentials import (
     digest_key,
     generate_key,
     is_well_formed,
+    without_keys,
 )
 
 PEPPER = b"p" * 32
@@ -72,6 +73,14 @@ def test_prefix_and_mode_are_readable(prefix: str, mode: str) -> None:
 def test_a_prefix_that_would_break_the_pattern_is_refused(prefix: str) -> None:
     with pytest.raises(ValueError):
         generate_key(prefix)
+
+
+def test_a_key_is_cut_out_of_any_text() -> None:
+    key = generate_key("acme").secret
+    assert without_keys(f"/a/{key}/b?x{key}y".encode()) == b"/a/acme_live_***/b?xacme_live_***y"
+    near = key[:-1] + ("a" if key[-1] != "a" else "b")
+    for text in (b"", b"/a/b", b"a_live_" + b"x" * 60, near.encode()):
+        assert without_keys(text) == text
 
 
 def test_repr_shows_no_secret() -> None:

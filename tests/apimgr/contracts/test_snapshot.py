@@ -103,7 +103,7 @@ def test_an_unknown_field_is_refused(document: Document, name: str) -> None:
 def test_a_value_of_another_type_is_refused(document: Document, data: st.DataObject) -> None:
     body = json.loads(dump(document))
     name = data.draw(st.sampled_from([field.name for field in fields(document)]))
-    wrong = data.draw(st.sampled_from([None, 1.5, {"a": 1}, ["x"]]))
+    wrong = data.draw(st.sampled_from([None, 1.5, {"a": 1}, [["x"]]]))
     with pytest.raises(InvalidDocument):
         load(json.dumps({**body, name: wrong}))
 

@@ -331,6 +331,8 @@ def test_changes_reach_open_connections(
         (request("GET", "/orders/items", "Expect: magic"), 417, "expectation_failed"),
         (request("GET", "/orders/items", "Upgrade: websocket", "Connection: upgrade"), 403, "upgrade_not_allowed"),
         (request("GET", "/orders/items", "Via: 1.1 other, 1.1 apimgr-test"), 508, "loop_detected"),
+        (request("GET", "/orders/items", "Via: 1.1 apimgr-test,1.1 other"), 508, "loop_detected"),
+        (request("GET", "/orders/items", "Via: 1.0 a", "via: 1.1 apimgr-test (x)"), 508, "loop_detected"),
         (request("POST", "/orders/items", "Content-Length: 99999999"), 413, "body_too_large"),
     ],
 )
@@ -368,6 +370,25 @@ def test_no_key_wanted(tmp_path: Path) -> None:
         assert b"\r\nAuthorization: Bearer theirs\r\n" in gateway.upstream.received[0]
         assert (await gateway.get("/orders/items/1", f"Authorization: Bearer {gateway.world.key}")).status == 200
         assert b"uthorization" not in gateway.upstream.received[1]
+
+    play(tmp_path, scenario, world)
+
+
+@pytest.mark.parametrize("authentication", ["key", "none"])
+@pytest.mark.parametrize("value", ["{key}", "Token {key}", "Bearer\t{key}", "Key k={key}", "ApiKey=x{key}, other"])
+def test_a_key_of_ours_never_passes_in_authorization(tmp_path: Path, authentication: str, value: str) -> None:
+    """However it is dressed up; what is not ours passes where the API takes other credentials too (H9)."""
+    world = World()
+    world.version = replace(world.version, authentication=authentication)  # type: ignore[arg-type]
+
+    async def scenario(gateway: Running) -> None:
+        theirs = "Authorization: Basic dXNlcjpwYXNz"
+        reply = await gateway.get("/orders/items/1", "Authorization: " + value.format(key=gateway.world.key), theirs)
+        assert reply.status == 200
+        (sent,) = gateway.upstream.received
+        assert gateway.world.key.encode() not in sent
+        assert sent.count(b"uthorization") == 1
+        assert theirs.encode() in sent
 
     play(tmp_path, scenario, world)
 

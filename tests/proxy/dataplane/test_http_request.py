@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.dataplane.http import fields
 from proxy.dataplane.http.malformed import Malformed
 from proxy.dataplane.http.pieces import worth_another_try
 from proxy.dataplane.http.request import CHUNKED, RequestHead, parse_request
@@ -110,6 +111,10 @@ def test_absolute_form() -> None:
     parsed = parse(head(start="GET http://H:80/x?y HTTP/1.1"))
     assert (parsed.path, parsed.query, parsed.host) == (b"/x", b"?y", "h")
     assert parse(head(start="GET http://h?y HTTP/1.1")).path == b"/"
+    assert parse(head("Host: h:80", start="GET http://h./ HTTP/1.1", host=False)).host == "h"
+    assert parse(head("Host: h", start="GET https://h:443/ HTTP/1.1", host=False)).host == "h"
+    assert parse(head("Host: h:8080", start="GET http://H:8080/ HTTP/1.1", host=False)).host == "h"
+    assert parse(head("Host: [::1]:8080", start="GET http://[0::1]:8080/ HTTP/1.1", host=False)).host == "[::1]"
     for target in ("http://other/x", "http://user@h/x", "ftp://h/x", "h:443", "x", "*", "http:///x"):
         with pytest.raises(Malformed):
             parse_request(head(start=f"GET {target} HTTP/1.1"))
@@ -203,6 +208,26 @@ def test_near_misses_never_pass_control_characters(parts: list[bytes]) -> None:
     if parsed is not None:
         assert b"\0" not in b"".join(parts)[: parsed.size]
         assert b"\n" not in b"".join(parts)[: parsed.size].replace(b"\r\n", b"")
+
+
+def test_a_flood_of_names_is_not_remembered() -> None:
+    """What a name means is remembered; that of strangers' inventions must neither fill the memory nor stay (H12)."""
+    fields._remembered.clear()
+    for number in range(0, 3 * fields.REMEMBER_AT_MOST, 50):
+        parse(head(*(f"N{number + at}: x" for at in range(50))))
+        parse(head("X" * 8000 + f"{number}: x"))
+    assert 0 < len(fields._remembered) <= fields.REMEMBER_AT_MOST
+    assert max(map(len, fields._remembered)) <= fields.LONGEST_REMEMBERED
+    assert parse(head("X-Forwarded-For: x", "X-Kept: y")).block.fields == [(b"X-Kept", b"y")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["X_Forwarded_For", "X.Forwarded~For", "x_forwarded-for", "X!Real!IP", "X_Api_Key", "x|consumer|id", "Forwarded",
+     "PROXY", "Proxy_Connection", "HTTP2_Settings"],
+)  # fmt: skip
+def test_other_spellings_of_what_is_ours_to_state_are_dropped(name: str) -> None:
+    assert parse(head(f"{name}: x")).block.passed_on == b""
 
 
 def test_a_trickle_costs_little() -> None:

@@ -400,6 +400,24 @@ def test_another_protocol_is_an_opaque_tunnel(tmp_path: Path) -> None:
     play(tmp_path, scenario, world(upgrades=("sound",)))
 
 
+@pytest.mark.parametrize("protocol", ["h2c", "HTTP/2.0", "TLS/1.2", "h2c, websocket"])
+def test_no_tunnel_carries_requests_past_the_gateway(tmp_path: Path, protocol: str) -> None:
+    """What would speak HTTP inside is not switched to, whatever a version lists (h2c smuggling)."""
+
+    async def scenario(gateway: Running) -> None:
+        reply = await gateway.get(
+            "/orders/items/1", f"Upgrade: {protocol}", "Connection: Upgrade, HTTP2-Settings", "HTTP2-Settings: AAMAAABk"
+        )
+        if "websocket" in protocol:
+            assert (reply.status, gateway.upstream.received) == (403, [])
+            return
+        assert reply.status == 200, "it goes on as if nothing had been asked"
+        sent = gateway.upstream.received[0].lower()
+        assert not any(word in sent for word in (b"upgrade", b"h2c", b"settings", b"connection", b"tls"))
+
+    play(tmp_path, scenario, world(upgrades=("websocket", "h2c", "http/2.0", "tls/1.2")))
+
+
 # --- what is under way without a switch -----------------------------------------------------------------------------
 
 

@@ -142,6 +142,7 @@ def test_json_is_yaml_too() -> None:
         ("name: Events", "name: Orders", "two apis are named 'Orders'"),
         ("base_path: /events/2025", "base_path: /orders/v1", "the route '/orders/v1' is there twice"),
         ("base_path: /orders/v1", "state: published", "'base_path' is a required property"),
+        ("upgrades: [websocket]", "upgrades: [h2c]", "at apis[1].versions[1].upgrades[0]"),
         ("POST /items]", "FETCH /items]", "at apis[0].versions[0].operations[2]"),
         ("http://127.0.0.1:9000/", "ftp://127.0.0.1", "at apis[0].versions[0].upstream"),
         (DIGEST, "12", "at applications[0].keys[0].digest"),
