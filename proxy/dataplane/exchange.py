@@ -14,6 +14,7 @@ from binascii import hexlify
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+from apimgr.contracts.credentials import without_keys
 from apimgr.contracts.outcomes import BY_CODE, Outcome
 from apimgr.contracts.usage import (
     BODY,
@@ -65,12 +66,16 @@ def _status_line(status: int, reason: bytes) -> bytes:
 
 
 class Exchange:
-    """A request and its response. ``body`` is what of the request's body is still to come."""
+    """A request and its response.
+
+    ``body`` reads what of the request's body is still to come; ``first`` is what came of it before there was a
+    connection.
+    """
 
     __slots__ = (
         "body", "bytes_in", "bytes_out", "caller", "chunked_response", "client", "connection", "ended", "ended_ns",
-        "fork", "has_spent", "head", "id_text", "is_head", "limit_lines", "meter", "operation_id", "request_id",
-        "responding", "rest", "retried", "sent_at", "started_at", "started_ns", "status", "upgrade",
+        "first", "fork", "has_spent", "head", "id_text", "is_head", "limit_lines", "meter", "operation_id",
+        "request_id", "responding", "rest", "retried", "sent_at", "started_at", "started_ns", "status", "upgrade",
         "upstream_status", "upstream_us", "version", "worker",
     )  # fmt: skip
 
@@ -90,7 +95,7 @@ class Exchange:
         self.caller: Caller | None = None
         self.connection: UpstreamConnection | None = None
         self.body: BodyReader | None = None
-        self.rest = self.limit_lines = self.upgrade = b""
+        self.rest = self.limit_lines = self.upgrade = self.first = b""
         self.operation_id = self.status = self.upstream_status = 0
         self.bytes_in = self.bytes_out = self.sent_at = self.ended_ns = self.upstream_us = 0
         self.retried = self.responding = self.chunked_response = self.ended = False
@@ -184,6 +189,11 @@ class Exchange:
     # --- towards the upstream -----------------------------------------------------------------------------------
 
     def _forward(self) -> None:
+        """Read what of the body came with the head, so that the upstream hears nothing if it is wrong; then connect."""
+        if self.body is not None:
+            self.client.read_body(self)
+            if self.ended:
+                return
         target = self._version.target
         pool = target.pool or self.worker.pools.of(target)
         connection = pool.take(self.connected, fresh=self.retried)
@@ -203,7 +213,7 @@ class Exchange:
             return
         self.connection = connection
         self.sent_at = time.monotonic_ns()
-        connection.send(self, self._request_bytes())
+        connection.send(self, self._request_bytes(), has_body=self.head.block.body_length != 0)
         if self.head.block.expects_continue and not self.retried and self.body is not None:
             self.client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self.client.proceed()
@@ -227,11 +237,12 @@ class Exchange:
         if self.fork is not None:
             parts.append(self.fork.passed_on(block))
         if block.body_length == CHUNKED:
-            parts.append(b"Transfer-Encoding: chunked\r\n\r\n")
+            parts += [b"Transfer-Encoding: chunked\r\n\r\n", self._coded(self.first, last=self.body is None)]
         elif block.body_length or head.method in _WITH_BODY:
-            parts.append(b"Content-Length: %d\r\n\r\n" % block.body_length)
+            parts += [b"Content-Length: %d\r\n\r\n" % block.body_length, self.first]
         else:
             parts.append(b"\r\n")
+        self.first = b""
         return b"".join(parts)
 
     def _fields_to_switch(self) -> bytes:
@@ -255,10 +266,12 @@ class Exchange:
             self.client.keep_alive = False
             self.refuse(BY_CODE["body_too_large"], "")
             return b""
-        if self.connection is not None:
-            self._send_body(payload, last=body.done)
         if body.done:
             self.body = None
+        if self.connection is None:
+            self.first = payload  # all that came with the head; what comes later waits for the connection
+        else:
+            self._send_body(payload, last=body.done)
         return rest
 
     def _max_body_bytes(self) -> int:
@@ -267,9 +280,13 @@ class Exchange:
     def _send_body(self, payload: bytes, *, last: bool) -> None:
         assert self.connection is not None, "checked by the caller"
         if self.head.block.body_length == CHUNKED:
-            payload = (chunk(payload) if payload else b"") + (LAST_CHUNK if last else b"")
+            payload = self._coded(payload, last=last)
         if payload:
             self.connection.send_more(payload, last=last)
+
+    @staticmethod
+    def _coded(payload: bytes, *, last: bool) -> bytes:
+        return (chunk(payload) if payload else b"") + (LAST_CHUNK if last else b"")
 
     def upstream_blocked(self, *, blocked: bool) -> None:
         """The upstream takes no more of the body for now, or does again."""
@@ -500,7 +517,8 @@ class Exchange:
         """The record of the call, laid out as ``UsageRecord`` is."""
         version, caller = self.version, self.caller or NOBODY
         of_api = version or self.fork  # a call that names no version of it is still the API's to explain
-        path = b"" if self.operation_id and not outcome.refusal else self.head.path[:MAX_PATH_BYTES]
+        # A key may stand in a path by mistake; it is not for us to keep.
+        path = b"" if self.operation_id and not outcome.refusal else without_keys(self.head.path)[:MAX_PATH_BYTES]
         trail = trail[:MAX_TRAIL_BYTES]
         body = BODY.pack(
             self.request_id,

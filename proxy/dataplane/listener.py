@@ -187,6 +187,14 @@ class ClientConnection(asyncio.Protocol, Timed):
             self._forwarded_lines = self._peer_lines + b"X-Forwarded-Host: %b\r\n" % host.encode("ascii")
         return self._forwarded_lines
 
+    def read_body(self, exchange: Exchange) -> None:
+        """Give the exchange what is there of its body."""
+        data, self._buffer = self._buffer, b""
+        if data:
+            rest = exchange.client_data(data)
+            if self._exchange is exchange:
+                self._buffer = rest
+
     def swallow(self, body: BodyReader) -> bool:
         """Read the body of a refused request out of the buffer. False if it is not all there."""
         try:
@@ -294,10 +302,8 @@ class ClientConnection(asyncio.Protocol, Timed):
         """Give the exchange its body; keep what belongs to the next request."""
         exchange = self._exchange
         if exchange is not None and exchange.body is not None and exchange.connection is not None and self._buffer:
-            data, self._buffer = self._buffer, b""
-            rest = exchange.client_data(data)
+            self.read_body(exchange)
             if self._exchange is exchange:
-                self._buffer = rest
                 self._watch_body(exchange)
         self._regulate()
 

@@ -113,10 +113,11 @@ class UpstreamConnection(asyncio.Protocol, Timed):
 
     # --- for the exchange ---------------------------------------------------------------------------------------
 
-    def send(self, receiver: Receiver, data: bytes) -> None:
+    def send(self, receiver: Receiver, data: bytes, *, has_body: bool) -> None:
         """Begin an exchange. While a body is still to come from the caller, the upstream has nothing to answer."""
         self.receiver = receiver
-        self.heard = self.in_step = self._sent_body = False
+        self.heard = self.in_step = False
+        self._sent_body = has_body and receiver.body is None
         self._head = self._reader = None
         self._buffer = b""
         self._tried = self._interim = 0
