@@ -99,8 +99,8 @@ class Exchange:
         self.operation_id = self.status = self.upstream_status = 0
         self.bytes_in = self.bytes_out = self.sent_at = self.ended_ns = self.upstream_us = 0
         self.retried = self.responding = self.chunked_response = self.ended = False
-        if head.block.body_length:
-            self.body = ChunkedReader() if head.block.body_length == CHUNKED else LengthReader(head.block.body_length)
+        if head.body_length:
+            self.body = ChunkedReader() if head.body_length == CHUNKED else LengthReader(head.body_length)
 
     # --- the steps ----------------------------------------------------------------------------------------------
 
@@ -213,7 +213,7 @@ class Exchange:
             return
         self.connection = connection
         self.sent_at = time.monotonic_ns()
-        connection.send(self, self._request_bytes(), has_body=self.head.block.body_length != 0)
+        connection.send(self, self._request_bytes(), has_body=self.head.body_length != 0)
         if self.head.block.expects_continue and not self.retried and self.body is not None:
             self.client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self.client.proceed()
@@ -225,21 +225,21 @@ class Exchange:
         fields = block.passed_on if not self.upgrade else self._fields_to_switch()
         parts = [
             head.method, target.prefix, self.rest, head.query, target.line_end or target.line_end_for(head.host),
-            fields, self.client.forwarded_lines(head.host), b"X-Request-Id: ", self.id_text,
+            head.own_lines, fields, self.client.forwarded_lines(head.host), b"X-Request-Id: ", self.id_text,
             self.worker.via if not block.via else b"\r\nVia: " + block.via + b", " + self.worker.via[7:],
         ]  # fmt: skip
-        if block.authorizations:
+        if head.authorizations:
             parts += [
                 b"Authorization: " + value + b"\r\n"
-                for value in block.authorizations
+                for value in head.authorizations
                 if passes_on(value, keyed=version.is_keyed)
             ]
         if self.fork is not None:
             parts.append(self.fork.passed_on(block))
-        if block.body_length == CHUNKED:
+        if head.body_length == CHUNKED:
             parts += [b"Transfer-Encoding: chunked\r\n\r\n", self._coded(self.first, last=self.body is None)]
-        elif block.body_length or head.method in _WITH_BODY:
-            parts += [b"Content-Length: %d\r\n\r\n" % block.body_length, self.first]
+        elif head.body_length or head.method in _WITH_BODY:
+            parts += [b"Content-Length: %d\r\n\r\n" % head.body_length, self.first]
         else:
             parts.append(b"\r\n")
         self.first = b""
@@ -262,7 +262,7 @@ class Exchange:
             self.refuse(BY_CODE[error.code], error.detail)
             return b""
         self.bytes_in += len(payload)
-        if self.head.block.body_length == CHUNKED and self.bytes_in > self._max_body_bytes():
+        if self.head.body_length == CHUNKED and self.bytes_in > self._max_body_bytes():
             self.client.keep_alive = False
             self.refuse(BY_CODE["body_too_large"], "")
             return b""
@@ -279,7 +279,7 @@ class Exchange:
 
     def _send_body(self, payload: bytes, *, last: bool) -> None:
         assert self.connection is not None, "checked by the caller"
-        if self.head.block.body_length == CHUNKED:
+        if self.head.body_length == CHUNKED:
             payload = self._coded(payload, last=last)
         if payload:
             self.connection.send_more(payload, last=last)
@@ -446,7 +446,7 @@ class Exchange:
             code == "upstream_unreachable"
             and connection.reused
             and not self.retried
-            and not self.head.block.body_length
+            and not self.head.body_length
             and self.head.method in _IDEMPOTENT
         )
 

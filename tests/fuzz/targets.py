@@ -32,22 +32,26 @@ def request_head(data: bytes) -> None:
     assert (head.size, head.method) == (expected.size, expected.start[0])
     assert head.size <= MAX_HEAD
     assert len(expected.fields) <= MAX_FIELDS
-    assert head.block.body_length == reference.body_length(expected)
+    assert head.body_length == reference.body_length(expected)
     assert len(expected.values(b"host")) == 1 or expected.start[2] == b"HTTP/1.0"
     assert canonical_path(head.path) == head.path
     assert b"#" not in head.query
     assert _all_wait(parse_request, data, head.size)
-    passed_on = reference.read_fields(head.block.passed_on.split(b"\r\n")[:-1])
+    passed_on = reference.read_fields(_passed_on(head).split(b"\r\n")[:-1])
     assert set(passed_on) <= set(expected.fields)
     for name, _ in passed_on:
         plain = name.lower().replace(b"_", b"-")
         assert not plain.startswith(HOP_BY_HOP[2]), name
         assert not any(plain == known or (known.endswith(b"-") and plain.startswith(known))
                        for known in HOP_BY_HOP + OURS_TO_STATE), name  # fmt: skip
-    rebuilt = head.method + b" " + head.path + head.query + b" HTTP/1.1\r\nHost: x\r\n" + head.block.passed_on + b"\r\n"
+    rebuilt = head.method + b" " + head.path + head.query + b" HTTP/1.1\r\nHost: x\r\n" + _passed_on(head) + b"\r\n"
     again = parse_request(rebuilt)
     assert again is not None
-    assert (again.path, again.query, again.block.passed_on) == (head.path, head.query, head.block.passed_on)
+    assert (again.path, again.query, _passed_on(again)) == (head.path, head.query, _passed_on(head))
+
+
+def _passed_on(head: RequestHead) -> bytes:
+    return head.own_lines + head.block.passed_on
 
 
 def _parse_request(data: bytes) -> RequestHead | None:

@@ -13,7 +13,8 @@ from typing import Final
 
 TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 VALUE: Final = rb"[\t\x20-\x7e\x80-\xff]"
-FIELD_LINES: Final = rb"(?:" + TOKEN + rb"++:" + VALUE + rb"*+\r\n)*+"
+FIELD_LINE: Final = rb"(?:" + TOKEN + rb"++:" + VALUE + rb"*+\r\n)"
+FIELD_LINES: Final = FIELD_LINE + rb"*+"
 # A bare CR or LF, a folded line or a control character: whatever follows, this is no head.
 BROKEN_LINE: Final = re.compile(rb"\r[^\n]|(?<!\r)\n|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r\n[ \t]")
 # For lines that already matched FIELD_LINES: names hold no colon, values no CR, so single-character scans will do.

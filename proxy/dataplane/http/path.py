@@ -14,7 +14,8 @@ from proxy.dataplane.http.malformed import Malformed
 
 _PCHAR: Final = rb"A-Za-z0-9\-._~!$&'()*+,=:@;"
 # The usual path needs no work: no "%", no empty segment, no segment that starts with a dot.
-_PLAIN: Final = re.compile(rb"(?:/[A-Za-z0-9\-_~!$&'()*+,=:@;][" + _PCHAR + rb"]*+)*+/?+")
+PLAIN_PATH: Final = rb"(?:/[A-Za-z0-9\-_~!$&'()*+,=:@;][" + _PCHAR + rb"]*+)*+/?+"
+_PLAIN: Final = re.compile(PLAIN_PATH)
 _LITERAL: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,=:@")
 _PERCENT: Final = re.compile(rb"%([0-9A-Fa-f]{2})|(.)", re.DOTALL)
 _PARAMETERS: Final = re.compile(rb"(?:;|%3B)[^/]*+")

@@ -13,7 +13,7 @@ from typing import Final
 
 from proxy.dataplane.http import fields as f
 from proxy.dataplane.http.malformed import Malformed, bad_request
-from proxy.dataplane.http.path import canonical_path
+from proxy.dataplane.http.path import PLAIN_PATH, canonical_path
 
 MAX_REQUEST_LINE: Final = 8 * 1024
 MAX_FIELD: Final = 8 * 1024
@@ -23,36 +23,44 @@ MAX_QUERY_FIELDS: Final = 1000
 CHUNKED: Final = -1
 METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"QUERY"})
 
-_REQUEST_LINE: Final = rb"(" + f.TOKEN + rb"++) ([\x21-\x7e]++) HTTP/1\.([01])\r\n"
-_HEAD: Final = re.compile(_REQUEST_LINE + rb"(" + f.FIELD_LINES + rb")\r\n")
+# The target in three parts: a path that is canonical as it stands, a query, and what there usually is not.
+_TARGET: Final = rb"(?=[\x21-\x7e])(" + PLAIN_PATH + rb")((?:\?[\x21\x22\x24-\x7e]*+)?+)([\x21-\x7e]*+)"
+_HEAD: Final = re.compile(
+    rb"(" + f.TOKEN + rb"++) " + _TARGET + rb" HTTP/1\.([01])(\r\n" + f.FIELD_LINE + rb"{0,%d}+)\r\n" % MAX_FIELDS
+)
 _ANY_REQUEST_LINE: Final = re.compile(f.TOKEN + rb"++ [\x21-\x7e]++ HTTP/([0-9]\.[0-9])")
 _AUTHORITY: Final = re.compile(rb"([A-Za-z0-9\-._]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?")
 _ABSOLUTE: Final = re.compile(rb"[Hh][Tt][Tt][Pp]([Ss]?)://([^/?#@]++)([/?].*)?")
 _DIGITS: Final = re.compile(rb"[0-9]{1,18}")
 
+# What differs from call to call is taken out of the fields first, so that the block that is left is the same for all
+# who use the same library, whatever their keys. The lines match ``FIELD_LINE``: what follows LF is the name of a field.
+_OWN_FIELD: Final = re.compile(
+    rb"(?i)\n(X-(?:Api-Key|Request-Id)|Authorization|Co(?:ntent-Length|okie)|Trace(?:parent|state)"
+    rb"|I(?:dempotency-Key|f-(?:None-Match|Modified-Since))):[ \t]*+([^\r]*+)\r"
+)
+
 
 class FieldBlock:
-    """The header fields of a request, sorted.
+    """The header fields of a request but those of ``_OWN_FIELD``, sorted.
 
     ``fields`` are those that may be passed on, ``passed_on`` the same as lines; the rest has been turned into
     attributes. ``withheld`` are those that only an API which chooses its version by them passes on, ``struck`` the
-    names that ``Connection`` keeps to this hop. ``body_length`` is bytes, or ``CHUNKED``. Callers repeat their fields
-    from call to call, so blocks are remembered and shared: nothing may change one.
+    names that ``Connection`` keeps to this hop. Callers repeat their fields from call to call, so blocks are remembered
+    and shared: nothing may change one.
     """
 
     __slots__ = (
-        "api_keys", "authorizations", "body_length", "expects_continue", "fields", "host", "keep_alive", "passed_on",
-        "port", "struck", "upgrade", "via", "withheld",
+        "expects_continue", "fields", "host", "is_chunked", "keep_alive", "passed_on", "port", "struck", "upgrade",
+        "via", "withheld",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.fields: list[f.Field] = []
         self.passed_on = b""
-        self.api_keys: list[bytes] = []
-        self.authorizations: list[bytes] = []
         self.host: str | None = None
         self.port = 0  # 0: the scheme's
-        self.body_length = 0
+        self.is_chunked = False
         self.keep_alive = False
         self.expects_continue = False
         self.via = b""
@@ -64,18 +72,32 @@ class FieldBlock:
 class RequestHead:
     """A request, parsed. ``path`` is canonical, ``query`` starts with ``?`` or is empty.
 
-    ``size`` is how many bytes of the buffer the head took.
+    ``size`` is how many bytes of the buffer the head took. ``body_length`` is bytes, or ``CHUNKED``. ``own_fields`` are
+    those of ``_OWN_FIELD`` that may be passed on, ``own_lines`` the same as lines.
     """
 
-    __slots__ = ("block", "host", "is_http11", "method", "path", "query", "size")
+    __slots__ = (
+        "api_keys", "authorizations", "block", "body_length", "host", "is_http11", "method", "own_fields", "own_lines",
+        "path", "query", "size",
+    )  # fmt: skip
 
-    method: bytes
-    path: bytes
-    query: bytes
+    api_keys: tuple[bytes, ...]
+    authorizations: tuple[bytes, ...]
+    block: FieldBlock
+    body_length: int
     host: str
     is_http11: bool
-    block: FieldBlock
+    method: bytes
+    own_fields: tuple[f.Field, ...]
+    own_lines: bytes
+    path: bytes
+    query: bytes
     size: int
+
+    @property
+    def fields(self) -> list[f.Field]:
+        """All that may be passed on. In order wherever order means anything: among fields of one name."""
+        return [*self.own_fields, *self.block.fields]
 
 
 def parse_request(buffer: bytes) -> RequestHead | None:
@@ -84,24 +106,30 @@ def parse_request(buffer: bytes) -> RequestHead | None:
     if match is None:
         _check_incomplete(buffer)
         return None
-    method, target, minor, lines = match.groups()
+    method, path, query, odd, minor, lines = match.groups()
     head = RequestHead()
     head.size = size = match.end()
-    if size > _REMEMBERED_SIZE:
-        _check_sizes(method, target, lines, size)
-        read = _read_block
-    else:
-        read = _remembered_block
+    if size > MAX_FIELD:
+        _check_sizes(match.end(4), lines, size)
+    own = _OWN_FIELD.split(lines)
+    if len(own) > 1:
+        lines = b"".join(own[::3])
+    read = _remembered_block if len(lines) <= _REMEMBERED_SIZE else _read_block
     head.method = method
     head.is_http11 = is_http11 = minor == b"1"
     # The fields before the target, so that framing errors are found on every road.
     head.block = block = read(lines, is_http11)
-    _read_target(head, target, block)
+    head.api_keys = head.authorizations = head.own_fields = ()
+    head.own_lines = b""
+    head.body_length = CHUNKED if block.is_chunked else 0
+    if len(own) > 1:
+        _read_own(head, own)
+    _read_target(head, path, query, odd)
     return head
 
 
-def _check_sizes(method: bytes, target: bytes, lines: bytes, size: int) -> None:
-    if len(method) + len(target) + 11 > MAX_REQUEST_LINE:
+def _check_sizes(target_end: int, lines: bytes, size: int) -> None:
+    if target_end + len(" HTTP/1.1\r\n") > MAX_REQUEST_LINE:
         raise Malformed("uri_too_long", f"The request line is over {MAX_REQUEST_LINE} bytes.")
     if size > MAX_HEAD:
         raise Malformed("head_too_large", f"The request head is over {MAX_HEAD} bytes.")
@@ -110,12 +138,9 @@ def _check_sizes(method: bytes, target: bytes, lines: bytes, size: int) -> None:
 
 
 def _read_block(lines: bytes, is_http11: bool) -> FieldBlock:
-    fields = f.split_fields(lines)
-    if len(fields) > MAX_FIELDS:
-        raise Malformed("head_too_large", f"The request has more than {MAX_FIELDS} header fields.")
     block = FieldBlock()
     framing: dict[int, bytes] = {}
-    for field in fields:
+    for field in f.split_fields(lines[2:]):
         kind = f.kind_of(field[0])
         if kind == f.PLAIN:
             block.fields.append(field)
@@ -129,20 +154,12 @@ def _read_block(lines: bytes, is_http11: bool) -> FieldBlock:
 
 _REMEMBERED_SIZE: Final = 1024
 _remembered_block = lru_cache(maxsize=2048)(_read_block)
-_ONCE: Final = {
-    f.HOST: "Host",
-    f.CONTENT_LENGTH: "Content-Length",
-    f.CONTENT_TYPE: "Content-Type",
-}
+_ONCE: Final = {f.HOST: "Host", f.CONTENT_TYPE: "Content-Type"}
 
 
 def _read_special(block: FieldBlock, framing: dict[int, bytes], kind: int, field: f.Field) -> None:
     value = field[1]
-    if kind == f.API_KEY:
-        block.api_keys.append(value)
-    elif kind == f.AUTHORIZATION:
-        block.authorizations.append(value)
-    elif kind == f.WITHHELD:
+    if kind == f.WITHHELD:
         block.withheld.append(field)
     elif kind == f.FORBIDDEN:
         raise bad_request("A framing field is spelled with an underscore.")
@@ -160,9 +177,11 @@ def _read_framing(block: FieldBlock, framing: dict[int, bytes], *, is_http11: bo
     host = framing.get(f.HOST)
     if host is not None:
         block.host, block.port = _authority(host)
-    block.body_length = _body_length(
-        framing.get(f.CONTENT_LENGTH), framing.get(f.TRANSFER_ENCODING), is_http11=is_http11
-    )
+    encoding = framing.get(f.TRANSFER_ENCODING)
+    if encoding is not None:
+        if not is_http11 or encoding.lower() != b"chunked":
+            raise bad_request("Transfer-Encoding must be chunked alone, in HTTP/1.1.")
+        block.is_chunked = True
     expect = framing.get(f.EXPECT)
     if expect is not None:
         if expect.lower() != b"100-continue":
@@ -174,20 +193,6 @@ def _read_framing(block: FieldBlock, framing: dict[int, bytes], *, is_http11: bo
         block.keep_alive = is_http11
     else:
         _read_connection(block, connection, framing.get(f.UPGRADE, b""), is_http11=is_http11)
-
-
-def _body_length(length: bytes | None, encoding: bytes | None, *, is_http11: bool) -> int:
-    if encoding is not None:
-        if length is not None:
-            raise bad_request("There are both Content-Length and Transfer-Encoding.")
-        if not is_http11 or encoding.lower() != b"chunked":
-            raise bad_request("Transfer-Encoding must be chunked alone, in HTTP/1.1.")
-        return CHUNKED
-    if length is None:
-        return 0
-    if _DIGITS.fullmatch(length) is None:
-        raise bad_request("Content-Length is not a number.")
-    return int(length)
 
 
 def _read_connection(block: FieldBlock, value: bytes, upgrade: bytes, *, is_http11: bool) -> None:
@@ -205,14 +210,49 @@ def _read_connection(block: FieldBlock, value: bytes, upgrade: bytes, *, is_http
     block.keep_alive = b"close" not in options and (is_http11 or b"keep-alive" in options)
 
 
-def _read_target(head: RequestHead, target: bytes, block: FieldBlock) -> None:
+def _read_own(head: RequestHead, own: list[bytes]) -> None:
+    """The fields that were taken out of the block: ``own`` is text, name, value, text, name, value and so on."""
+    block = head.block
+    lengths: tuple[bytes, ...] = ()
+    for at in range(1, len(own), 3):
+        name, value = own[at], own[at + 1].rstrip(b" \t")
+        kind = f.kind_of(name)
+        if kind == f.API_KEY:
+            head.api_keys += (value,)
+        elif kind == f.AUTHORIZATION:
+            head.authorizations += (value,)
+        elif kind == f.CONTENT_LENGTH:
+            lengths += (value,)
+        elif kind == f.PLAIN and name.lower() not in block.struck:
+            head.own_fields += ((name, value),)
+            head.own_lines += b"%b: %b\r\n" % (name, value)
+    if lengths:
+        head.body_length = _content_length(block, lengths)
+
+
+def _content_length(block: FieldBlock, lengths: tuple[bytes, ...]) -> int:
+    if len(lengths) > 1:
+        raise bad_request("There is more than one Content-Length field.")
+    if block.is_chunked:
+        raise bad_request("There are both Content-Length and Transfer-Encoding.")
+    if _DIGITS.fullmatch(lengths[0]) is None:
+        raise bad_request("Content-Length is not a number.")
+    return int(lengths[0])
+
+
+def _read_target(head: RequestHead, path: bytes, query: bytes, odd: bytes) -> None:
     if head.method not in METHODS:
         raise Malformed(
             "method_not_implemented", f"The gateway serves {', '.join(sorted(m.decode() for m in METHODS))}."
         )
+    block = head.block
     if block.host is None and head.is_http11:
         raise bad_request("The Host field is missing.")
     head.host = block.host or ""
+    if path and not odd and len(query) <= MAX_QUERY_FIELDS:
+        head.path, head.query = path, query
+        return
+    target = path + query + odd
     if target[0] != 0x2F:
         target = _from_other_forms(head, target, block)
     path, mark, query = target.partition(b"?")
@@ -265,7 +305,7 @@ def _check_incomplete(buffer: bytes) -> None:
         raise Malformed("uri_too_long", f"The request line is over {MAX_REQUEST_LINE} bytes.")
     if (len(buffer) if end < 0 else end + 4) > MAX_HEAD:
         raise Malformed("head_too_large", f"The request head is over {MAX_HEAD} bytes.")
-    if end < 0 and buffer.count(b"\r\n") > MAX_FIELDS + 2:
+    if (buffer.count(b"\r\n") - 2 if end < 0 else buffer.count(b"\r\n", 0, end)) > MAX_FIELDS:
         raise Malformed("head_too_large", f"The request has more than {MAX_FIELDS} header fields.")
     if f.BROKEN_LINE.search(buffer, 0, end + 4 if end >= 0 else len(buffer)) is not None:
         raise bad_request("The head holds a bare CR or LF, a folded line or a control character.")
@@ -291,9 +331,10 @@ def _may_start(line: bytes) -> bool:
 def unreadable_head() -> RequestHead:
     """Stands for a request whose head could not be read, so that it too can be answered and recorded."""
     head = RequestHead()
-    head.method = head.path = head.query = b""
+    head.method = head.path = head.query = head.own_lines = b""
+    head.api_keys = head.authorizations = head.own_fields = ()
     head.host = ""
     head.is_http11 = True
     head.block = FieldBlock()
-    head.size = 0
+    head.size = head.body_length = 0
     return head

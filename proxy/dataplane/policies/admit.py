@@ -27,7 +27,7 @@ def find_operation(version: Version, path: bytes, head: RequestHead) -> int:
 
 
 def check_body_size(version: Version, head: RequestHead) -> None:
-    if head.block.body_length > version.document.max_body_bytes:
+    if head.body_length > version.document.max_body_bytes:
         raise Refusal("body_too_large", f"The API accepts bodies of up to {version.document.max_body_bytes} bytes.")
 
 

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 def find_key(head: RequestHead) -> bytes:
     """The one key of the request, from ``X-Api-Key`` or ``Authorization: Bearer``."""
-    if len(head.block.api_keys) == 1 and not head.block.authorizations:
-        return head.block.api_keys[0]
-    keys = head.block.api_keys + [value[7:].strip() for value in head.block.authorizations if _is_bearer(value)]
+    if len(head.api_keys) == 1 and not head.authorizations:
+        return head.api_keys[0]
+    keys = [*head.api_keys, *(value[7:].strip() for value in head.authorizations if _is_bearer(value))]
     if not keys:
         raise Refusal("key_missing", lines=CHALLENGE)
     if len(keys) > 1:

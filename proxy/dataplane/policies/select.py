@@ -41,7 +41,7 @@ class Fork:
 
     def version_id(self, head: RequestHead) -> int:
         """The version that the call names, or the one for calls that name none. Raises ``version_unknown``."""
-        values = self._in_fields(head.block) if self.by_header else self._in_query(head.query)
+        values = self._in_fields(head) if self.by_header else self._in_query(head.query)
         if not values:
             if self.default:
                 return self.default
@@ -56,11 +56,11 @@ class Fork:
     def refusal(self, what: str) -> Refusal:
         return Refusal("version_unknown", f"{what}. Send one of {self.shown} in {self.where}.")
 
-    def _in_fields(self, block: FieldBlock) -> list[bytes]:
+    def _in_fields(self, head: RequestHead) -> list[bytes]:
         wanted = self.wire_name
-        if wanted in block.struck:
+        if wanted in head.block.struck:
             raise self.refusal("The Connection field keeps the version's name to this hop")
-        return [value for name, value in block.fields + block.withheld if _is_field(name, wanted)]
+        return [value for name, value in head.fields + head.block.withheld if _is_field(name, wanted)]
 
     def _in_query(self, query: bytes) -> list[bytes]:
         if not query:

@@ -25,7 +25,7 @@ def chosen_upgrade(version: Version, head: RequestHead) -> bytes:
         if WEBSOCKET in asked:
             raise Refusal("upgrade_not_allowed")
         return b""
-    if head.method != b"GET" or head.block.body_length or not head.is_http11:
+    if head.method != b"GET" or head.body_length or not head.is_http11:
         raise Refusal("bad_request", "A call that switches protocols is a GET of HTTP/1.1 without a body.")
     if asked == WEBSOCKET:
         _check_handshake(version, head)
@@ -34,7 +34,7 @@ def chosen_upgrade(version: Version, head: RequestHead) -> bytes:
 
 def field(head: RequestHead, name: bytes) -> list[bytes]:
     """The values of a passed-on field; ``name`` in lower case."""
-    return [value for key, value in head.block.fields if key.lower() == name]
+    return [value for key, value in head.fields if key.lower() == name]
 
 
 def _check_handshake(version: Version, head: RequestHead) -> None:

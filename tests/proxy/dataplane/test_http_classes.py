@@ -294,7 +294,7 @@ def test_a_valid_request_comes_through_unchanged(method: bytes, fields: list[tup
     head = parse_request(raw + b"rest")
     assert head is not None
     assert (head.method, head.path, head.query, head.size) == (method, b"/a", b"?b", len(raw))
-    assert (head.block.body_length, head.block.fields, head.block.passed_on) == (length, fields, lines)
+    assert (head.body_length, head.block.fields, head.block.passed_on) == (length, fields, lines)
 
 
 @given(st.binary(max_size=300))
@@ -306,7 +306,7 @@ def test_heads_agree_with_the_reference(raw: bytes) -> None:
         return
     assert head is not None, "what ends in an empty line is whole or wrong"
     expected = reference.read_request(raw)
-    assert (head.size, head.block.body_length) == (expected.size, reference.body_length(expected))
+    assert (head.size, head.body_length) == (expected.size, reference.body_length(expected))
 
 
 @given(st.lists(st.binary(min_size=1, max_size=40), max_size=6), st.integers(1, 9))

@@ -56,7 +56,7 @@ def refused(raw: bytes, *, add_host: bool) -> bool:
             if head is None:
                 return True
             raw = raw[head.size :]
-            length = head.block.body_length
+            length = head.body_length
             if length:
                 body: BodyReader = ChunkedReader() if length == CHUNKED else LengthReader(length)
                 _, raw = body.feed(raw)

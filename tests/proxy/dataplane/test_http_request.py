@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.dataplane.http import fields
+from proxy.dataplane.http import fields as f
 from proxy.dataplane.http.malformed import Malformed
 from proxy.dataplane.http.pieces import worth_another_try
 from proxy.dataplane.http.request import CHUNKED, RequestHead, parse_request
+from tests.fuzz import reference
 
 
 def parse(raw: bytes) -> RequestHead:
@@ -43,7 +44,7 @@ def test_parts() -> None:
     ],
 )
 def test_body_length(lines: list[str], length: int) -> None:
-    assert parse(head(*lines)).block.body_length == length
+    assert parse(head(*lines)).body_length == length
 
 
 @pytest.mark.parametrize(
@@ -105,6 +106,10 @@ def test_hosts(host: str, canonical: str) -> None:
 def test_bad_hosts(host: str) -> None:
     with pytest.raises(Malformed):
         parse_request(head(f"Host: {host}", host=False))
+
+
+def test_as_many_fields_as_there_may_be() -> None:
+    assert parse(head(*(f"A{n}: b" for n in range(50)), *(["Cookie: a"] * 49))).block.host == "h"
 
 
 def test_absolute_form() -> None:
@@ -172,6 +177,7 @@ def test_absolute_form() -> None:
         (head(*(f"A{n}: {'b' * 500}" for n in range(80))), "head_too_large"),
         (b"GET /a HTTP/1.1\r\n" + b"A: b\r\n" * 6000, "head_too_large"),
         (head(*(f"A{n}: b" for n in range(100))), "head_too_large"),
+        (head(*(f"A{n}: b" for n in range(50)), *(["Cookie: a"] * 50)), "head_too_large"),
         (head(start="GET /a#b HTTP/1.1"), "bad_path"),
         (head(start="GET /a?b#c HTTP/1.1"), "bad_path"),
     ],
@@ -212,12 +218,12 @@ def test_near_misses_never_pass_control_characters(parts: list[bytes]) -> None:
 
 def test_a_flood_of_names_is_not_remembered() -> None:
     """What a name means is remembered; that of strangers' inventions must neither fill the memory nor stay (H12)."""
-    fields._remembered.clear()
-    for number in range(0, 3 * fields.REMEMBER_AT_MOST, 50):
+    f._remembered.clear()
+    for number in range(0, 3 * f.REMEMBER_AT_MOST, 50):
         parse(head(*(f"N{number + at}: x" for at in range(50))))
         parse(head("X" * 8000 + f"{number}: x"))
-    assert 0 < len(fields._remembered) <= fields.REMEMBER_AT_MOST
-    assert max(map(len, fields._remembered)) <= fields.LONGEST_REMEMBERED
+    assert 0 < len(f._remembered) <= f.REMEMBER_AT_MOST
+    assert max(map(len, f._remembered)) <= f.LONGEST_REMEMBERED
     assert parse(head("X-Forwarded-For: x", "X-Kept: y")).block.fields == [(b"X-Kept", b"y")]
 
 
@@ -228,6 +234,103 @@ def test_a_flood_of_names_is_not_remembered() -> None:
 )  # fmt: skip
 def test_other_spellings_of_what_is_ours_to_state_are_dropped(name: str) -> None:
     assert parse(head(f"{name}: x")).block.passed_on == b""
+
+
+# --- fields that differ from call to call -----------------------------------------------------------------------------
+
+
+def test_what_differs_from_call_to_call_is_no_part_of_what_is_remembered() -> None:
+    first, second = (
+        parse(head("Accept: */*", f"X-Api-Key: {n}", f"traceparent: 00-{n}", f"Content-Length: {n}", f"Cookie: c={n}"))
+        for n in (1, 2)
+    )
+    assert first.block is second.block
+    assert (first.api_keys, second.api_keys) == ((b"1",), (b"2",))
+    assert (first.body_length, second.body_length) == (1, 2)
+    assert (first.own_lines, second.own_lines) == tuple(
+        b"traceparent: 00-%d\r\nCookie: c=%d\r\n" % (n, n) for n in (1, 2)
+    )
+    assert first.block.passed_on == b"Accept: */*\r\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "keys"),
+    [
+        (["x-API-key:k"], ["k"]),
+        (["X-Api-Key: \tk \t"], ["k"]),
+        (["X-Api-Key:"], [""]),
+        (["X-Api-Key: a", "x-api-key: b"], ["a", "b"]),
+        (["X-Api-Key: a", "A: b", "X-Api-Key: a"], ["a", "a"]),
+        (["X-Api-Key: X-Api-Key: a"], ["X-Api-Key: a"]),
+        (["A: X-Api-Key: a"], []),
+        (["A: \\r\\nX-Api-Key: a"], []),
+        (["A:X-Api-Key:a", "X-Api-Key: b"], ["b"]),
+        (["X_Api_Key: a"], []),
+        (["X-Api_Key: a", "X-Api-Key: b"], ["b"]),
+        (["X-Api-Keys: a"], []),
+        (["XX-Api-Key: a"], []),
+        (["X-Api-Key-: a", "-X-Api-Key: a"], []),
+    ],
+)
+def test_keys_are_found_whatever_stands_around_them(lines: list[str], keys: list[str]) -> None:
+    for placed in ([*lines, "Accept: */*"], ["Accept: */*", *lines]):
+        parsed = parse(head(*placed))
+        assert parsed.api_keys == tuple(key.encode() for key in keys)
+        assert parsed.block is parse(head(*placed)).block
+        assert not any(b"X-Api-Key: b" in line for line in parsed.block.passed_on.split(b"\r\n"))
+
+
+def test_a_field_that_connection_names_is_dropped_wherever_it_is_kept() -> None:
+    parsed = parse(head("Connection: cookie, X-Hop", "Cookie: a", "X-Hop: b", "Traceparent: c"))
+    assert parsed.fields == [(b"Traceparent", b"c")]
+    assert parsed.own_lines + parsed.block.passed_on == b"Traceparent: c\r\n"
+
+
+_OWN = ["X-Api-Key", "Authorization", "Content-Length", "Cookie", "traceparent", "If-None-Match", "X-Request-Id"]
+_SHARED = ["Accept", "Connection", "Content-Type", "Transfer-Encoding", "X_Api_Key", "X-Api-Keys", "Via", "Expect"]
+_VALUES = ["", "a", "1", "22", "chunked", "Cookie", "x-own, close", "Bearer t", "X-Api-Key: k", "a:b", " \tspaced \t"]
+_LINES = st.tuples(
+    st.sampled_from(_OWN + _SHARED).flatmap(lambda name: st.sampled_from([name, name.lower(), name.upper()])),
+    st.sampled_from([": ", ":", ":\t "]),
+    st.sampled_from(_VALUES),
+).map("".join)
+
+
+@given(st.lists(_LINES, max_size=8), st.lists(_LINES, max_size=4))
+def test_a_head_reads_the_same_whatever_is_remembered(lines: list[str], others: list[str]) -> None:
+    """Field by field in one go, which is how a block was read before parts of it were taken out."""
+    raw = head(*lines)
+    first = _read_or_refused(raw)
+    _read_or_refused(head(*lines, *others))
+    again = _read_or_refused(raw)
+    assert (first is None) == (again is None)
+    if first is None or again is None:
+        return
+    expected = reference.read_request(raw)
+    named = {value.strip().lower() for field in expected.values(b"connection") for value in field.split(b",")}
+    kept = [
+        (name, value)
+        for name, value in expected.fields
+        if f.kind_of(name) in (f.PLAIN, f.CONTENT_TYPE) and name.lower() not in named
+    ]
+    for parsed in (first, again):
+        assert parsed.api_keys == tuple(expected.values(b"x-api-key"))
+        assert parsed.authorizations == tuple(expected.values(b"authorization"))
+        assert parsed.body_length == reference.body_length(expected)
+        # The order may change between names, never within one.
+        assert sorted(parsed.fields, key=_name) == sorted(kept, key=_name)
+        assert reference.read_fields((parsed.own_lines + parsed.block.passed_on).split(b"\r\n")[:-1]) == parsed.fields
+
+
+def _read_or_refused(raw: bytes) -> RequestHead | None:
+    try:
+        return parse(raw)
+    except Malformed:
+        return None
+
+
+def _name(field: tuple[bytes, bytes]) -> bytes:
+    return field[0].lower()
 
 
 def test_a_trickle_costs_little() -> None:
