@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 
 from apimgr.accounts.models import Organisation, OrganisationState
 from apimgr.catalog.models import Version
-from apimgr.contracts import snapshot
+from apimgr.contracts import bounds, selection, snapshot
 from apimgr.contracts.snapshot import (
     ApplicationDocument,
     CredentialDocument,
@@ -83,6 +83,7 @@ def version_document(version: Version) -> VersionDocument:
         upstream=_upstream(configuration["upstream"]),
         product_ids=tuple(sorted(version.products.values_list("pk", flat=True))),
         operations=tuple(OperationDocument(*operation) for operation in configuration["operations"]),
+        **_settings(configuration.get("gateway", {})),
         deprecated_at=_seconds(version.deprecated_at),
         sunset_at=_seconds(version.sunset_at),
     )
@@ -186,6 +187,11 @@ def _route_key(route: dict[str, str]) -> str:
     return f"{route.get('host', '')}{route['base_path']}"
 
 
+def _settings(given: dict[str, Any]) -> dict[str, Any]:
+    """Gateway settings as a document has them. Revisions of earlier days have none: the document's defaults hold."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+
+
 def _upstream(given: dict[str, Any]) -> UpstreamDocument:
     return UpstreamDocument(**{**given, "url": _upstream_url(given["url"])})
 
@@ -205,6 +211,10 @@ def _loadable(document: Document) -> Document:
     """The document, if a gateway would take it."""
     try:
         snapshot.load(snapshot.dump(document))
+        if isinstance(document, VersionDocument) and (problem := bounds.problem_of(document)):
+            raise InvalidDocument(problem)
+        if isinstance(document, RouteDocument) and (problem := selection.problem_of(document)):
+            raise InvalidDocument(problem)
     except InvalidDocument as error:
         raise _refused(_("The gateway would not load this configuration: %(why)s.") % {"why": error}) from error
     return document

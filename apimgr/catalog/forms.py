@@ -8,16 +8,27 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from apimgr.accounts.models import Organisation
-from apimgr.catalog.models import SpecificationSource, Visibility
+from apimgr.catalog.models import GatewaySettings, SpecificationSource, UnknownOperation, Visibility
+from apimgr.contracts.bounds import BOUNDS
 from apimgr.core.errors import DomainError
+from apimgr.core.forms import SizeField
 
 # Which field of a source form a source is read from; its errors belong there, too.
 FIELD_OF: Final = {"upload": "document", "paste": "text", "url": "url"}
+# Where a service's name for an input is not the form's.
+_ALSO: Final = {"upgrades": "other_upgrades"}
+WEBSOCKET: Final = "websocket"
+
+
+def _within(name: str) -> dict[str, Any]:
+    least, most = BOUNDS[name]
+    return {"min_value": least, "max_value": most}
 
 
 def show(form: forms.BaseForm, error: DomainError, field: str | None = None) -> None:
     """Put a service's refusal where the person looks: beside the fields it names, else at ``field``, else on top."""
-    named = {name: message for name, message in error.fields.items() if name in form.fields}
+    fields = {_ALSO.get(name, name): message for name, message in error.fields.items()}
+    named = {name: message for name, message in fields.items() if name in form.fields}
     for name, message in named.items():
         form.add_error(name, message)
     if not named:
@@ -116,7 +127,76 @@ class AddressForm(forms.Form):
         label=_("Connect timeout, ms"), min_value=100, max_value=60_000, initial=5_000
     )
     read_timeout_ms = forms.IntegerField(label=_("Read timeout, ms"), min_value=100, max_value=600_000, initial=30_000)
+    max_connections = forms.IntegerField(
+        label=_("Connections at once"),
+        required=False,
+        initial=256,
+        help_text=_("From each worker of a gateway; further calls wait for one to be free. Empty is 256."),
+        **_within("max_connections"),
+    )
     preserve_host = forms.BooleanField(label=_("Send the caller's Host header to the upstream"), required=False)
+
+
+class GatewayForm(AddressForm):
+    """Everything the gateway does with a version's calls: address, upstream and how they are treated."""
+
+    unknown_operation = forms.ChoiceField(
+        label=_("Calls that the document does not describe"),
+        choices=UnknownOperation.choices,
+        initial=UnknownOperation.REFUSE,
+        widget=forms.RadioSelect,
+        help_text=_("Forwarded ones are metered and limited like others, as one operation without a name."),
+    )
+    max_body_bytes = SizeField(
+        label=_("Largest request body"),
+        help_text=_("Larger ones are answered 413: 10 MiB, 512 KiB, or 0 for none."),
+        **_within("max_body_bytes"),
+    )
+    websocket = forms.BooleanField(label=_("Calls may switch to WebSocket"), required=False)
+    other_upgrades = forms.CharField(
+        label=_("Other protocols"),
+        required=False,
+        max_length=400,
+        help_text=_("As Upgrade names them, separated by spaces. They pass through as they are, unread."),
+    )
+    websocket_origins = forms.CharField(
+        label=_("Origins that may open a WebSocket"),
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 3, "spellcheck": "false", "placeholder": "https://app.example.com"}),
+        help_text=_("One a line, for browsers. Empty lets pages of any site connect."),
+    )
+    tunnel_idle_ms = forms.IntegerField(
+        label=_("Idle time, ms"),
+        help_text=_("A connection on which nothing passes for so long is closed."),
+        **_within("tunnel_idle_ms"),
+    )
+    max_message_bytes = SizeField(
+        label=_("Largest message"),
+        help_text=_("Of a WebSocket, either way; larger ones close it."),
+        **_within("max_message_bytes"),
+    )
+
+    @staticmethod
+    def initial_of(settings: GatewaySettings) -> dict[str, Any]:
+        return {
+            **settings.as_configuration(),
+            "websocket": WEBSOCKET in settings.upgrades,
+            "other_upgrades": " ".join(name for name in settings.upgrades if name != WEBSOCKET),
+            "websocket_origins": "\n".join(settings.websocket_origins),
+        }
+
+    def settings(self) -> dict[str, Any]:
+        """What ``set_gateway_settings`` takes."""
+        data = self.cleaned_data
+        others = data["other_upgrades"].replace(",", " ").split()
+        return {
+            "unknown_operation": data["unknown_operation"],
+            "max_body_bytes": data["max_body_bytes"],
+            "upgrades": ([WEBSOCKET] if data["websocket"] else []) + others,
+            "websocket_origins": data["websocket_origins"].splitlines(),
+            "tunnel_idle_ms": data["tunnel_idle_ms"],
+            "max_message_bytes": data["max_message_bytes"],
+        }
 
 
 class ApiForm(forms.Form):

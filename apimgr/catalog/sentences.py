@@ -14,6 +14,7 @@ tells(
         "catalog.version.specification_used": _("%(actor)s gave version %(target)s another document"),
         "catalog.version.upstream_set": _("%(actor)s pointed version %(target)s at %(url)s"),
         "catalog.version.route_set": _("%(actor)s gave version %(target)s the address %(route)s"),
+        "catalog.version.gateway_set": _("%(actor)s changed how the gateway treats version %(target)s"),
         "catalog.version.published": _("%(actor)s published version %(target)s as revision %(revision)s"),
     }
 )

@@ -20,13 +20,15 @@ VALUE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 
 # What is between two hops, frames a message, or is the gateway's to write; credentials; what browsers and caches read.
 _RESERVED_FIELDS: Final = frozenset({
-    "connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "http2-settings", "host", "expect",
-    "via", "date", "age", "proxy", "authorization", "www-authenticate", "cookie", "set-cookie", "x-api-key",
-    "x-auth-token", "x-csrf-token", "x-csrftoken", "forwarded", "x-forwarded", "x-real-ip", "x-request-id",
-    "true-client-ip", "client-ip", "x-client-ip", "x-cluster-client-ip", "x-originating-ip", "x-remote-ip",
-    "x-remote-addr", "x-remote-user", "cf-connecting-ip", "x-http-method", "x-http-method-override",
-    "x-method-override", "traceparent", "tracestate", "baggage", "accept-encoding", "accept-charset",
-    "accept-language", "cache-control", "pragma", "range", "origin", "referer", "user-agent", "vary",
+    "accept-charset", "accept-encoding", "accept-language", "age", "authorization", "baggage", "cache-control",
+    "cf-connecting-ip", "client-ip", "connection", "cookie", "date", "expect", "fastly-client-ip", "forwarded",
+    "forwarded-for", "host", "http2-settings", "idempotency-key", "keep-alive", "origin", "pragma", "proxy", "range",
+    "referer", "remote-user", "set-cookie", "te", "traceparent", "tracestate", "trailer", "transfer-encoding",
+    "true-client-ip", "upgrade", "user-agent", "vary", "via", "www-authenticate", "x-access-token", "x-api-key",
+    "x-auth-token", "x-azure-clientip", "x-client-ip", "x-cluster-client-ip", "x-csrf-token", "x-csrftoken",
+    "x-forward-for", "x-forwarded", "x-http-method", "x-http-method-override", "x-method-override",
+    "x-originating-ip", "x-proxyuser-ip", "x-real-ip", "x-remote-addr", "x-remote-ip", "x-remote-user",
+    "x-request-id",
 })  # fmt: skip
 _RESERVED_PREFIXES: Final = (
     "proxy-", "x-forwarded-", "x-consumer-", "x-original-", "x-rewrite-", "content-", "sec-", "access-control-", "if-",

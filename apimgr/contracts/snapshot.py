@@ -43,7 +43,7 @@ PERIOD_SECONDS: Final[dict[str, int]] = {"second": 1, "minute": 60, "hour": 3600
 
 
 # Within these more requests would follow, past every check of the gateway; so they are never switched to.
-_CARRIES_REQUESTS: Final = ("h2", "http", "tls")
+_CARRIES_REQUESTS: Final = ("h2", "h3", "http", "tls", "connect-")
 
 
 def may_switch_to(protocol: str) -> bool:

@@ -6,8 +6,24 @@ from rest_framework import serializers
 
 from apimgr.accounts.models import Organisation
 from apimgr.catalog.lifecycle import moves_from
-from apimgr.catalog.models import API, Operation, Route, Specification, Upstream, Version, Visibility
+from apimgr.catalog.models import (
+    API,
+    GatewaySettings,
+    Operation,
+    Route,
+    Specification,
+    UnknownOperation,
+    Upstream,
+    Version,
+    Visibility,
+)
+from apimgr.contracts.bounds import BOUNDS
 from apimgr.core.rest import IdField
+
+
+def _within(name: str) -> dict[str, Any]:
+    least, most = BOUNDS[name]
+    return {"min_value": least, "max_value": most}
 
 
 class ApiSerializer(serializers.ModelSerializer[API]):
@@ -54,11 +70,50 @@ class UpstreamSerializer(serializers.ModelSerializer[Upstream]):
     url = serializers.CharField(max_length=500)
     connect_timeout_ms = serializers.IntegerField(min_value=1, max_value=60_000, default=5_000)
     read_timeout_ms = serializers.IntegerField(min_value=1, max_value=600_000, default=30_000)
+    max_connections = serializers.IntegerField(
+        min_value=1, max_value=65_536, default=256, help_text="At once, from each worker of a gateway."
+    )
     preserve_host = serializers.BooleanField(default=False)
 
     class Meta:
         model = Upstream
-        fields = ["url", "connect_timeout_ms", "read_timeout_ms", "preserve_host"]
+        fields = ["url", "connect_timeout_ms", "read_timeout_ms", "max_connections", "preserve_host"]
+
+
+class GatewaySettingsSerializer(serializers.ModelSerializer[GatewaySettings]):
+    """How the gateway treats a version's calls. What is left out is set to what a new version has."""
+
+    unknown_operation = serializers.ChoiceField(
+        choices=UnknownOperation.choices,
+        default=UnknownOperation.REFUSE,
+        help_text="Of calls that the document does not describe.",
+    )
+    max_body_bytes = serializers.IntegerField(default=10 * 2**20, **_within("max_body_bytes"))
+    upgrades = serializers.ListField(
+        child=serializers.CharField(max_length=40),
+        default=list,
+        help_text="Protocols that calls may switch to, such as websocket.",
+    )
+    websocket_origins = serializers.ListField(
+        child=serializers.CharField(max_length=300),
+        default=list,
+        help_text="Origins whose pages may open a WebSocket; none for any.",
+    )
+    tunnel_idle_ms = serializers.IntegerField(default=300_000, **_within("tunnel_idle_ms"))
+    max_message_bytes = serializers.IntegerField(
+        default=2**20, help_text="Of a WebSocket, either way.", **_within("max_message_bytes")
+    )
+
+    class Meta:
+        model = GatewaySettings
+        fields = [
+            "unknown_operation",
+            "max_body_bytes",
+            "upgrades",
+            "websocket_origins",
+            "tunnel_idle_ms",
+            "max_message_bytes",
+        ]
 
 
 class UpstreamTestRequestSerializer(serializers.Serializer[Any]):

@@ -16,6 +16,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path(f"{_VERSION}/route", views.VersionRoute.as_view(), name="api-route"),
     path(f"{_VERSION}/upstream", views.VersionUpstream.as_view(), name="api-upstream"),
     path(f"{_VERSION}/upstream/test", views.VersionUpstreamTest.as_view(), name="api-upstream-test"),
+    path(f"{_VERSION}/gateway", views.VersionGateway.as_view(), name="api-gateway-settings"),
     path(f"{_VERSION}/problems", views.VersionProblems.as_view(), name="api-problems"),
     path(f"{_VERSION}/publish", views.VersionPublish.as_view(), name="api-version-publish"),
     path(f"{_VERSION}/deprecate", views.VersionDeprecate.as_view(), name="api-version-deprecate"),

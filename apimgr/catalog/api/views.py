@@ -25,6 +25,7 @@ from apimgr.catalog import selectors, services
 from apimgr.catalog.api import serializers
 from apimgr.catalog.models import API, Operation, Specification, SpecificationSource, Version
 from apimgr.catalog.openapi.syntax import MAX_BYTES
+from apimgr.catalog.services.publication import gateway_settings_of
 from apimgr.core.errors import NotFound
 from apimgr.core.rest import KeysetPagination
 from apimgr.core.rest_views import RestView
@@ -252,6 +253,25 @@ class VersionUpstreamTest(_CatalogView):
         given = self.given(serializers.UpstreamTestRequestSerializer)
         result = services.test_upstream(actor=self.actor, version=version, **given)
         return Response(self.get_serializer(result).data)
+
+
+class VersionGateway(_CatalogView):
+    serializer_class = serializers.GatewaySettingsSerializer
+
+    @extend_schema(operation_id="gateway_settings_read", summary="Read the gateway settings")
+    def get(self, request: Request, slug: str, name: str) -> Response:
+        return Response(self.get_serializer(gateway_settings_of(self.version())).data)
+
+    @extend_schema(
+        operation_id="gateway_settings_set",
+        summary="Set the gateway settings",
+        description="All at once, in the draft: a live version goes on as before until it is published again.",
+    )
+    def put(self, request: Request, slug: str, name: str) -> Response:
+        version = self.version()
+        given = self.given(serializers.GatewaySettingsSerializer)
+        settings = services.set_gateway_settings(actor=self.actor, version=version, **given)
+        return Response(self.get_serializer(settings).data)
 
 
 class VersionProblems(_CatalogView):

@@ -5,6 +5,7 @@ deploys that.
 """
 
 from apimgr.catalog.models.api import API, Visibility
+from apimgr.catalog.models.gateway_settings import GatewaySettings, UnknownOperation
 from apimgr.catalog.models.operation import Operation
 from apimgr.catalog.models.revision import Revision
 from apimgr.catalog.models.route import Route
@@ -14,11 +15,13 @@ from apimgr.catalog.models.version import Version, VersionState
 
 __all__ = [
     "API",
+    "GatewaySettings",
     "Operation",
     "Revision",
     "Route",
     "Specification",
     "SpecificationSource",
+    "UnknownOperation",
     "Upstream",
     "Version",
     "VersionState",

@@ -15,7 +15,8 @@ class Revision(Entity):
     version = models.ForeignKey(Version, on_delete=models.CASCADE, related_name="revisions")
     number = models.PositiveIntegerField()
     specification = models.ForeignKey(Specification, on_delete=models.PROTECT, related_name="+")
-    # {"upstream": {...}, "route": {...}, "operations": [[id, method, path], ...]}: what the compiler needs, frozen.
+    # {"upstream": {...}, "route": {...}, "gateway": {...}, "operations": [[id, method, path], ...]}: what the compiler
+    # needs, frozen. Revisions of earlier days lack what there was no setting for.
     configuration = models.JSONField()
     created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
 

@@ -1,6 +1,7 @@
 """What can be done to APIs and versions. Console, REST and command line call these and nothing else."""
 
 from apimgr.catalog.services.apis import add_version, create_api, update_api
+from apimgr.catalog.services.gateway import set_gateway_settings
 from apimgr.catalog.services.life import deprecate_version, restore_version, retire_version
 from apimgr.catalog.services.publication import Problem, publication_check, publication_problems, publish_version
 from apimgr.catalog.services.routing import UpstreamTest, set_route, set_upstream, test_upstream
@@ -19,6 +20,7 @@ __all__ = [
     "publish_version",
     "restore_version",
     "retire_version",
+    "set_gateway_settings",
     "set_route",
     "set_upstream",
     "test_upstream",

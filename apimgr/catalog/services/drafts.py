@@ -1,6 +1,9 @@
 from __future__ import annotations
 
-from apimgr.catalog.models import Version
+from django.utils.translation import gettext as _
+
+from apimgr.catalog.models import Version, VersionState
+from apimgr.core.errors import Conflict
 
 
 def lock_version(version: Version) -> Version:
@@ -12,3 +15,11 @@ def lock_version(version: Version) -> Version:
         .get(pk=version.pk)
     )
     return found
+
+
+def editable(version: Version) -> Version:
+    """The version, locked, if its draft may still change."""
+    version = lock_version(version)
+    if version.state == VersionState.RETIRED:
+        raise Conflict(_("A retired version cannot be changed."), code="version_retired")
+    return version

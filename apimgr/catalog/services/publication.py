@@ -15,7 +15,7 @@ from apimgr.accounts.models import User
 from apimgr.audit import services as audit
 from apimgr.catalog.events import VersionPublished
 from apimgr.catalog.lifecycle import Move, next_state
-from apimgr.catalog.models import Revision, Route, Upstream, Version
+from apimgr.catalog.models import GatewaySettings, Revision, Route, Upstream, Version
 from apimgr.catalog.services.drafts import lock_version
 from apimgr.catalog.services.routing import check_public, lock_routes, route_conflict
 from apimgr.core import egress, events
@@ -103,10 +103,36 @@ def configuration_of(version: Version) -> dict[str, Any]:
             "url": upstream.url,
             "connect_timeout_ms": upstream.connect_timeout_ms,
             "read_timeout_ms": upstream.read_timeout_ms,
+            "max_connections": upstream.max_connections,
             "preserve_host": upstream.preserve_host,
         },
         "route": {"host": route.host, "base_path": route.base_path},
+        "gateway": gateway_settings_of(version).as_configuration(),
         "operations": [list(row) for row in operations.values_list("id", "method", "path")],
+    }
+
+
+def gateway_settings_of(version: Version) -> GatewaySettings:
+    """The draft's, or what a new version has."""
+    return GatewaySettings.objects.filter(version=version).first() or GatewaySettings(version=version)
+
+
+def is_ahead(version: Version) -> bool:
+    """Whether the draft of a live version differs from what the gateway serves."""
+    revision = version.deployed_revision
+    if not version.is_live or revision is None or not hasattr(version, "route") or not hasattr(version, "upstream"):
+        return False
+    is_other_document = version.specification_id != revision.specification_id
+    return is_other_document or configuration_of(version) != _completed(revision.configuration)
+
+
+def _completed(configuration: dict[str, Any]) -> dict[str, Any]:
+    """A revision's configuration with what was not asked for yet when it was frozen."""
+    usual = {"max_connections": Upstream._meta.get_field("max_connections").default}
+    return {
+        "gateway": GatewaySettings().as_configuration(),
+        **configuration,
+        "upstream": {**usual, **configuration["upstream"]},
     }
 
 

@@ -15,8 +15,8 @@ from django.utils.translation import gettext as _
 from apimgr.accounts.access import Permission, organisations_for, require
 from apimgr.accounts.models import User
 from apimgr.audit import services as audit
-from apimgr.catalog.models import Revision, Route, Upstream, Version, VersionState, Visibility
-from apimgr.catalog.services.drafts import lock_version
+from apimgr.catalog.models import Revision, Route, Upstream, Version, Visibility
+from apimgr.catalog.services.drafts import editable
 from apimgr.core import egress
 from apimgr.core.errors import Conflict, DomainError
 from apimgr.core.validation import store
@@ -47,6 +47,7 @@ def set_upstream(
     url: str,
     connect_timeout_ms: int = 5_000,
     read_timeout_ms: int = 30_000,
+    max_connections: int = 256,
     preserve_host: bool = False,
 ) -> Upstream:
     """``url`` is ``http(s)://host[:port][/prefix]``, public unless an operator allows it (``APIMGR_EGRESS_ALLOW``)."""
@@ -54,11 +55,12 @@ def set_upstream(
     url = normalise_upstream(url)
     check_public(url)  # asks the name server: before the transaction, not inside
     with transaction.atomic():
-        version = _editable(version)
+        version = editable(version)
         upstream = Upstream.objects.filter(version=version).first() or Upstream(version=version)
         upstream.url = url
         upstream.connect_timeout_ms = connect_timeout_ms
         upstream.read_timeout_ms = read_timeout_ms
+        upstream.max_connections = max_connections
         upstream.preserve_host = preserve_host
         store(upstream)
         audit.record(
@@ -111,7 +113,7 @@ def set_route(*, actor: User | None, version: Version, base_path: str, host: str
     """Give the version its public address. Raises ``Conflict`` when it is taken, or lies inside or around an address
     of another organisation; the API in the way is named to those who may know it."""
     require(actor, Permission.API_EDIT, version.api.organisation)
-    version = _editable(version)
+    version = editable(version)
     host, base_path = _normalise_route(host, base_path)
     lock_routes()
     if other := route_conflict(version, host, base_path):
@@ -196,10 +198,3 @@ def _may_know(actor: User | None, version: Version) -> bool:
     if actor is None or (version.is_live and version.api.visibility == Visibility.PUBLIC):
         return True
     return organisations_for(actor, Permission.API_VIEW).filter(pk=version.api.organisation_id).exists()
-
-
-def _editable(version: Version) -> Version:
-    version = lock_version(version)
-    if version.state == VersionState.RETIRED:
-        raise Conflict(_("A retired version cannot be changed."), code="version_retired")
-    return version

@@ -6,20 +6,23 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods
 
+from apimgr.accounts.models import User
 from apimgr.catalog import services
-from apimgr.catalog.forms import AddressForm, ApiForm, DeprecateForm, show
+from apimgr.catalog.forms import ApiForm, DeprecateForm, GatewayForm, show
 from apimgr.catalog.lifecycle import moves_from
 from apimgr.catalog.models import Version
 from apimgr.catalog.openapi.parse import describe
 from apimgr.catalog.selectors import api_for, operations_of, specification_for, specifications_for
-from apimgr.catalog.services.publication import configuration_of
+from apimgr.catalog.services.publication import gateway_settings_of, is_ahead
 from apimgr.catalog.views.shared import chosen, permissions, person, require_edit, versions
-from apimgr.catalog.views.wizard import PREVIEWED, address_of
+from apimgr.catalog.views.wizard import PREVIEWED, address_of, save_address
 from apimgr.core.errors import DomainError
 
 
@@ -30,15 +33,6 @@ def _frame(request: HttpRequest, slug: str, tab: str) -> dict[str, Any]:
     found = versions(user, api)
     version = chosen(found, request.GET.get("version", ""))
     return {"api": api, "versions": found, "version": version, "tab": tab, **permissions(user, api)}
-
-
-def is_ahead(version: Version) -> bool:
-    """Whether the draft of a live version differs from what the gateway serves."""
-    revision = version.deployed_revision
-    if not version.is_live or revision is None or not hasattr(version, "route") or not hasattr(version, "upstream"):
-        return False
-    is_other_document = version.specification_id != revision.specification_id
-    return is_other_document or configuration_of(version) != revision.configuration
 
 
 @login_required
@@ -105,12 +99,35 @@ def operations(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 @login_required
-@require_GET
+@require_http_methods(["GET", "HEAD", "POST"])
 def gateway(request: HttpRequest, slug: str) -> HttpResponse:
+    """What the gateway does with a version's calls; a retired version's can only be read."""
     frame = _frame(request, slug, "gateway")
-    if version := frame["version"]:
-        frame.update(form=AddressForm(initial=address_of(version)), is_ahead=is_ahead(version))
-    return render(request, "catalog/gateway.html", frame)
+    version = frame["version"]
+    if request.method == "POST":
+        require_edit(person(request), frame["api"])
+    if version is None:
+        return render(request, "catalog/gateway.html", frame)
+    settings = gateway_settings_of(version)
+    initial = address_of(version) | GatewayForm.initial_of(settings)
+    form = GatewayForm(request.POST or None, initial=initial)
+    if request.method == "POST" and form.is_valid() and _save_gateway(person(request), version, form):
+        messages.success(request, _("Saved."))
+        return redirect(f"{reverse('catalog:api-gateway', args=[slug])}?version={version.name}")
+    frame.update(form=form, is_ahead=is_ahead(version), settings=settings)
+    return render(request, "catalog/gateway.html", frame, status=422 if form.errors else 200)
+
+
+def _save_gateway(user: User, version: Version, form: GatewayForm) -> bool:
+    """Save all of it or nothing; every reason against it is on the form then."""
+    with transaction.atomic():
+        save_address(user, version, form)
+        try:
+            services.set_gateway_settings(actor=user, version=version, **form.settings())
+        except DomainError as error:
+            show(form, error)
+        transaction.set_rollback(bool(form.errors))
+    return not form.errors
 
 
 @login_required

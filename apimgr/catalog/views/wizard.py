@@ -10,7 +10,6 @@ from django.contrib.auth.decorators import login_required
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
@@ -193,8 +192,6 @@ def address(request: HttpRequest, slug: str, name: str) -> HttpResponse:
     if request.method == "POST":
         form = AddressForm(request.POST)
         if form.is_valid() and save_address(person(request), version, form):
-            if request.POST.get("then") == "gateway":
-                return redirect(f"{reverse('catalog:api-gateway', args=[slug])}?version={name}")
             return redirect("products:version-access", slug, name)
     else:
         form = AddressForm(initial=address_of(version))
@@ -213,7 +210,7 @@ def address_of(version: Version) -> dict[str, Any]:
     if route:
         found.update(base_path=route.base_path, host=route.host)
     if upstream:
-        fields = ("url", "connect_timeout_ms", "read_timeout_ms", "preserve_host")
+        fields = ("url", "connect_timeout_ms", "read_timeout_ms", "max_connections", "preserve_host")
         found.update({field: getattr(upstream, field) for field in fields})
     return found
 
@@ -228,6 +225,7 @@ def save_address(user: User, version: Version, form: AddressForm) -> bool:
             url=data["url"],
             connect_timeout_ms=data["connect_timeout_ms"],
             read_timeout_ms=data["read_timeout_ms"],
+            max_connections=256 if data["max_connections"] is None else data["max_connections"],
             preserve_host=data["preserve_host"],
         )
     except DomainError as error:

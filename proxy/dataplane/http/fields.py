@@ -113,7 +113,7 @@ def remember(kinds: dict[bytes, int], name: bytes, kind: int) -> None:
 
 def _classify(name: bytes) -> int:
     lower = name.lower()
-    dashed = _OTHER_DASHES.sub(b"-", lower)
+    dashed = with_dashes(lower)
     if dashed != lower:
         if dashed in _FRAMING:
             return FORBIDDEN
@@ -122,6 +122,11 @@ def _classify(name: bytes) -> int:
     if kind == PLAIN and _is_dropped(lower):
         return WITHHELD if lower.startswith(b"x-api-") else DROPPED
     return kind
+
+
+def with_dashes(lower: bytes) -> bytes:
+    """A name in lower case as servers read it that make variables of fields: there they are all one."""
+    return _OTHER_DASHES.sub(b"-", lower)
 
 
 def _is_dropped(lower: bytes) -> bool:

@@ -10,7 +10,7 @@ import re
 from typing import Final
 
 from apimgr.contracts.snapshot import RouteDocument
-from proxy.dataplane.http.fields import Field
+from proxy.dataplane.http.fields import Field, with_dashes
 from proxy.dataplane.http.request import FieldBlock, RequestHead
 from proxy.dataplane.http.vary import vary_on
 from proxy.dataplane.policies.refusal import Refusal
@@ -83,8 +83,7 @@ class Fork:
 
 
 def _is_field(name: bytes, wanted: bytes) -> bool:
-    # Many servers read "_" as "-", so both spellings count.
-    return len(name) == len(wanted) and name.lower().replace(b"_", b"-") == wanted
+    return len(name) == len(wanted) and with_dashes(name.lower()) == wanted
 
 
 def _is_named(field: Field, wanted: bytes) -> bool:

@@ -18,7 +18,7 @@ from typing import Any, Final
 import jsonschema
 import yaml
 
-from apimgr.contracts import selection, snapshot
+from apimgr.contracts import bounds, selection, snapshot
 from apimgr.contracts.snapshot import (
     ApplicationDocument,
     ChoiceDocument,
@@ -127,6 +127,8 @@ def _checked(documents: list[Document]) -> list[Document]:
         kind = snapshot.KIND_OF[type(document)]
         try:
             snapshot.load(snapshot.dump(document))
+            if isinstance(document, VersionDocument) and (problem := bounds.problem_of(document)):
+                raise InvalidDocument(f"version {document.name!r}: {problem}")
         except InvalidDocument as error:
             raise InvalidDeclaration(str(error)) from error
         if (kind, document.key) in seen:

@@ -34,6 +34,7 @@ REST = {
     "api-route": (Row(version, ACME), Row(version, EDITORS, method="put", data={"base_path": "/new"})),
     "api-upstream": (Row(version, ACME), Row(version, EDITORS, method="put", data={"url": "https://8.8.8.8"})),
     "api-upstream-test": Row(version, EDITORS, method="post", data={"url": "http://127.0.0.1:1"}),
+    "api-gateway-settings": (Row(version, ACME), Row(version, EDITORS, method="put", data={"upgrades": ["websocket"]})),
     "api-problems": Row(draft, ACME),
     "api-version-publish": Row(draft, EDITORS, method="post"),
     "api-version-deprecate": Row(version, EDITORS, method="post"),
@@ -42,6 +43,8 @@ REST = {
 }
 
 _ADDRESS = {"base_path": "/new", "url": "https://8.8.8.8", "connect_timeout_ms": 5000, "read_timeout_ms": 30000}
+_GATEWAY = {**_ADDRESS, "unknown_operation": "pass", "max_body_bytes": "1 MiB", "tunnel_idle_ms": 1000,
+            "max_message_bytes": "1 KiB"}  # fmt: skip
 _SETTINGS = {"name": "Orders", "visibility": "public"}
 
 
@@ -58,7 +61,7 @@ PAGES = {
     "catalog:api-definition": Row(api, ACME),
     "catalog:api-document": Row(_document, ACME),
     "catalog:api-operations": Row(api, ACME),
-    "catalog:api-gateway": Row(api, ACME),
+    "catalog:api-gateway": (Row(api, ACME), Row(api, EDITORS, method="post", data=_GATEWAY)),
     "catalog:api-settings": (Row(api, EDITORS), Row(api, EDITORS, method="post", data=_SETTINGS)),
     "catalog:version-new": (Row(api, EDITORS), Row(api, EDITORS, method="post")),
     "catalog:version-source": (Row(draft, EDITORS), Row(draft, EDITORS, method="post")),

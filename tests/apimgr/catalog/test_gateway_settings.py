@@ -1,0 +1,219 @@
+"""A version's gateway settings through page and REST: what is taken, what is refused and where, what reaches a node."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from apimgr.accounts.models import Organisation, User
+from apimgr.audit.models import AuditEntry
+from apimgr.catalog import services
+from apimgr.catalog.models import GatewaySettings, Version
+from apimgr.contracts import snapshot
+from apimgr.contracts.snapshot import VersionDocument
+from apimgr.core.errors import Conflict, DomainError, NotAllowed
+from proxy.models import GatewayChange
+from tests.apimgr.catalog.test_api import Caller
+from tests.factories import make_api, make_plan, make_product, make_version
+
+PAGE = "/console/apis/orders/gateway/?version=v1"
+REST = "apis/orders/versions/v1/"
+FORM = {
+    "base_path": "/orders/v1",
+    "url": "http://8.8.8.8:8090",
+    "connect_timeout_ms": 5000,
+    "read_timeout_ms": 30000,
+    "max_connections": 256,
+    "unknown_operation": "refuse",
+    "max_body_bytes": "10 MiB",
+    "tunnel_idle_ms": 300000,
+    "max_message_bytes": "1 MiB",
+}
+
+
+@pytest.fixture
+def version(acme: Organisation) -> Version:
+    version = make_version(make_api(acme, "Orders"), "v1", state="draft")
+    make_plan(make_product(version))
+    return version
+
+
+@pytest.fixture
+def console(client: Client, alice: User) -> Client:
+    client.force_login(alice)
+    return client
+
+
+def save(console: Client, **changes: Any) -> Any:
+    return console.post(PAGE, FORM | changes)
+
+
+def served() -> VersionDocument:
+    latest = GatewayChange.objects.filter(kind="version").latest("sequence")
+    document = snapshot.load(latest.document or "")
+    assert isinstance(document, VersionDocument)
+    return document
+
+
+def test_what_the_page_saves_is_served_after_the_next_publication(
+    console: Client, alice: User, version: Version
+) -> None:
+    services.publish_version(actor=alice, version=version)
+    changes = {
+        "unknown_operation": "pass",
+        "max_body_bytes": "2 KiB",
+        "websocket": "on",
+        "websocket_origins": "https://App.example.com/\nhttps://other.example:443\nhttp://localhost:3000",
+        "other_upgrades": "MQTT, amqp",
+        "tunnel_idle_ms": 60000,
+        "max_message_bytes": 4096,
+        "max_connections": 12,
+        "read_timeout_ms": 1500,
+        "preserve_host": "on",
+    }
+    assert save(console, **changes).status_code == 302
+    assert served().unknown_operation == "refuse", "the draft is not what is served"
+    page = console.get(PAGE).content.decode()
+    assert "Unpublished changes" in page
+    for shown in ('value="2 KiB"', 'value="4 KiB"', 'value="mqtt amqp"', "https://app.example.com\n"):
+        assert shown in page
+    services.publish_version(actor=alice, version=version)
+    document = served()
+    assert (document.unknown_operation, document.max_body_bytes) == ("pass", 2048)
+    assert document.upgrades == ("websocket", "mqtt", "amqp")
+    assert document.websocket_origins == ("https://app.example.com", "https://other.example", "http://localhost:3000")
+    assert (document.tunnel_idle_ms, document.max_message_bytes) == (60_000, 4096)
+    upstream = document.upstream
+    assert (upstream.max_connections, upstream.read_timeout_ms, upstream.preserve_host) == (12, 1500, True)
+    assert "Unpublished changes" not in console.get(PAGE).content.decode()
+
+
+def test_without_settings_a_version_is_served_as_documents_say(alice: User, version: Version) -> None:
+    services.publish_version(actor=alice, version=version)
+    document = served()
+    usual = VersionDocument(1, 1, 1, "", "published", "/", document.upstream)
+    for field in GatewaySettings().as_configuration():
+        assert getattr(document, field) == getattr(usual, field)
+    assert document.upstream == snapshot.UpstreamDocument("http://8.8.8.8:8090")
+
+
+def test_a_revision_of_earlier_days_is_served_and_is_not_behind(console: Client, alice: User, version: Version) -> None:
+    services.publish_version(actor=alice, version=version)
+    version.refresh_from_db()
+    revision = version.deployed_revision
+    assert revision is not None
+    del revision.configuration["gateway"], revision.configuration["upstream"]["max_connections"]
+    revision.save()
+    assert "Unpublished changes" not in console.get(PAGE).content.decode()
+    services.deprecate_version(actor=alice, version=version)
+    assert served().max_body_bytes == 10 * 2**20
+
+
+BAD = {
+    "body too large": ({"max_body_bytes": "2048 GiB"}, "max_body_bytes", {"max_body_bytes": 2**41}),
+    "no size": ({"max_body_bytes": "lots"}, "max_body_bytes", {"max_body_bytes": "lots"}),
+    "negative size": ({"max_body_bytes": "-1"}, "max_body_bytes", {"max_body_bytes": -1}),
+    "no operation rule": ({"unknown_operation": "drop"}, "unknown_operation", {"unknown_operation": "drop"}),
+    "idle at once": ({"tunnel_idle_ms": 10}, "tunnel_idle_ms", {"tunnel_idle_ms": 10}),
+    "idle for ever": ({"tunnel_idle_ms": 10**9}, "tunnel_idle_ms", {"tunnel_idle_ms": 10**9}),
+    "no message fits": ({"max_message_bytes": "0"}, "max_message_bytes", {"max_message_bytes": 0}),
+    "h2c smuggles calls": ({"other_upgrades": "h2c"}, "other_upgrades", {"upgrades": ["h2c"]}),
+    "HTTP in HTTP": ({"other_upgrades": "mqtt HTTP/2.0"}, "other_upgrades", {"upgrades": ["mqtt", "HTTP/2.0"]}),
+    "TLS hides calls": ({"other_upgrades": "TLS"}, "other_upgrades", {"upgrades": ["tls"]}),
+    "no protocol": ({"other_upgrades": "a:b"}, "other_upgrades", {"upgrades": ["a\rb: c"]}),
+    "many protocols": (
+        {"other_upgrades": " ".join(f"p{n}" for n in range(11))}, "other_upgrades",
+        {"upgrades": [f"p{n}" for n in range(11)]},
+    ),
+    "any origin": ({"websocket_origins": "*"}, "websocket_origins", {"websocket_origins": ["*"]}),
+    "no origin": ({"websocket_origins": "null"}, "websocket_origins", {"websocket_origins": ["null"]}),
+    "origin with path": (
+        {"websocket_origins": "https://a.example/b"}, "websocket_origins", {"websocket_origins": ["https://a.example/b"]},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_settings_are_refused_where_they_were_entered_and_reach_no_node(
+    console: Client, alice: User, acme: Organisation, version: Version, case: str
+) -> None:
+    entered, field, sent = BAD[case]
+    services.publish_version(actor=alice, version=version)
+    before = GatewayChange.objects.count()
+    response = save(console, **entered)
+    assert response.status_code == 422
+    assert list(response.context["form"].errors) == [field]
+    assert "catalog/gateway.html" in [template.name for template in response.templates]
+    problem = Caller(alice, acme)("put", f"{REST}gateway", sent, status=422)
+    assert set(problem["fields"]) == set(sent)
+    assert not GatewaySettings.objects.exists()
+    assert GatewayChange.objects.count() == before
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("max_connections", 0), ("max_connections", 70_000), ("read_timeout_ms", 0), ("connect_timeout_ms", 10**7)],
+)
+def test_bad_upstream_settings_are_refused_likewise(
+    console: Client, alice: User, acme: Organisation, version: Version, field: str, value: int
+) -> None:
+    response = save(console, **{field: value})
+    assert list(response.context["form"].errors) == [field]
+    problem = Caller(alice, acme)("put", f"{REST}upstream", {"url": "https://8.8.8.8", field: value}, status=422)
+    assert set(problem["fields"]) == {field}
+    with pytest.raises(DomainError) as error:
+        services.set_upstream(actor=alice, version=version, url="https://8.8.8.8", **{field: value})
+    assert set(error.value.fields) == {field}
+    assert GatewayChange.objects.count() == 0
+
+
+def test_one_bad_field_saves_nothing_of_the_page(console: Client, version: Version) -> None:
+    response = save(console, base_path="/elsewhere", max_body_bytes="1 KiB", other_upgrades="h2c")
+    assert response.status_code == 422
+    version.refresh_from_db()
+    assert version.route.base_path == "/orders/v1"
+    assert not GatewaySettings.objects.exists()
+
+
+def test_what_got_past_every_form_is_refused_by_the_compiler(alice: User, version: Version) -> None:
+    """As a row edited by hand would be."""
+    GatewaySettings.objects.create(version=version, upgrades=["h2c"])
+    with pytest.raises(DomainError, match="h2c") as error:
+        services.publish_version(actor=alice, version=version)
+    assert error.value.code == "bad_gateway_configuration"
+    assert GatewayChange.objects.count() == 0
+    version.refresh_from_db()
+    assert version.state == "draft"
+
+
+def test_settings_over_rest(alice: User, acme: Organisation, version: Version) -> None:
+    call = Caller(alice, acme)
+    usual = call("get", f"{REST}gateway")
+    assert usual == {
+        "unknown_operation": "refuse",
+        "max_body_bytes": 10 * 2**20,
+        "upgrades": [],
+        "websocket_origins": [],
+        "tunnel_idle_ms": 300_000,
+        "max_message_bytes": 2**20,
+    }
+    changed = call("put", f"{REST}gateway", {"upgrades": ["WebSocket"], "unknown_operation": "pass"})
+    assert changed == usual | {"upgrades": ["websocket"], "unknown_operation": "pass"}
+    assert call("put", f"{REST}gateway", {}) == usual
+    trail = AuditEntry.objects.filter(action="catalog.version.gateway_set").order_by("pk")
+    assert [set(entry.data) for entry in trail] == [{"upgrades", "unknown_operation"}] * 2
+
+
+def test_only_editors_and_only_of_versions_that_live(
+    console: Client, alice: User, acme: Organisation, version: Version, victor: User
+) -> None:
+    with pytest.raises(NotAllowed):
+        services.set_gateway_settings(actor=victor, version=version)
+    version.state = "retired"
+    version.save()
+    with pytest.raises(Conflict):
+        services.set_gateway_settings(actor=alice, version=version)
+    assert "Largest request body" in console.get(PAGE).content.decode()
+    assert save(console).status_code in {409, 422}
