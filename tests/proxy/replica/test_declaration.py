@@ -145,7 +145,6 @@ def test_json_is_yaml_too() -> None:
         ("upgrades: [websocket]", "upgrades: [h2c]", "at apis[1].versions[1].upgrades[0]"),
         ("POST /items]", "FETCH /items]", "at apis[0].versions[0].operations[2]"),
         ("http://127.0.0.1:9000/", "ftp://127.0.0.1", "at apis[0].versions[0].upstream"),
-        ("upgrades: [websocket]", "upgrades: [h2c]", "at apis[1].versions[1].upgrades[0]"),
         ("upgrades: [websocket]", "websocket_origins: [example.com]", "'example.com' is no origin of a browser"),
         ("upgrades: [websocket]", "tunnel_idle_ms: 1", "at apis[1].versions[1].tunnel_idle_ms"),
         (DIGEST, "12", "at applications[0].keys[0].digest"),
