@@ -324,9 +324,10 @@ def _value(cls: type, name: str, annotation: str, value: Any, where: str) -> Any
     if nested:
         return _build(nested, value, where)
     if annotation in _CHOICES:
-        if value not in get_args(_CHOICES[annotation]):
-            raise InvalidDocument(f"{where}: unknown value {value!r}")
-        return value
+        for choice in get_args(_CHOICES[annotation]):
+            if value == choice:
+                return choice  # one object for all documents: there are many
+        raise InvalidDocument(f"{where}: unknown value {value!r}")
     if type(value) is not _SCALARS[annotation]:
         raise InvalidDocument(f"{where}: not {annotation}")
     if type(value) is int and not _MIN_INT <= value <= _MAX_INT:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _KINDS: Final = tuple(KINDS)
 _MAX_ROUTES: Final = 20_000
-_MAX_CALLERS: Final = 50_000
+_MAX_CALLERS: Final = 50_000  # about 1.2 KiB each
 _MAX_VERSIONS: Final = 10_000
 _MAX_PLANS: Final = 10_000
 _MAX_BASE: Final = 512  # no longer base path fits into a key of the replica
@@ -105,17 +105,18 @@ class Version:
 
 
 class Caller:
-    """Who calls: filled in as far as it is known, so that a refusal can be put down to somebody."""
+    """Who calls: filled in as far as it is known, so that a refusal can be put down to somebody.
+
+    States instead of documents: of those who call again there are tens of thousands.
+    """
 
     __slots__ = (
-        "application", "application_id", "credential", "credential_id", "expires_at", "flags", "meter", "plan",
-        "plan_id", "subscription",
+        "application_id", "application_state", "credential_id", "credential_state", "expires_at", "flags", "meter",
+        "plan", "plan_id", "subscription_state",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.credential: CredentialDocument | None = None
-        self.application: ApplicationDocument | None = None
-        self.subscription: SubscriptionDocument | None = None
+        self.credential_state = self.application_state = self.subscription_state = ""  # empty: not known
         self.plan: PlanDocument | None = None
         self.meter: Meter | None = None
         self.expires_at = 0
@@ -147,7 +148,9 @@ class Runtime:
         self._plans: dict[int, PlanDocument] = {}
         self._routes: dict[str, dict[bytes, Place]] = {}
         self._routes_held = 0
-        self.callers: dict[tuple[bytes, int], Caller] = {}
+        # In two generations, so that whoever called lately is kept when there is no more room.
+        self._callers: dict[tuple[bytes, int], Caller] = {}
+        self._older_callers: dict[tuple[bytes, int], Caller] = {}
 
     def refresh(self) -> bool:
         """Forget what changed since the last call. False if there is no configuration to serve by."""
@@ -175,7 +178,7 @@ class Runtime:
         if moved & {"route", "version"}:
             self._routes, self._routes_held = {}, 0
         if moved - {"route"}:
-            self.callers = {}
+            self._callers, self._older_callers = {}, {}
 
     def version_at(self, host: str, path: bytes) -> Found | None:
         """What is published at the longest base path of ``path``, and that base path's length.
@@ -236,13 +239,26 @@ class Runtime:
             self._versions[version_id] = version
         return version
 
+    def caller(self, digest: bytes, version_id: int) -> Caller | None:
+        """Who was let through to a version before with the key of ``digest``, as far as that is remembered."""
+        key = digest, version_id
+        known = self._callers.get(key)
+        if known is None:
+            known = self._older_callers.pop(key, None)
+            if known is not None:
+                self._keep_caller(key, known)
+        return known
+
     def new_caller(self) -> Caller:
         return Caller()
 
-    def remember_caller(self, key: tuple[bytes, int], caller: Caller) -> None:
-        if len(self.callers) >= _MAX_CALLERS:
-            self.callers = {}
-        self.callers[key] = caller
+    def remember_caller(self, digest: bytes, version_id: int, caller: Caller) -> None:
+        self._keep_caller((digest, version_id), caller)
+
+    def _keep_caller(self, key: tuple[bytes, int], caller: Caller) -> None:
+        if len(self._callers) >= _MAX_CALLERS // 2:
+            self._callers, self._older_callers = {}, self._callers
+        self._callers[key] = caller
 
     def credential(self, digest: str) -> CredentialDocument | None:
         found = self.replica.get("credential", digest)

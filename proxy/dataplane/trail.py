@@ -35,12 +35,12 @@ def explain(exchange: Exchange, outcome: Outcome, detail: str) -> bytes:
         steps.append({"step": "operation", "id": str(exchange.operation_id)})
     caller = exchange.caller
     if caller is not None:
-        if caller.credential is not None:
-            steps.append({"step": "credential", "state": caller.credential.state})
-        if caller.application is not None:
-            steps.append({"step": "application", "state": caller.application.state})
-        if caller.subscription is not None:
-            steps.append({"step": "subscription", "state": caller.subscription.state})
+        if caller.credential_state:
+            steps.append({"step": "credential", "state": caller.credential_state})
+        if caller.application_state:
+            steps.append({"step": "application", "state": caller.application_state})
+        if caller.subscription_state:
+            steps.append({"step": "subscription", "state": caller.subscription_state})
         if caller.plan is not None:
             steps.append({"step": "plan", "name": caller.plan.name})
     if exchange.meter is not None and outcome.code in _LIMITED:

@@ -41,7 +41,7 @@ def identify(runtime: Runtime, version: Version, key: bytes, pepper: bytes, now:
     if len(key) > MAX_KEY_BYTES:
         raise Refusal("key_malformed", lines=INVALID_TOKEN)
     digest = digest_key(key, pepper)
-    known = runtime.callers.get((digest, version.id))
+    known = runtime.caller(digest, version.id)
     if known is not None and not 0 < known.expires_at <= now:
         return known
     # Before any look-up in the replica; a digest found above is that of a well-formed key.
@@ -53,19 +53,21 @@ def identify(runtime: Runtime, version: Version, key: bytes, pepper: bytes, now:
     except Refusal as refusal:
         refusal.caller = caller
         raise
-    runtime.remember_caller((digest, version.id), caller)
+    runtime.remember_caller(digest, version.id, caller)
     return caller
 
 
 def _follow(runtime: Runtime, version: Version, digest: str, now: float, into: Caller) -> None:
     """Credential, application, subscription, plan: fill ``into`` until one of them says no."""
-    into.credential = credential = runtime.credential(digest)
+    credential = runtime.credential(digest)
     if credential is None:
         raise Refusal("key_unknown", lines=INVALID_TOKEN)
     into.credential_id, into.expires_at = credential.id, credential.expires_at
+    into.credential_state = credential.state
     into.flags = (FLAG_TEST_KEY if credential.test else 0) | (FLAG_OLD_SECRET if credential.superseded else 0)
-    into.application = application = runtime.application(credential.application_id)
-    into.application_id = application.id if application is not None else 0
+    application = runtime.application(credential.application_id)
+    if application is not None:
+        into.application_id, into.application_state = application.id, application.state
     if credential.state != "active":
         raise Refusal("key_revoked", lines=INVALID_TOKEN)
     if 0 < credential.expires_at <= now:
@@ -76,7 +78,8 @@ def _follow(runtime: Runtime, version: Version, digest: str, now: float, into: C
         raise Refusal("application_suspended")
     if runtime.is_suspended(application.organisation_id):
         raise Refusal("organisation_suspended")
-    into.subscription = subscription = _subscription_to(version, application)
+    subscription = _subscription_to(version, application)
+    into.subscription_state = subscription.state
     into.plan = plan = runtime.plan(subscription.plan_id)
     into.plan_id = plan.id if plan is not None else 0
     if subscription.state != "active":

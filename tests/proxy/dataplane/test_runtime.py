@@ -80,3 +80,29 @@ def test_a_new_route_is_found_below_what_was_the_end(runtime: Runtime, replica: 
     replica.put(RouteDocument("", "/a/b/c/new", 2))
     runtime.refresh()
     assert runtime.version_at("", b"/a/b/c/new") == (runtime.version(2), 10)
+
+
+def test_callers_are_bounded_and_whoever_called_lately_is_kept(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.dataplane.runtime._MAX_CALLERS", 10)
+    regular = runtime.new_caller()
+    runtime.remember_caller(b"regular", 1, regular)
+    for number in range(100):
+        runtime.remember_caller(b"%d" % number, 1, runtime.new_caller())
+        if not number % 4:
+            assert runtime.caller(b"regular", 1) is regular
+        held = [runtime.caller(b"%d" % other, 1) for other in range(number + 1)] if number == 99 else []
+    assert 4 <= sum(caller is not None for caller in held) <= 10
+    assert runtime.caller(b"regular", 2) is None
+
+
+def test_a_change_of_configuration_forgets_every_caller(
+    replica: MemoryReplica, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.dataplane.runtime._MAX_CALLERS", 4)
+    for number in range(3):
+        runtime.remember_caller(b"%d" % number, 1, runtime.new_caller())
+    replica.put(VERSION)
+    runtime.refresh()
+    assert [runtime.caller(b"%d" % number, 1) for number in range(3)] == [None] * 3
