@@ -23,6 +23,8 @@ _LOCK: Final = 0x_61_6E_61_02
 # Events per transaction: bounds memory and the time a lock is held.
 MAX_EVENTS: Final = 400_000
 
+# No status says so, but the caller had no whole answer.
+_BROKEN: Final = ", ".join(str(BY_CODE[code].number) for code in ("upstream_aborted", "gateway_aborted"))
 _REFUSALS: Final = ", ".join(str(outcome.number) for outcome in OUTCOMES if outcome.refusal)
 _MEASURES: Final = ("n", "errors", "refused", "bytes_in", "bytes_out", "total_us", "upstream_us")
 
@@ -61,7 +63,7 @@ _CALLS: Final = f"""
 SELECT {_bin("minute", "started_at")} AS minute, {_bin("hour", "started_at")} AS hour, started_at, version_id,
        operation_id, method, (status / 100)::smallint AS status_class, outcome, application_id, plan_id, credential_id,
        {index_sql("total_us")} AS idx, bytes_in, bytes_out, total_us, upstream_us,
-       (status >= 500 OR outcome = {BY_CODE["upstream_aborted"].number})::int AS error,
+       (status >= 500 OR outcome IN ({_BROKEN}))::int AS error,
        (outcome IN ({_REFUSALS}))::int AS refusal
 FROM usage_event WHERE batch_id = ANY(%s) AND started_at BETWEEN %s AND %s
 """
@@ -87,11 +89,12 @@ GROUP BY GROUPING SETS (
     (hour, version_id, operation_id, credential_id)
 )
 """
-# A refusal takes next to no time and would flatter every percentile: latency is of calls the upstream was asked for.
+# A refusal takes next to no time and would flatter every percentile: latency is of calls the upstream was asked for
+# and whose end somebody saw.
 _COUNT_LATENCIES: Final = f"""
 INSERT INTO usage_delta (cube, minute, {_CELL}, idx, n)
 SELECT {_CUBE}, minute, {_CELL}, idx, count(*)
-FROM ({_CALLS}) calls WHERE refusal = 0
+FROM ({_CALLS}) calls WHERE refusal = 0 AND outcome <> {BY_CODE["gateway_aborted"].number}
 GROUP BY GROUPING SETS (
     (minute, version_id, operation_id, method, status_class, outcome, idx),
     (minute, version_id, application_id, plan_id, status_class, idx)

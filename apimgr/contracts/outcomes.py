@@ -126,6 +126,14 @@ _ALL = (
     Outcome(72, "gateway_overloaded", 503, "The gateway is at its connection limit.", "Try again in a moment."),
     Outcome(74, "gateway_stale", 503, "The gateway's configuration is older than it may be.", "Try again later."),
     Outcome(73, "loop_detected", 508, "The call came back to the gateway.", "Tell the publisher."),
+    Outcome(
+        75,
+        "gateway_aborted",
+        0,
+        "The gateway's process ended in the middle of the call.",
+        "Find out whether the call took effect before you repeat it.",
+        refusal=False,
+    ),
     Outcome(79, "internal_error", 500, "The gateway failed.", "Tell the operator the request id.", refusal=False),
 )
 

@@ -23,6 +23,10 @@ FRAME_BYTES: Final = _FRAME.size
 # path length, trail length
 BODY: Final = struct.Struct("<16sQqqqqqqQQIIHHHBB16sHH")
 BODY_BYTES: Final = BODY.size
+# The same in two: what is known when a call is passed on to its upstream, and what its end adds.
+KNOWN: Final = struct.Struct("<16sQqqqqqq")
+REST: Final = struct.Struct("<QQIIHHHBB16sHH")
+assert KNOWN.size + REST.size == BODY_BYTES, "the two parts are the whole"
 MAX_FRAME_BYTES: Final = FRAME_BYTES + BODY_BYTES + MAX_PATH_BYTES + MAX_TRAIL_BYTES
 
 METHODS: Final = ("", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY")

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Final
 from apimgr.contracts.credentials import without_keys
 from apimgr.contracts.outcomes import BY_CODE, Outcome
 from apimgr.contracts.usage import (
-    BODY,
     FLAG_TUNNEL,
+    KNOWN,
     MAX_PATH_BYTES,
     MAX_TRAIL_BYTES,
     METHOD_NUMBERS,
+    REST,
     seal,
 )
 from proxy.dataplane.http.body import LAST_CHUNK, BodyReader, ChunkedReader, LengthReader, chunk
@@ -41,7 +42,7 @@ from proxy.dataplane.policies.select import Fork
 from proxy.dataplane.policies.upgrade import WEBSOCKET, chosen_upgrade, field
 from proxy.dataplane.request_ids import new_request_id
 from proxy.dataplane.runtime import NOBODY, Caller, Version
-from proxy.dataplane.stats import REQUESTS, outcome_word
+from proxy.dataplane.stats import GENERATED, REQUESTS, outcome_word
 from proxy.dataplane.trail import explain
 from proxy.dataplane.tunnel import Tunnel
 from proxy.dataplane.upstreams.connection import UpstreamConnection
@@ -74,9 +75,9 @@ class Exchange:
 
     __slots__ = (
         "body", "bytes_in", "bytes_out", "caller", "chunked_response", "client", "connection", "ended", "ended_ns",
-        "first", "fork", "has_spent", "head", "id_text", "is_head", "limit_lines", "meter", "operation_id",
-        "request_id", "responding", "rest", "retried", "sent_at", "started_at", "started_ns", "status", "upgrade",
-        "upstream_status", "upstream_us", "version", "worker",
+        "first", "fork", "has_spent", "head", "id_text", "is_head", "known", "limit_lines", "meter", "operation_id",
+        "request_id", "responding", "rest", "retried", "sent_at", "slot", "started_at", "started_ns", "status",
+        "upgrade", "upstream_status", "upstream_us", "version", "worker",
     )  # fmt: skip
 
     def __init__(self, client: ClientConnection, head: RequestHead) -> None:
@@ -95,9 +96,9 @@ class Exchange:
         self.caller: Caller | None = None
         self.connection: UpstreamConnection | None = None
         self.body: BodyReader | None = None
-        self.rest = self.limit_lines = self.upgrade = self.first = b""
+        self.rest = self.limit_lines = self.upgrade = self.first = self.known = b""
         self.operation_id = self.status = self.upstream_status = 0
-        self.bytes_in = self.bytes_out = self.sent_at = self.ended_ns = self.upstream_us = 0
+        self.slot = self.bytes_in = self.bytes_out = self.sent_at = self.ended_ns = self.upstream_us = 0
         self.retried = self.responding = self.chunked_response = self.ended = False
         if head.body_length:
             self.body = ChunkedReader() if head.body_length == CHUNKED else LengthReader(head.body_length)
@@ -212,11 +213,32 @@ class Exchange:
             self.failed(code, detail)
             return
         self.connection = connection
+        if not self.slot:
+            self._hold()
         self.sent_at = time.monotonic_ns()
         connection.send(self, self._request_bytes(), has_body=self.head.body_length != 0)
         if self.head.block.expects_continue and not self.retried and self.body is not None:
             self.client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self.client.proceed()
+
+    def _hold(self) -> None:
+        """Have the call on disk before its upstream hears of it: from here on it has a row, whatever happens."""
+        worker, version, caller = self.worker, self._version, self.caller or NOBODY
+        calls = worker.recorder.calls
+        if calls is None:
+            return
+        worker.stats[GENERATED] += 1
+        self.known = known = KNOWN.pack(
+            self.request_id, int(self.started_at * 1_000_000), version.api_id, version.id, self.operation_id,
+            caller.application_id, caller.credential_id, caller.plan_id,
+        )  # fmt: skip
+        self.slot = calls.hold(known, _METHOD_NUMBERS.get(self.head.method, 0), caller.flags, self.client.address)
+
+    def note(self) -> None:
+        """Keep how far the call has come: the best that can be said of it if this process dies."""
+        calls = self.worker.recorder.calls
+        if self.slot and calls is not None and not self.ended:
+            calls.progress(self.slot, self.bytes_in, self.bytes_out, self.status)
 
     def _request_bytes(self) -> bytes:
         """The request, rebuilt from its parts (H4)."""
@@ -505,7 +527,7 @@ class Exchange:
             meter.ended(counts=self._counts(outcome, meter))
         worker = self.worker
         worker.stats[outcome_word(outcome.number)] += 1
-        worker.record(self._usage(outcome, trail))
+        worker.record(self._usage(outcome, trail), self.slot)
 
     def _counts(self, outcome: Outcome, meter: Meter) -> bool:
         """Whether it counts against quotas: what we refused never does, what the upstream failed as the plan says."""
@@ -513,14 +535,11 @@ class Exchange:
             return False
         return meter.counts_failures or (self.status < 500 and not outcome.code.startswith("upstream_"))
 
-    def _usage(self, outcome: Outcome, trail: bytes) -> bytes:
-        """The record of the call, laid out as ``UsageRecord`` is."""
+    def _known(self) -> bytes:
+        """The first part of the record of a call that was not passed on: as far as it came."""
         version, caller = self.version, self.caller or NOBODY
         of_api = version or self.fork  # a call that names no version of it is still the API's to explain
-        # A key may stand in a path by mistake; it is not for us to keep.
-        path = b"" if self.operation_id and not outcome.refusal else without_keys(self.head.path)[:MAX_PATH_BYTES]
-        trail = trail[:MAX_TRAIL_BYTES]
-        body = BODY.pack(
+        return KNOWN.pack(
             self.request_id,
             int(self.started_at * 1_000_000),
             of_api.api_id if of_api is not None else 0,
@@ -529,6 +548,15 @@ class Exchange:
             caller.application_id,
             caller.credential_id,
             caller.plan_id,
+        )
+
+    def _usage(self, outcome: Outcome, trail: bytes) -> bytes:
+        """The record of the call, laid out as ``UsageRecord`` is."""
+        caller = self.caller or NOBODY
+        # A key may stand in a path by mistake; it is not for us to keep.
+        path = b"" if self.operation_id and not outcome.refusal else without_keys(self.head.path)[:MAX_PATH_BYTES]
+        trail = trail[:MAX_TRAIL_BYTES]
+        rest = REST.pack(
             self.bytes_in,
             self.bytes_out,
             ((self.ended_ns or time.monotonic_ns()) - self.started_ns) // 1000,
@@ -542,4 +570,4 @@ class Exchange:
             len(path),
             len(trail),
         )
-        return seal(body + path + trail)
+        return seal((self.known or self._known()) + rest + path + trail)

@@ -237,6 +237,7 @@ class ClientConnection(asyncio.Protocol, Timed):
         """Break off a response whose caller may not have it any more."""
         exchange = self._exchange
         if exchange is not None and exchange.responding and not exchange.ended:
+            exchange.note()
             refusal = exchange.recheck(now)
             if refusal is not None:
                 exchange.break_off(refusal)

@@ -139,6 +139,11 @@ class Tunnel(Timed):
 
     # --- what the worker asks for -------------------------------------------------------------------------------
 
+    def note(self) -> None:
+        """Have what went through until now on disk, in case this process does not live to record it."""
+        self.exchange.bytes_in, self.exchange.bytes_out = self._client.bytes, self._upstream.bytes
+        self.exchange.note()
+
     def refuse(self, outcome: Outcome, detail: str) -> None:
         """End it: the caller may not go on."""
         self._close(outcome, POLICY_VIOLATION, detail or outcome.title)

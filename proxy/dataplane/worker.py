@@ -35,12 +35,23 @@ DRAIN_SECONDS: Final = 30.0
 _RETRY_FULL_SPOOL_SECONDS: Final = 1.0
 
 
+class Calls(Protocol):
+    """Where calls stand while they are under way; ``usage.inflight.CallTable``."""
+
+    def hold(self, known: bytes, method: int, flags: int, client: bytes) -> int: ...
+
+    def progress(self, slot: int, bytes_in: int, bytes_out: int, status: int) -> None: ...
+
+
 class Recorder(Protocol):
     """Where usage goes; ``usage.spool.Spool``. Raises ``OSError`` or ``SpoolFull`` where it cannot take a frame."""
 
     def has_room(self, frames: int) -> bool: ...
 
-    def append(self, frame: bytes) -> None: ...
+    @property
+    def calls(self) -> Calls | None: ...
+
+    def append(self, frame: bytes, slot: int = 0) -> None: ...
 
 
 class Worker:
@@ -76,19 +87,24 @@ class Worker:
         self.draining = False
         self.has_successor = False  # whether somebody else accepts by the time we drain
         self.idle_seconds = IDLE_SECONDS
-        self._recorder = recorder
+        self.recorder = recorder
         self._unrecordable_until = 0.0
         self._date = (0, b"")
         self._checked_by = b""
         self._check_at = 0.0
 
-    def record(self, frame: bytes) -> None:
-        """Append one usage record. A call that is already made is never failed for it, but no further one begins."""
-        self.stats[stats.GENERATED] += 1
+    def record(self, frame: bytes, slot: int) -> None:
+        """Append one usage record; ``slot`` is where the call was held, or 0.
+
+        A call that is already made is never failed for it, but no further one begins.
+        """
+        if not slot:
+            self.stats[stats.GENERATED] += 1
         try:
-            self._recorder.append(frame)
+            self.recorder.append(frame, slot)
         except Exception:
-            self.stats[stats.UNRECORDED] += 1
+            if not slot:  # else it is still held, and recorded when this process has ended
+                self.stats[stats.UNRECORDED] += 1
             if self.can_record():
                 log.exception("A usage record was lost; calls are refused until the spool takes records again")
             self._unrecordable_until = self.wheel.now + _RETRY_FULL_SPOOL_SECONDS
@@ -97,7 +113,7 @@ class Worker:
 
     def can_record(self) -> bool:
         """Whether the spool can take the record of a further call, and of all that may be in flight."""
-        return self._recorder.has_room(len(self.connections)) and self.wheel.now >= self._unrecordable_until
+        return self.recorder.has_room(len(self.connections)) and self.wheel.now >= self._unrecordable_until
 
     def date_line(self) -> bytes:
         second = int(time.time())
@@ -140,6 +156,7 @@ class Worker:
         for connection in list(self.connections):
             connection.recheck(now)
         for tunnel in list(self.tunnels):
+            tunnel.note()
             refusal = tunnel.exchange.recheck(now)
             if refusal is not None:
                 tunnel.refuse(refusal.outcome, refusal.detail)

@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
     names = given.faults or list(FAULTS)
     failed = 0
     print(f"seed {given.seed}")
-    print(f"{'fault':40}{'calls':>9}{'rows':>9}{'lost':>6}{'twice':>6}{'odd':>5}{'failed':>8}{'in flight':>11}{'s':>7}")
+    print(f"{'fault':40}{'calls':>9}{'rows':>9}{'lost':>6}{'twice':>6}{'odd':>5}{'failed':>8}{'cut off':>9}{'s':>7}")
     with tempfile.TemporaryDirectory(prefix="apimgr-faults-") as folder:
         database = Database(Path(folder) / "postgres")
         try:
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
                 lost, doubled, odd, outside = map(len, numbers)
                 took = time.monotonic() - began
                 print(
-                    f"{name:40}{verdict.calls:9,}{verdict.rows:9,}{lost:6}{doubled:6}{odd:5}{outside:8}{len(verdict.in_flight):11}"
+                    f"{name:40}{verdict.calls:9,}{verdict.rows:9,}{lost:6}{doubled:6}{odd:5}{outside:8}{verdict.cut_off:9}"
                     f"{took:7.0f}",
                     flush=True,
                 )

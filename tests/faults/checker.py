@@ -6,6 +6,10 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from apimgr.contracts.outcomes import BY_CODE
+
+_CUT_OFF = BY_CODE["gateway_aborted"].number
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -38,7 +42,7 @@ class Verdict:
     invented: list[str] = field(default_factory=list)
     failed: list[Call] = field(default_factory=list)
     too_late: list[Call] = field(default_factory=list)
-    in_flight: list[str] = field(default_factory=list)  # told, not held against the gateway
+    cut_off: int = 0  # rows of calls that were under way when their worker was killed
 
     @property
     def is_clean(self) -> bool:
@@ -48,7 +52,7 @@ class Verdict:
         parts = ("lost", "doubled", "invented", "failed", "too_late")
         told = ", ".join(f"{len(getattr(self, part))} {part.replace('_', ' ')}" for part in parts)
         examples = [str(getattr(self, part)[0]) for part in parts if getattr(self, part)]
-        told += f", {len(self.in_flight)} in flight at a kill"
+        told += f", {self.cut_off} cut off by a kill"
         return f"{self.calls} calls, {self.rows} rows: {told}" + "".join(f"\n  e.g. {each}" for each in examples)
 
 
@@ -63,15 +67,12 @@ def check(
     excused: Iterable[Span] = (),
     refused_after: float | None = None,
     leavers: int = 0,
-    workers_killed: bool = False,
 ) -> Verdict:
     """Compare the ledgers.
 
     ``reached`` are the request ids the upstream saw. ``excused`` are the spans in which calls may fail: those that
     overlap one. ``refused_after`` is when the key was revoked: a second later nothing may pass.
     ``leavers`` is how many calls were made whose caller left before it could know an id: so many rows are theirs.
-    ``workers_killed``: a call that was with the upstream when its worker was killed, and so never answered, has no row:
-    a record is written when a call ends.
     """
     calls, rows, spans = list(calls), list(rows), list(excused)
     counted = Counter(row.request_id for row in rows)
@@ -79,12 +80,14 @@ def check(
     known = answered | set(reached)
     sent = {call.number for call in calls}
     verdict = Verdict(calls=len(calls), rows=sum(counted.values()))
-    without_row = ({call.request_id for call in calls if 200 <= call.status < 300} | set(reached)) - counted.keys()
-    verdict.in_flight = sorted(without_row - answered) if workers_killed else []
-    verdict.lost = sorted(without_row - set(verdict.in_flight))
+    verdict.cut_off = sum(row.outcome == _CUT_OFF for row in rows)
+    must = {call.request_id for call in calls if 200 <= call.status < 300} | set(reached)
+    verdict.lost = sorted(must - counted.keys())
     verdict.doubled = sorted(request_id for request_id, count in counted.items() if count > 1)
-    unknown = (row.request_id for row in rows if row.request_id not in known and _number(row.path) not in sent)
-    verdict.invented = sorted(unknown)[leavers:]
+    unknown = [row for row in rows if row.request_id not in known and _number(row.path) not in sent]
+    # A worker killed between noting a call and sending it on: nobody ever heard the id, but a caller lost a connection.
+    cut_off = [row for row in unknown if row.outcome == _CUT_OFF][: sum(call.status == 0 for call in calls)]
+    verdict.invented = sorted(row.request_id for row in unknown if row not in cut_off)[leavers:]
     for call in calls:
         late = refused_after is not None and call.began_at > refused_after + 1
         if late and 200 <= call.status < 300:

@@ -52,8 +52,8 @@ def fault(function: Fault) -> Fault:
 
 @fault
 def workers_and_agent_are_killed(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
-    stage.workers_killed = True
     load = stage.load(rate=scale.rate)
+    stage.upstream.manner = "slow"  # so that calls are with it when they are cut off
     for _ in range(scale.kills):
         with stage.excused(RESTART_SECONDS):
             stage.node.kill(chance.choice(["worker", "worker", "agent"]))
@@ -64,7 +64,6 @@ def workers_and_agent_are_killed(stage: Stage, scale: Scale, chance: random.Rand
 @fault
 def one_worker_of_two_is_killed(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
     """The calls of the others go on; those on its connections break at once."""
-    stage.workers_killed = True
     load = stage.load(rate=scale.rate)
     for _ in range(max(2, scale.kills // 10)):
         with stage.excused(0.2):
@@ -75,7 +74,6 @@ def one_worker_of_two_is_killed(stage: Stage, scale: Scale, chance: random.Rando
 
 @fault
 def the_supervisor_is_killed(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
-    stage.workers_killed = True
     load = stage.load(rate=scale.rate)
     for _ in range(max(1, scale.kills // 10)):
         time.sleep(chance.uniform(0.5, 1.5))
@@ -167,7 +165,6 @@ def the_database_takes_no_connections(stage: Stage, scale: Scale, chance: random
 @fault
 def the_node_restarts_without_a_database(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
     """It serves by its last good replica, and the records arrive when the database is back."""
-    stage.workers_killed = True
     load = stage.load(rate=scale.rate)
     stage.database.stop()
     with stage.excused():
@@ -204,7 +201,6 @@ def the_replica_is_damaged(stage: Stage, scale: Scale, chance: random.Random) ->
 @fault
 def the_spool_is_torn(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
     """A half-written frame behind the last whole one, as a power cut leaves it: whole records are all shipped."""
-    stage.workers_killed = True
     load = stage.load(rate=scale.rate)
     stage.database.stop()
     time.sleep(1)

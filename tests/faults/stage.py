@@ -235,7 +235,6 @@ class Stage:
         self._excused: list[Span] = []
         self._revoked_at: float | None = None
         self.leavers = 0
-        self.workers_killed = False
         self._load: Load | None = None
 
     def publish(self, **upstream: int) -> None:
@@ -281,9 +280,7 @@ class Stage:
         calls = load.stop()
         must = {call.request_id for call in calls if 200 <= call.status < 300} | set(self.upstream.reached)
         with suppress(AssertionError):  # the verdict says what is missing
-            answered = {call.request_id for call in calls}
-            known = must & answered if self.workers_killed else must
-            wait_until(lambda: known <= {row.request_id for row in self.database.rows()}, patience, "usage arrives")
+            wait_until(lambda: must <= {row.request_id for row in self.database.rows()}, patience, "usage arrives")
             time.sleep(0.5)
         return self._judge(calls)
 
@@ -296,7 +293,6 @@ class Stage:
             excused=self._excused,
             refused_after=self._revoked_at,
             leavers=self.leavers,
-            workers_killed=self.workers_killed,
         )
 
     def close(self) -> None:

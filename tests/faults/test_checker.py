@@ -25,12 +25,19 @@ def test_a_call_that_only_the_upstream_saw_needs_a_row() -> None:
     assert check(broken, REACHED, ROWS, excused=[(2, 3)]).is_clean
 
 
-def test_what_was_with_the_upstream_when_its_worker_was_killed() -> None:
+def test_a_call_that_was_with_the_upstream_when_its_worker_was_killed_has_a_row() -> None:
     broken = [*CALLS[:2], Call(2, 2.0, 2.1, 0)]
-    verdict = check(broken, REACHED, ROWS[:2], excused=[(2, 3)], workers_killed=True)
+    assert check(broken, REACHED, ROWS[:2], excused=[(2, 3)]).lost == ["r2"]
+    verdict = check(broken, REACHED, [*ROWS[:2], Row("r2", 75)], excused=[(2, 3)])
     assert verdict.is_clean
-    assert verdict.in_flight == ["r2"]
-    assert check(CALLS, REACHED, ROWS[:2], workers_killed=True).lost == ["r2"], "what was answered has a row"
+    assert verdict.cut_off == 1
+
+
+def test_a_call_that_was_noted_when_its_worker_was_killed_and_went_no_further() -> None:
+    noted = Row("r9", 75)
+    broken = Call(3, 3.0, 3.1, 0)
+    assert check([*CALLS, broken], REACHED, [*ROWS, noted], excused=[(3, 4)]).is_clean
+    assert check(CALLS, REACHED, [*ROWS, noted]).invented == ["r9"], "no caller missed an answer"
 
 
 def test_two_rows_of_one_call() -> None:

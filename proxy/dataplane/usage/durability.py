@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from proxy.dataplane.usage.segments import find_segments, is_finished
+from proxy.dataplane.usage.mapped import is_finished
+from proxy.dataplane.usage.segments import find_segments
 
 
 class Durability:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 from dataclasses import dataclass
@@ -49,16 +48,6 @@ def find_segments(root: Path) -> list[Segment]:
     return sorted(found, key=lambda segment: (segment.number, segment.worker))
 
 
-def is_finished(fd: int) -> bool:
-    """Whether nobody can append any more. The writer's lock goes when it closes the segment, or dies."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    fcntl.flock(fd, fcntl.LOCK_UN)
-    return True
-
-
 def cut(fd: int, position: int, *, finished: bool) -> Cut:
     """Read a chunk at ``position``; offsets are those of the segment.
 
@@ -81,6 +70,25 @@ def cut(fd: int, position: int, *, finished: bool) -> Cut:
     if not finished and os.pread(fd, CHUNK_BYTES, position) != chunk:
         return Cut([])  # read while it was written: later it will be whole
     return Cut([], _bad_range(chunk, position, finished=finished))
+
+
+def recorded_ids(path: Path) -> set[bytes]:
+    """The request ids of every record that can be read in a finished segment; none of one that is not there."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return set()
+    found: set[bytes] = set()
+    position = 0
+    try:
+        while True:
+            records, bad = cut(fd, position, finished=True)
+            found.update(record.request_id for _, record in records)
+            if not (records or bad):
+                return found
+            position = records[-1][0] if records else bad[1] if bad else position
+    finally:
+        os.close(fd)
 
 
 def is_blank(fd: int, position: int) -> bool:

@@ -2,6 +2,9 @@
 
 A range of a segment never changes once it is written, and the ledger knows which ranges are stored. So the shipper
 keeps nothing of its own: after any doubt it asks the ledger where to go on.
+
+The calls that a dead worker left in its table are stored in the same way, the table being a segment that is read in one
+go.
 """
 
 from __future__ import annotations
@@ -14,7 +17,10 @@ from pathlib import Path
 from typing import Final
 
 from apimgr.contracts.usage import UsageRecord
-from proxy.dataplane.usage.segments import Segment, cut, find_segments, is_blank, is_finished
+from proxy.dataplane.usage.inflight import LeftTable, find_tables
+from proxy.dataplane.usage.mapped import is_finished
+from proxy.dataplane.usage.segments import Segment, cut, find_segments, is_blank, recorded_ids
+from proxy.dataplane.usage.spool import SUFFIX
 from proxy.dataplane.usage.store import REFUSALS, Store
 
 log = logging.getLogger(__name__)
@@ -29,6 +35,7 @@ class Shipper:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._positions: dict[str, int] = {}
+        self._named: set[Path] = set()  # segments that tables refer to
         self.shipped: dict[int, int] = {}  # per boot
         self.quarantined = 0
         self.torn_bytes = 0
@@ -37,7 +44,14 @@ class Shipper:
         """Store everything that is whole by now. Returns how many records. Raises what the database raises."""
         before = sum(self.shipped.values())
         try:
-            for segment in find_segments(self._root):
+            # Before the tables: what a table names later than this is not among them, and so not removed.
+            segments = find_segments(self._root)
+            tables = find_tables(self._root)
+            self._named = {_named_by(table) for table in tables}
+            for table in tables:
+                if table.is_dead:
+                    await self._settle(store, table)
+            for segment in segments:
                 await self._ship_segment(store, segment)
         except BaseException:
             self._positions.clear()  # A commit may have happened whose answer was lost.
@@ -58,8 +72,20 @@ class Shipper:
             done = finished and is_blank(fd, self._positions[segment.name])
         finally:
             os.close(fd)
-        if done:
+        if done and segment.path not in self._named:
             self._forget(segment)
+
+    async def _settle(self, store: Store, table: LeftTable) -> None:
+        """Store what a dead worker had passed on and not recorded: once, as the ledger knows the table too."""
+        recorded = recorded_ids(_named_by(table)) if table.calls else set()
+        calls = [(end, call) for end, call in table.calls if call.request_id not in recorded]
+        segment = Segment(table.boot, table.worker, table.number, table.path)
+        if calls:
+            log.warning("Worker %d ended with %d calls under way, which are recorded as such", table.worker, len(calls))
+            self._positions[segment.name] = await store.position(segment)
+            await self._store_range(store, segment, 0, calls)
+        self._forget(segment)
+        self._named.discard(_named_by(table))
 
     async def _ship_chunk(self, store: Store, segment: Segment, fd: int, *, finished: bool) -> bool:
         position = self._positions[segment.name]
@@ -131,3 +157,7 @@ class Shipper:
 
     def _newest_boot(self) -> int:
         return max((int(path.name) for path in self._root.iterdir() if path.name.isdecimal()), default=0)
+
+
+def _named_by(table: LeftTable) -> Path:
+    return table.path.with_name(f"{table.worker}-{table.segment}{SUFFIX}")

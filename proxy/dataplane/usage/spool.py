@@ -4,23 +4,22 @@ A segment is ``<worker>-<segment>.spool``: frames, then zeroes up to its full si
 the first frame, so that a full disk is met there and not in the middle of a call. Frames are stored through mapped
 memory, which costs no system call; a frame's length is stored last, so that a reader who sees it sees the frame.
 
-The writer holds a lock on a segment for as long as it may grow; the kernel lets go when the writer dies, so that the
-shipper knows a finished segment from one that only pauses. The agent, not the worker, makes segments durable
-(``Durability``): an ``fsync`` in an event loop would stall every call on it.
+The writer holds a lock on a segment for as long as it may grow, so that the shipper knows a finished segment from one
+that only pauses. Calls that are under way stand in a table beside the segments (``inflight``). The agent, not the
+worker, makes segments durable (``Durability``): an ``fsync`` in an event loop would stall every call on it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import mmap
-import os
 import secrets
 import time
 from pathlib import Path
 from typing import Final
 
 from apimgr.contracts.usage import MAX_FRAME_BYTES
+from proxy.dataplane.usage.inflight import CallTable
+from proxy.dataplane.usage.mapped import MappedFile, clear_away
 
 SEGMENT_BYTES: Final = 8 * 1024 * 1024
 SUFFIX: Final = ".spool"
@@ -48,39 +47,10 @@ def bytes_held(root: Path) -> int:
     return total
 
 
-class _Segment:
-    """A file of ``SEGMENT_BYTES``, locked and mapped. Hidden from the shipper until ``show``."""
-
-    def __init__(self, hidden: Path) -> None:
-        self._hidden = hidden
-        hidden.unlink(missing_ok=True)
-        self.fd = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            # Locked before it has its name: the shipper must never see it unlocked while it can grow.
-            fcntl.flock(self.fd, fcntl.LOCK_EX)
-            os.posix_fallocate(self.fd, 0, SEGMENT_BYTES)
-            self.memory = mmap.mmap(self.fd, SEGMENT_BYTES)
-        except OSError:
-            os.close(self.fd)
-            hidden.unlink()
-            raise
-
-    def show(self, path: Path) -> None:
-        self._hidden.rename(path)
-
-    def close(self, used: int) -> None:
-        """Let go: what was not used goes back to the disk."""
-        self.memory.close()
-        os.ftruncate(self.fd, used)
-        os.close(self.fd)
-
-    def discard(self) -> None:
-        self._hidden.unlink(missing_ok=True)
-        self.close(0)
-
-
 class Spool:
-    """Where worker ``number`` appends. ``directory`` is its boot's; the budget is shared with the boots beside it.
+    """Where worker ``number`` records. ``directory`` is its boot's; the budget is shared with the boots beside it.
+
+    A call that is passed on is held with ``calls.hold`` before its upstream hears of it, and recorded with ``append``.
 
     The next segment is made ready before the present one is full, so that calls can be refused while there is still
     room for those in flight. The budget is looked at then, and is kept to within one segment per worker.
@@ -90,28 +60,37 @@ class Spool:
         self._directory = directory
         self._number = number
         self._budget_bytes = budget_bytes
-        self._segment: _Segment | None = None
-        self._next: _Segment | None = None
+        self._segment: MappedFile | None = None
+        self._next: MappedFile | None = None
+        self.calls: CallTable | None = None  # there, and with a slot to spare, when ``has_room`` says so
+        self._capacity = 0  # calls that the table can hold
+        self._segment_number = 0
         self._offset = SEGMENT_BYTES
         self._look_again_at = 0.0
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _clear_away(directory.parent)
+        clear_away(directory.parent)
         # A worker starts on a full spool too: routes that need no record still work, the others are refused.
         with contextlib.suppress(SpoolFull):
+            self._make_table(1)
             self._begin_segment()
 
     def has_room(self, frames: int) -> bool:
-        """Whether ``frames`` more calls can be recorded, however much there is to say of each."""
-        if self._offset + frames * MAX_FRAME_BYTES <= SEGMENT_BYTES or self._next is not None:
+        """Whether ``frames`` calls can be held, and recorded however much there is to say of each."""
+        if frames <= self._capacity and (
+            self._offset + frames * MAX_FRAME_BYTES <= SEGMENT_BYTES or self._next is not None
+        ):
             return True
         try:
-            self._make_next()
+            if frames > self._capacity:
+                self._make_table(frames)
+            if self._next is None and self._offset + frames * MAX_FRAME_BYTES > SEGMENT_BYTES:
+                self._make_next()
         except SpoolFull:
             return False
         return True
 
-    def append(self, frame: bytes) -> None:
-        """Keep one frame whole, or raise ``SpoolFull`` and keep nothing of it."""
+    def append(self, frame: bytes, slot: int = 0) -> None:
+        """Keep one frame whole and let go of its call, or raise ``SpoolFull`` and change nothing."""
         start, end = self._offset, self._offset + len(frame)
         if end > SEGMENT_BYTES or self._segment is None:
             self._begin_segment()
@@ -121,6 +100,8 @@ class Spool:
         memory[start + 2 : end] = frame[2:]
         memory[start : start + 2] = frame[:2]
         self._offset = end
+        if slot:
+            self.calls.clear(slot)  # type: ignore[union-attr]  # it gave the slot
 
     def _begin_segment(self) -> None:
         if self._next is None:
@@ -128,7 +109,21 @@ class Spool:
         assert self._next is not None, "it was made"
         self._close_segment()
         self._segment, self._next, self._offset = self._next, None, 0
-        self._segment.show(self._directory / f"{self._number}-{new_segment_number()}{SUFFIX}")
+        self._segment_number = number = new_segment_number()
+        self._segment.show(self._directory / f"{self._number}-{number}{SUFFIX}")
+        if self.calls is not None:
+            self.calls.names_segment(number)
+
+    def _make_table(self, calls: int) -> None:
+        """A table for as many calls; an OSError of the disk is a full spool."""
+        try:
+            if self.calls is None:
+                self.calls = CallTable(self._directory, self._number, new_segment_number())
+                self.calls.names_segment(self._segment_number)
+            self.calls.grow_to(calls)
+        except OSError as error:
+            raise SpoolFull(f"the table of calls cannot be written: {error}") from error
+        self._capacity = self.calls.capacity
 
     def _make_next(self) -> None:
         now = time.monotonic()
@@ -138,7 +133,7 @@ class Spool:
         if bytes_held(self._directory.parent) + SEGMENT_BYTES > self._budget_bytes:
             raise SpoolFull(f"the usage spool has reached its {self._budget_bytes} bytes")
         try:
-            self._next = _Segment(self._directory / f".{self._number}-{os.getpid()}.new")
+            self._next = MappedFile(self._directory, str(self._number), SEGMENT_BYTES)
         except OSError as error:
             raise SpoolFull(f"the usage spool cannot be written: {error}") from error
         self._look_again_at = 0.0
@@ -149,19 +144,11 @@ class Spool:
             self._segment, self._offset = None, SEGMENT_BYTES
 
     def close(self) -> None:
-        """Let go of the segment: the shipper may finish it."""
+        """Let go of everything: the shipper may finish it."""
         self._close_segment()
+        if self.calls is not None:
+            self.calls.close()
+            self.calls = None
         if self._next is not None:
             self._next.discard()
             self._next = None
-
-
-def _clear_away(root: Path) -> None:
-    """Remove what killed workers had made ready."""
-    for path in root.glob("*/.*.new"):
-        try:
-            os.kill(int(path.stem.rpartition("-")[2]), 0)
-        except (ProcessLookupError, ValueError):
-            path.unlink(missing_ok=True)
-        except PermissionError:  # it lives, as somebody else
-            continue

@@ -58,12 +58,30 @@ class MemoryReplica:
 class MemoryRecorder:
     def __init__(self) -> None:
         self.frames: list[bytes] = []
+        self.held: dict[int, bytes] = {}
+        self.slots = 0
+        self.noted: list[tuple[int, int, int, int]] = []
 
     def has_room(self, frames: int) -> bool:
         return True
 
-    def append(self, frame: bytes) -> None:
+    @property
+    def calls(self) -> MemoryRecorder:
+        return self
+
+    def hold(self, known: bytes, method: int, flags: int, client: bytes) -> int:
+        self.slots += 1
+        self.held[self.slots] = known
+        return self.slots
+
+    def progress(self, slot: int, bytes_in: int, bytes_out: int, status: int) -> None:
+        assert slot in self.held
+        self.noted.append((slot, bytes_in, bytes_out, status))
+
+    def append(self, frame: bytes, slot: int = 0) -> None:
         self.frames.append(frame)
+        if slot:
+            del self.held[slot]
 
     @property
     def records(self) -> list[usage.UsageRecord]:

@@ -15,7 +15,7 @@ import uvloop
 from apimgr.contracts import credentials, snapshot
 from apimgr.contracts.outcomes import BY_CODE, BY_NUMBER
 from apimgr.contracts.usage import FLAG_OLD_SECRET
-from proxy.dataplane import listener
+from proxy.dataplane import listener, stats
 from tests.asynchronous import run
 from tests.proxy.dataplane.support import Running, World, digest, read_message, read_reply, request, response, running
 
@@ -53,6 +53,49 @@ def test_relays_and_records(tmp_path: Path) -> None:
         assert (record.bytes_in, record.bytes_out, record.path, record.trail) == (0, 18, b"", b"")
         assert record.client.endswith(b"\xff\xff\x7f\0\0\1")
         assert abs(record.started_at_us / 1e6 - time.time()) < 10
+
+    play(tmp_path, scenario)
+
+
+def test_a_call_is_on_disk_before_its_upstream_hears_of_it(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        held: list[int] = []
+
+        def answer(_: bytes) -> bytes:
+            held.append(len(gateway.recorder.held))
+            return response(b"{}")
+
+        gateway.upstream.reply = answer
+        reply = await gateway.get()
+        assert held == [1]
+        assert gateway.recorder.held == {}, "its record has taken its place"
+        (record,) = gateway.recorder.records
+        assert record.request_id.hex() == reply.headers["x-request-id"]
+        await gateway.get(key="")
+        assert gateway.recorder.slots == 1, "a refusal is recorded at once"
+        counted = gateway.worker.stats
+        assert (counted[stats.GENERATED], counted[stats.SPOOLED]) == (2, 2)
+
+    play(tmp_path, scenario)
+
+
+def test_a_long_answer_is_noted_as_it_comes(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        over = asyncio.Event()
+
+        async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab")
+            await over.wait()
+            writer.write(b"cde")
+
+        gateway.upstream.handler = trickle
+        call = asyncio.ensure_future(gateway.get())
+        while not gateway.recorder.noted:
+            await asyncio.sleep(0.05)
+        assert set(gateway.recorder.noted) == {(1, 0, 2, 200)}
+        over.set()
+        assert (await call).body == b"abcde"
 
     play(tmp_path, scenario)
 

@@ -178,6 +178,23 @@ def test_frames_pass_both_ways_and_are_metered_once(tmp_path: Path) -> None:
     tunnelled(tmp_path, scenario)
 
 
+def test_an_open_tunnel_is_held_and_what_went_through_is_noted(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        upstream = WebSocketUpstream(gateway)
+        _, (_, writer) = await shake_hands(gateway)
+        sent = frame(1, b"hello", masked=True)
+        writer.write(sent)
+        while (1, len(sent), 0, 101) not in gateway.recorder.noted:
+            await asyncio.sleep(0.05)
+        assert len(gateway.recorder.held) == 1
+        upstream.end()
+        writer.transport.abort()
+        await recorded(gateway)
+        assert gateway.recorder.held == {}
+
+    play(tmp_path, scenario, world())
+
+
 @pytest.mark.parametrize(
     ("raw", "code"),
     [

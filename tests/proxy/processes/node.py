@@ -59,12 +59,23 @@ class Upstream(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self.may_answer = threading.Event()
+        self.may_answer.set()
         super().__init__(("127.0.0.1", 0), _Handler)
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Take calls and answer none before the end."""
+        self.may_answer.clear()
+        try:
+            yield
+        finally:
+            self.may_answer.set()
 
     def handle_error(self, *args: object) -> None:
         """A gateway that is killed resets its connections; that is no news here."""
@@ -76,6 +87,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.calls.append(self.path)
+        self.server.may_answer.wait(PATIENCE)
         body = self.path.encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))

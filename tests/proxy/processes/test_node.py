@@ -12,6 +12,7 @@ import psutil
 import pytest
 from django.db import connection
 
+from apimgr.contracts.outcomes import BY_CODE
 from proxy.models import AppliedChanges, GatewayNode
 from tests.proxy.processes.conftest import Published
 from tests.proxy.processes.node import TOKEN, Upstream, database_url, running, wait_for
@@ -113,6 +114,26 @@ def test_killed_processes_lose_no_call(published: Published, upstream: Upstream,
         wait_for(lambda: set(answered) <= rows_per_request().keys())
     assert len(answered) > 100
     assert set(rows_per_request().values()) == {1}
+
+
+def test_a_call_that_is_with_the_upstream_when_its_worker_is_killed_has_a_row(
+    published: Published, upstream: Upstream, tmp_path: Path
+) -> None:
+    with running(tmp_path / "node", workers=1) as node:
+        node.wait_ready()
+        with upstream.held():
+            caller = threading.Thread(target=node.call, args=("/echo/things/1", published.key))
+            caller.start()
+            wait_for(lambda: upstream.calls)
+            node.kill("worker")
+        caller.join()
+        wait_for(lambda: len(rows_per_request()) == 1)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT outcome, status, application_id FROM usage_event")
+            ((outcome, status, application),) = cursor.fetchall()
+        assert (outcome, status) == (BY_CODE["gateway_aborted"].number, 500)
+        assert application, "who called is known"
+        assert not list((tmp_path / "node").glob("gateway/spool/*/*.calls"))[1:], "only the new worker has a table"
 
 
 def test_sigterm_stops_every_process_and_leaves_no_usage_behind(published: Published, tmp_path: Path) -> None:

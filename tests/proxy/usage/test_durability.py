@@ -18,7 +18,7 @@ def test_what_may_grow_is_synced_each_time_and_what_is_finished_once(
     for spool in (growing, finished):
         spool.append(b"frame")
     finished.close()
-    segments = {path.name[0]: path for path in (tmp_path / "1").iterdir()}
+    segments = {path.name[0]: path for path in (tmp_path / "1").glob("*.spool")}
     durability = Durability(tmp_path)
     for _ in range(3):
         durability.sync()

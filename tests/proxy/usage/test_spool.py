@@ -11,7 +11,8 @@ import pytest
 
 from apimgr.contracts.usage import MAX_FRAME_BYTES
 from proxy.dataplane.usage import spool
-from proxy.dataplane.usage.segments import find_segments, is_finished
+from proxy.dataplane.usage.mapped import is_finished
+from proxy.dataplane.usage.segments import find_segments
 from proxy.dataplane.usage.spool import SEGMENT_BYTES, Spool, SpoolFull
 
 
