@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
 from apimgr.accounts.models import Organisation, User
+from apimgr.contracts.periods import period_bounds
 from apimgr.core.ids import Entity
 from apimgr.products.models import Plan, Product
 
@@ -50,6 +53,8 @@ class Subscription(Entity):
     product = models.ForeignKey(Product, on_delete=models.PROTECT, related_name="subscriptions")  # the plan's own
     state = models.CharField(max_length=12, choices=SubscriptionState.choices, default=SubscriptionState.REQUESTED)
     decided_at = models.DateTimeField(null=True, blank=True)
+    # When it first became active: its billing months begin on that day of the month (UTC). Suspensions do not move it.
+    billing_from = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         constraints = [
@@ -62,6 +67,14 @@ class Subscription(Entity):
 
     def __str__(self) -> str:
         return f"{self.application} on {self.plan}"
+
+    @property
+    def billing_resets_at(self) -> datetime | None:
+        """When its next billing month begins, and with it a new count of each quota per billing month."""
+        if self.billing_from is None:
+            return None
+        _start, end = period_bounds("billing", timezone.now().timestamp(), int(self.billing_from.timestamp()))
+        return datetime.fromtimestamp(end, UTC)
 
 
 class CredentialState(models.TextChoices):

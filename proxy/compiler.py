@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -117,7 +117,7 @@ def application_document(application: Application) -> ApplicationDocument:
         name=application.name,
         state=application.state,  # type: ignore[arg-type]
         subscriptions=tuple(
-            SubscriptionDocument(row.pk, row.product_id, row.plan_id, row.state)  # type: ignore[arg-type]
+            SubscriptionDocument(row.pk, row.product_id, row.plan_id, row.state, _midnight(row.billing_from))  # type: ignore[arg-type]
             for row in sorted(counting.all(), key=lambda row: row.pk)
         ),
     )
@@ -224,6 +224,11 @@ def _refused(message: str) -> DomainError:
     return DomainError(
         message, code="bad_gateway_configuration", fix=_("Correct it in the version's gateway settings.")
     )
+
+
+def _midnight(moment: datetime | None) -> int:
+    """When the UTC day of ``moment`` began."""
+    return _seconds(moment and moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0))
 
 
 def _seconds(moment: datetime | None) -> int:

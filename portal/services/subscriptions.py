@@ -36,12 +36,14 @@ def subscribe(*, actor: User | None, application: Application, plan: Plan) -> Su
     _check_offered(actor, plan)
     _check_free(application, plan)
     waits = plan.requires_approval and actor is not None
+    now = None if waits else timezone.now()
     subscription = Subscription.objects.create(
         application=application,
         plan=plan,
         product=plan.product,
         state=SubscriptionState.REQUESTED if waits else SubscriptionState.ACTIVE,
-        decided_at=None if waits else timezone.now(),
+        decided_at=now,
+        billing_from=now,
     )
     _tell(actor, subscription, "requested" if waits else "started", Side.DEVELOPER)
     return subscription
@@ -69,9 +71,10 @@ def change_plan(*, actor: User | None, subscription: Subscription, plan: Plan) -
             )
         if not plan.requires_approval:
             subscription.state = SubscriptionState.ACTIVE
+            subscription.billing_from = subscription.billing_from or timezone.now()
     if plan.pk != subscription.plan_id:
         before, subscription.plan = subscription.plan, plan
-        subscription.save(update_fields=["plan", "state"])
+        subscription.save(update_fields=["plan", "state", "billing_from"])
         _tell(actor, subscription, "moved", side, before=before.name, after=plan.name)
     return subscription
 
@@ -112,9 +115,10 @@ def _move(actor: User | None, subscription: Subscription, move: Move) -> Subscri
             code="suspended",
             fix=_("Ask %(publisher)s.") % {"publisher": subscription.product.organisation},
         )
-    subscription.state = step.state
-    subscription.decided_at = timezone.now()
-    subscription.save(update_fields=["state", "decided_at"])
+    subscription.state, subscription.decided_at = step.state, timezone.now()
+    if step.state == SubscriptionState.ACTIVE:
+        subscription.billing_from = subscription.billing_from or subscription.decided_at
+    subscription.save(update_fields=["state", "decided_at", "billing_from"])
     _tell(actor, subscription, _PAST[move], side)
     return subscription
 

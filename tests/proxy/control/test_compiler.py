@@ -113,6 +113,12 @@ def test_what_developers_own(credential: Credential, plan: Plan) -> None:
     expect("developer", *documents)
 
 
+def test_a_billing_month_begins_on_the_day_of_the_first_activation(credential: Credential) -> None:
+    Subscription.objects.update(billing_from=datetime(2026, 1, 31, 23, 59, tzinfo=UTC))
+    (subscription,) = compiler.application_document(credential.application).subscriptions
+    assert subscription.billing_anchor == datetime(2026, 1, 31, tzinfo=UTC).timestamp()
+
+
 def test_a_revoked_credential(credential: Credential) -> None:
     credential.state = "revoked"
     assert compiler.credential_document(credential).state == "revoked"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from io import StringIO
 
 import pytest
 from django.core.management import call_command
+from django.utils import timezone
 
 from apimgr.accounts.models import Organisation, User
 from apimgr.catalog.events import VersionDeprecated, VersionPublished, VersionRestored, VersionRetired
@@ -107,6 +109,15 @@ def test_limits_and_their_end(free: Plan) -> None:
     free.delete()
     emit(PlanChanged(plan_id))
     assert last("plan", plan_id) is None
+
+
+def test_a_billing_month_is_told_with_the_subscription(free: Plan, dev: User, builders: Organisation) -> None:
+    application = portal.create_application(actor=dev, organisation=builders, name="Shop")
+    portal.subscribe(actor=dev, application=application, plan=free)
+    told = last("application", application.pk)
+    assert isinstance(told, ApplicationDocument)
+    midnight = timezone.now().astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    assert told.subscriptions[0].billing_anchor in {midnight.timestamp(), midnight.timestamp() - 86_400}
 
 
 def test_an_address_another_version_took_over_is_left_to_it(acme: Organisation) -> None:
