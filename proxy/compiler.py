@@ -10,9 +10,10 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
+from django.db.models import Q
 from django.utils.translation import gettext as _
 
 from apimgr.accounts.models import Organisation, OrganisationState
@@ -33,7 +34,7 @@ from apimgr.contracts.snapshot import (
     VersionDocument,
 )
 from apimgr.core.errors import DomainError
-from apimgr.products.models import Plan
+from apimgr.products.models import ApiLimit, BaseLimit, Plan
 from portal.models import Application, Credential, SubscriptionState
 
 _BASE_PATH: Final = re.compile(r"/|(?:/[A-Za-z0-9._~-]+){1,15}")  # runtime looks no deeper than 16 segments
@@ -86,6 +87,7 @@ def version_document(version: Version) -> VersionDocument:
         **_settings(configuration.get("gateway", {})),
         deprecated_at=_seconds(version.deprecated_at),
         sunset_at=_seconds(version.sunset_at),
+        limits=_api_limits(version),
     )
 
 
@@ -101,10 +103,31 @@ def route_document(version: Version) -> RouteDocument:
 
 def plan_document(plan: Plan) -> PlanDocument:
     limits = plan.limits.order_by("kind", "period", "pk")
-    return PlanDocument(
+    document = PlanDocument(
         id=plan.pk,
         name=plan.name,
-        limits=tuple(LimitDocument(row.pk, row.kind, row.amount, row.period) for row in limits),  # type: ignore[arg-type]
+        limits=tuple(_limit(row) for row in limits),
+        without_grantor=plan.without_grantor,  # type: ignore[arg-type]
+        counts_failures=plan.counts_failures,
+    )
+    return cast("PlanDocument", _loadable(document))
+
+
+def _api_limits(version: Version) -> tuple[LimitDocument, ...]:
+    """Those of its API for all calls, and for its own operations; other versions' operations are not its business."""
+    mine = ApiLimit.objects.filter(Q(operation=None) | Q(operation__version=version), api=version.api_id)
+    return tuple(_limit(row) for row in mine.order_by("kind", "period", "pk"))
+
+
+def _limit(row: BaseLimit) -> LimitDocument:
+    """An operation that is not served keeps its id here: no call has it, so the limit holds nobody back."""
+    return LimitDocument(
+        id=row.pk,
+        kind=row.kind,  # type: ignore[arg-type]
+        amount=row.amount,
+        period=row.period,  # type: ignore[arg-type]
+        api_id=row.narrowed_api_id or 0,
+        operation_id=row.operation_id or 0,
     )
 
 

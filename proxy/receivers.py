@@ -9,7 +9,7 @@ from apimgr.catalog.models import Version
 from apimgr.contracts import snapshot
 from apimgr.contracts.snapshot import RouteDocument
 from apimgr.core.events import receives
-from apimgr.products.events import PlanChanged, ProductVersionsChanged
+from apimgr.products.events import ApiLimitsChanged, PlanChanged, ProductVersionsChanged
 from apimgr.products.models import Plan, Product
 from portal.events import (
     ApplicationChanged,
@@ -36,6 +36,12 @@ def log_product_versions(event: ProductVersionsChanged) -> None:
     """The fact does not say which versions left, so every version of the publisher is looked at; few have changed."""
     organisation = Product.objects.values("organisation").filter(pk=event.product_id)
     _log_versions(list(_SERVED.filter(api__organisation__in=organisation)))
+
+
+@receives(ApiLimitsChanged)
+def log_api_limits(event: ApiLimitsChanged) -> None:
+    """Limits for all callers of an API stand in each of its versions' documents."""
+    _log_versions(list(_SERVED.filter(api=event.api_id)))
 
 
 @receives(PlanChanged)

@@ -17,3 +17,10 @@ class ProductVersionsChanged(Event):
     """Other versions belong to the product than before."""
 
     product_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class ApiLimitsChanged(Event):
+    """What holds for all callers of an API together is another."""
+
+    api_id: int

@@ -11,7 +11,7 @@ from apimgr.accounts.models import User
 from apimgr.catalog.models import API
 from apimgr.catalog.selectors import LIVE
 from apimgr.core.errors import NotFound
-from apimgr.products.models import Plan, Product
+from apimgr.products.models import ApiLimit, Plan, Product
 
 
 def products_for(viewer: User | AnonymousUser) -> QuerySet[Product]:
@@ -56,6 +56,11 @@ def public_plans(api: API) -> QuerySet[Plan]:
         is_internal=False, product__versions__api=api, product__versions__state__in=LIVE
     ).distinct()
     return found.select_related("product__organisation").prefetch_related("limits")
+
+
+def public_api_limits(api: API) -> list[ApiLimit]:
+    """What holds for all callers of ``api`` together, as far as the gateway serves what it names."""
+    return [limit for limit in api.limits.all() if limit.is_served]
 
 
 def _nothing() -> NotFound:

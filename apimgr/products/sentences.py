@@ -10,5 +10,6 @@ tells(
     {
         "products.plan.updated": _("%(actor)s changed the plan %(target)s"),
         "products.plan.limits_changed": _("%(actor)s changed the limits of the plan %(target)s"),
+        "products.api.limits_changed": _("%(actor)s changed the limits of %(target)s for all callers together"),
     }
 )

@@ -1,6 +1,17 @@
-"""What can be done to products and plans."""
+"""What can be done to products, plans and limits."""
 
-from apimgr.products.services.plans import LimitTerms, change_limits, create_plan, update_plan
+from apimgr.products.services.apis import change_api_limits
+from apimgr.products.services.limits import LimitTerms, most, terms_of
+from apimgr.products.services.plans import change_limits, create_plan, update_plan
 from apimgr.products.services.products import ensure_product
 
-__all__ = ["LimitTerms", "change_limits", "create_plan", "ensure_product", "update_plan"]
+__all__ = [
+    "LimitTerms",
+    "change_api_limits",
+    "change_limits",
+    "create_plan",
+    "ensure_product",
+    "most",
+    "terms_of",
+    "update_plan",
+]

@@ -78,8 +78,8 @@ def test_plan_over_rest(call: Caller) -> None:
     product = call("get", "products")["results"][0]
     assert product["versions"] == ["pet-store/v1"]
     assert product["plans"][0]["limits"] == [
-        {"kind": "quota", "amount": 10_000, "period": "month"},
         {"kind": "rate", "amount": 60, "period": "minute"},
+        {"kind": "quota", "amount": 10_000, "period": "month"},
     ]
     limits = [{"kind": "rate", "amount": 5, "period": "second"}]
     plan = call("post", "products/pet-store/plans", {"name": "Gold", "limits": limits}, status=201)

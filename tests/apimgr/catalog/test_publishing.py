@@ -54,7 +54,7 @@ def test_document_fills_a_draft(ready: Version) -> None:
 
 def test_first_version_brings_the_free_plan(draft: Version) -> None:
     product = Product.objects.get(versions=draft)
-    assert [str(limit) for limit in product.plans.get().limits.all()] == ["10,000 per month", "60 per minute"]
+    assert [str(limit) for limit in product.plans.get().limits.all()] == ["60 per minute", "10,000 per month"]
 
 
 def test_empty_draft_says_everything_it_lacks(alice: User, draft: Version) -> None:

@@ -46,7 +46,7 @@ def test_versions_of_one_api_share_its_product(alice: User, acme: Organisation, 
     assert set(product.versions.all()) == set(versions)
     plan = product.plans.get()
     assert (plan.name, plan.requires_approval, plan.is_internal) == ("Free", False, False)
-    assert shown(plan) == [("quota", 10_000, "month"), ("rate", 60, "minute")]
+    assert shown(plan) == [("rate", 60, "minute"), ("quota", 10_000, "month")]
     changed = ProductVersionsChanged(product.pk)
     assert told == [PlanChanged(plan.pk), changed, changed]
     assert services.ensure_product(actor=alice, version=versions[0]) == product
@@ -79,16 +79,16 @@ def test_limit_that_stays_keeps_its_id(oscar: User, plan: Plan, told: list[Any])
     assert after["rate", "minute"] == (before["rate"], 120)
     assert told == [PlanChanged(plan.pk)]
     entry = AuditEntry.objects.get(action="products.plan.limits_changed")
-    assert entry.data["before"] == [["quota", 10_000, "month"], ["rate", 60, "minute"]]
+    assert entry.data["before"] == [["rate", 60, "minute"], ["quota", 10_000, "month"]]
     assert entry.data["after"] == [["rate", 120, "minute"], ["rate", 5, "second"]]
 
 
 @pytest.mark.parametrize(
     ("limits", "words"),
     [
-        ([("burst", 1, "minute")], "rate or a quota"),
+        ([("burst", 1, "minute")], "not “burst”"),
         ([("rate", 1, "month")], "second or minute or hour or day"),
-        ([("quota", 1, "hour")], "day or month"),
+        ([("quota", 1, "hour")], "day or month or billing"),
         ([("rate", 0, "minute")], "at least 1"),
         ([("rate", -1, "minute")], "at least 1"),
         ([("rate", 10**13, "minute")], "at most"),
@@ -163,5 +163,9 @@ def test_queries_do_not_grow_with_rows(acme: Organisation, oscar: User) -> None:
 def test_form_gives_terms(plan: Plan) -> None:
     form = PlanForm({"name": "Gold", **limits_of(plan), "rate_second": "", "quota_day": 5})
     assert form.is_valid(), form.errors
-    assert form.terms == [("rate", 60, "minute"), ("quota", 5, "day"), ("quota", 10_000, "month")]
+    assert [term[:3] for term in form.terms] == [
+        ("rate", 60, "minute"),
+        ("quota", 5, "day"),
+        ("quota", 10_000, "month"),
+    ]
     assert not PlanForm({"name": "Gold", "rate_minute": 0}).is_valid()

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from apimgr.accounts.models import Organisation
-from apimgr.catalog.models import API, Revision, Version
+from apimgr.catalog.models import API, Operation, Revision, Version
 from apimgr.contracts import snapshot
 from apimgr.core.errors import DomainError
-from apimgr.products.models import Limit, Plan, Product
+from apimgr.products.models import ApiLimit, Limit, Plan, Product
 from portal.models import Application, Credential, Subscription
 from proxy import compiler
 from tests.factories import make_specification
@@ -111,6 +111,23 @@ def test_what_developers_own(credential: Credential, plan: Plan) -> None:
         compiler.credential_document(credential),
     )
     expect("developer", *documents)
+
+
+def test_limits_of_every_kind(version: Version, plan: Plan) -> None:
+    """All of a plan's, and of an API's those for all calls and for the version's own operations."""
+    for number, (method, path) in {502: ("POST", "/orders"), 504: ("GET", "/gone")}.items():
+        Operation.objects.create(id=number, version=version, method=method, path=path)
+    draft = Version.objects.create(id=30, api=version.api, name="v2", state="draft")
+    Operation.objects.create(id=505, version=draft, method="GET", path="/orders")
+    plan.without_grantor, plan.counts_failures = "closed", False
+    Limit.objects.create(id=31, plan=plan, kind="concurrency", amount=5, period="none")
+    Limit.objects.create(id=32, plan=plan, kind="quota", amount=9, period="billing", api_id=2)
+    Limit.objects.create(id=33, plan=plan, kind="rate", amount=1, period="second", operation_id=502)
+    Limit.objects.create(id=34, plan=plan, kind="rate", amount=1, period="second", operation_id=504)
+    ApiLimit.objects.create(id=35, api_id=2, kind="concurrency", amount=100, period="none")
+    ApiLimit.objects.create(id=36, api_id=2, kind="rate", amount=7, period="minute", operation_id=502)
+    ApiLimit.objects.create(id=37, api_id=2, kind="rate", amount=8, period="minute", operation_id=505)
+    expect("limits", compiler.plan_document(plan), compiler.version_document(version))
 
 
 def test_a_billing_month_begins_on_the_day_of_the_first_activation(credential: Credential) -> None:

@@ -22,9 +22,12 @@ from apimgr.contracts.snapshot import (
     RouteDocument,
     VersionDocument,
 )
+from apimgr.core.errors import DomainError
 from apimgr.core.events import emit
+from apimgr.products import services as products
 from apimgr.products.events import PlanChanged, ProductVersionsChanged
 from apimgr.products.models import Plan
+from apimgr.products.services import LimitTerms
 from portal import services as portal
 from proxy.models import GatewayChange
 from tests.factories import make_api, make_plan, make_product, make_version
@@ -109,6 +112,26 @@ def test_limits_and_their_end(free: Plan) -> None:
     free.delete()
     emit(PlanChanged(plan_id))
     assert last("plan", plan_id) is None
+
+
+def test_an_api_s_limits_are_told_to_each_of_its_served_versions(acme: Organisation, oscar: User) -> None:
+    api = make_api(acme)
+    first, second = make_version(api, "v1"), make_version(api, "v2")
+    draft = make_version(api, "v3", state="draft")
+    for version in (first, second):
+        deploy(version)
+    own = second.operations.get()
+    limits = [("rate", 100, "minute"), LimitTerms("concurrency", 2, operation_id=own.pk)]
+    products.change_api_limits(actor=oscar, api=api, limits=limits)
+    assert last("version", draft.pk) is None
+    for version, amounts in ((first, {100}), (second, {100, 2})):
+        told = last("version", version.pk)
+        assert isinstance(told, VersionDocument)
+        assert {limit.amount for limit in told.limits} == amounts
+    before = GatewayChange.objects.count()
+    with pytest.raises(DomainError):
+        products.change_api_limits(actor=oscar, api=api, limits=[("quota", 1, "billing")])
+    assert GatewayChange.objects.count() == before
 
 
 def test_a_billing_month_is_told_with_the_subscription(free: Plan, dev: User, builders: Organisation) -> None:
