@@ -7,6 +7,7 @@ from typing import cast
 from django import forms
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
@@ -18,7 +19,7 @@ from apimgr.catalog import services as catalog
 from apimgr.catalog.selectors import api_for, version_for
 from apimgr.core.errors import DomainError, NotAllowed, NotFound
 from apimgr.products import services
-from apimgr.products.forms import AccessForm, PlanForm, limits_of
+from apimgr.products.forms import AccessForm, ApiLimitsForm, PlanForm
 from apimgr.products.models import Plan
 from apimgr.products.selectors import plan_for, plans_of, product_for, products_for
 
@@ -61,7 +62,8 @@ def plan_new(request: HttpRequest, slug: str) -> HttpResponse:
     user = _person(request)
     product = product_for(user, slug)
     require(user, Permission.PLAN_EDIT, product.organisation)
-    form = PlanForm(request.POST or None, initial={"rate_minute": 60, "quota_month": 10_000})
+    free = {"rate_minute": 60, "quota_month": 10_000}
+    form = PlanForm(request.POST or None, initial=free, versions=product.versions.all())
     if request.method == "POST" and form.is_valid():
         try:
             plan = services.create_plan(actor=user, product=product, limits=form.terms, **form.own_data)
@@ -79,10 +81,9 @@ def plan_new(request: HttpRequest, slug: str) -> HttpResponse:
 def plan(request: HttpRequest, plan_id: int) -> HttpResponse:
     user = _person(request)
     found = plan_for(user, plan_id)
-    names = ("name", "description", "requires_approval", "is_internal")
-    form = PlanForm(
-        request.POST or None, initial={**{name: getattr(found, name) for name in names}, **limits_of(found)}
-    )
+    own = {name: getattr(found, name) for name in (*PlanForm.OWN, *PlanForm.RULES)}
+    versions = found.product.versions.all()
+    form = PlanForm(request.POST or None, initial=own, rows=found.limits.all(), versions=versions)
     if request.method == "POST":
         require(user, Permission.PLAN_EDIT, found.product.organisation)
         if form.is_valid() and _save(request, found, form):
@@ -99,8 +100,9 @@ def plan(request: HttpRequest, plan_id: int) -> HttpResponse:
 def _save(request: HttpRequest, plan: Plan, form: PlanForm) -> bool:
     user = _person(request)
     try:
-        services.update_plan(actor=user, plan=plan, **form.own_data)
-        services.change_limits(actor=user, plan=plan, limits=form.terms)
+        with transaction.atomic():
+            services.update_plan(actor=user, plan=plan, **form.own_data)
+            services.change_limits(actor=user, plan=plan, limits=form.terms)
     except DomainError as error:
         _show(form, error)
         return False
@@ -111,18 +113,43 @@ def _save(request: HttpRequest, plan: Plan, form: PlanForm) -> bool:
 @login_required
 @require_GET
 def api_plans(request: HttpRequest, slug: str) -> HttpResponse:
-    """The plans of an API: a tab of its page, and a panel of the wizard's preview."""
+    """The plans and limits of an API: a tab of its page, and a panel of the wizard's preview."""
     user = _person(request)
     api = api_for(user, slug)
     context = {
         "api": api,
         "plans": plans_of(api),
+        "limits": api.limits.all(),
         "product": products_for(user).filter(versions__api=api).first(),
         "may_edit": _may_edit(user, api.organisation),
         "edits_api": organisations_for(user, Permission.API_EDIT).filter(pk=api.organisation_id).exists(),
     }
     is_panel = getattr(request, "htmx", False)
     return render(request, "products/_api_plans.html" if is_panel else "products/api_plans.html", context)
+
+
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def api_limits(request: HttpRequest, slug: str) -> HttpResponse:
+    """What holds for all callers of an API together."""
+    user = _person(request)
+    api = api_for(user, slug)
+    require(user, Permission.PLAN_EDIT, api.organisation)
+    form = ApiLimitsForm(request.POST or None, rows=api.limits.all(), versions=api.versions.all())
+    if request.method == "POST" and form.is_valid():
+        try:
+            services.change_api_limits(actor=user, api=api, limits=form.terms)
+        except DomainError as error:
+            _show(form, error)
+        else:
+            messages.success(request, _("Limits saved. The gateway enforces them from now on."))
+            return redirect("products:api-plans", slug)
+    context = {
+        "api": api,
+        "form": form,
+        "edits_api": organisations_for(user, Permission.API_EDIT).filter(pk=api.organisation_id).exists(),
+    }
+    return render(request, "products/api_limits.html", context, status=422 if form.errors else 200)
 
 
 @login_required
@@ -135,8 +162,8 @@ def version_access(request: HttpRequest, slug: str, name: str) -> HttpResponse:
     require(user, Permission.API_EDIT, api.organisation)
     found = list(plans_of(api))
     only = found[0] if len(found) == 1 else None
-    initial = {"visibility": api.visibility, **(limits_of(only) if only else {})}
-    form = AccessForm(request.POST or None, initial=initial)
+    rows = only.limits.all() if only else ()
+    form = AccessForm(request.POST or None, initial={"visibility": api.visibility}, rows=rows)
     if request.method == "POST" and form.is_valid():
         try:
             catalog.update_api(actor=user, api=api, visibility=form.cleaned_data["visibility"])

@@ -34,9 +34,15 @@ class ApplicationChangesSerializer(serializers.Serializer[Any]):
 
 
 class PortalLimitSerializer(serializers.ModelSerializer[Limit]):
+    """``api`` and ``operation`` say whose calls it counts; null for all. ``text`` is the whole in words."""
+
+    api = serializers.SlugRelatedField[API](slug_field="slug", read_only=True)
+    operation = IdField(source="operation_id", read_only=True)
+    text = serializers.CharField(source="__str__", read_only=True)
+
     class Meta:
         model = Limit
-        fields = ["kind", "amount", "period"]
+        fields = ["kind", "amount", "period", "api", "operation", "text"]
         read_only_fields = fields
 
 
@@ -44,11 +50,11 @@ class PortalPlanSerializer(serializers.ModelSerializer[Plan]):
     """A plan as it is offered, with the limits the gateway enforces."""
 
     id = IdField(read_only=True)
-    limits = PortalLimitSerializer(many=True, read_only=True)
+    limits = PortalLimitSerializer(source="served_limits", many=True, read_only=True)
 
     class Meta:
         model = Plan
-        fields = ["id", "name", "description", "requires_approval", "limits"]
+        fields = ["id", "name", "description", "requires_approval", "counts_failures", "without_grantor", "limits"]
         read_only_fields = fields
 
 
@@ -60,10 +66,24 @@ class SubscriptionSerializer(serializers.ModelSerializer[Subscription]):
     product = serializers.SlugRelatedField[Product](slug_field="slug", read_only=True)
     plan = PortalPlanSerializer(read_only=True)
     moves = serializers.SerializerMethodField()
+    billing_resets_at = serializers.DateTimeField(
+        read_only=True, allow_null=True, help_text="When quotas per billing month count anew."
+    )
 
     class Meta:
         model = Subscription
-        fields = ["id", "application", "product", "plan", "state", "moves", "created_at", "decided_at"]
+        fields = [
+            "id",
+            "application",
+            "product",
+            "plan",
+            "state",
+            "moves",
+            "created_at",
+            "decided_at",
+            "billing_from",
+            "billing_resets_at",
+        ]
         read_only_fields = fields
 
     def get_moves(self, subscription: Subscription) -> list[str]:

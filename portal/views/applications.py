@@ -15,6 +15,7 @@ from apimgr.accounts.access import Permission, organisations_for
 from apimgr.accounts.models import Organisation
 from apimgr.accounts.services import own_organisation
 from apimgr.core.errors import DomainError
+from apimgr.products.models import LimitPeriod
 from apimgr.products.selectors import public_plans
 from portal import services
 from portal.forms import ApplicationForm, KeyForm, RollForm, add_error
@@ -126,7 +127,13 @@ def _with_plans(subscription: Subscription) -> dict[str, Any]:
     if subscription.state == "active":
         # Waiting for an approval would cut off calls that are served now.
         others = [plan for plan in others if not plan.requires_approval]
-    return {"row": subscription, "plans": others, "api": versions[0].api if versions else None}
+    counts_by_billing = any(limit.period == LimitPeriod.BILLING for limit in subscription.plan.served_limits)
+    return {
+        "row": subscription,
+        "plans": others,
+        "api": versions[0].api if versions else None,
+        "billing_resets_at": subscription.billing_resets_at if counts_by_billing else None,
+    }
 
 
 def _panel_page(request: HttpRequest, application_id: int, tab: str, title: str, panel: str) -> HttpResponse:

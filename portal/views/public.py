@@ -14,7 +14,7 @@ from apimgr.accounts.models import Organisation
 from apimgr.catalog.models import API, Version
 from apimgr.catalog.selectors import public_api, public_apis
 from apimgr.contracts.outcomes import OUTCOMES
-from apimgr.products.selectors import public_plans
+from apimgr.products.selectors import public_api_limits, public_plans
 from portal.reference import KEY_HEADER
 from portal.samples import KEY_PLACEHOLDER, SampleCall
 from portal.selectors import base_url, deployed_operations
@@ -54,6 +54,7 @@ def api(request: HttpRequest, slug: str) -> HttpResponse:
         "operations": operations[:12],
         "operation_count": len(operations),
         "plans": public_plans(found),
+        "api_limits": public_api_limits(found),
         "description": found.description or _document_description(current),
         "sample": _sample(current, operations),
         "key_header": KEY_HEADER,

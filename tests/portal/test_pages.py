@@ -48,7 +48,7 @@ class TestPublicPages:
 
     def test_an_api_shows_what_the_gateway_enforces(self, client: Client, gold: Plan) -> None:
         page = text(client, "/apis/orders/")
-        for limit in ("60 / minute", "10,000 / month", "600 / minute"):
+        for limit in ("60 per minute", "10,000 per month", "600 per minute"):
             assert limit in page
         assert "<strong>my parcel</strong>" in page
         assert "http://localhost:8080/orders/v1" in page
@@ -88,7 +88,7 @@ class TestGetAccess:
         assert response["Location"] == f"{reverse('account_signup')}?next={quote('/apis/orders/access/', safe='')}"
 
     def test_one_click_to_the_key(self, as_dev: Client, plan: Plan) -> None:
-        assert "10,000 / month" in text(as_dev, "/apis/orders/access/")
+        assert "10,000 per month" in text(as_dev, "/apis/orders/access/")
         response = as_dev.post("/apis/orders/access/", {"plan": plan.pk})
         page = response.content.decode()
         assert response.status_code == 200

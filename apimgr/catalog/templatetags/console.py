@@ -18,7 +18,7 @@ _TABS: Final = (
     ("definition", "catalog:api-definition", _("Definition")),
     ("operations", "catalog:api-operations", _("Operations")),
     ("gateway", "catalog:api-gateway", _("Gateway")),
-    ("plans", "products:api-plans", _("Plans")),
+    ("plans", "products:api-plans", _("Plans and limits")),
     ("consumers", "portal:api-consumers", _("Consumers")),
     ("settings", "catalog:api-settings", _("Settings")),
 )

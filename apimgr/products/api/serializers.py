@@ -5,20 +5,35 @@ from typing import Any
 from rest_framework import serializers
 
 from apimgr.accounts.models import Organisation
+from apimgr.catalog.models import API
 from apimgr.core.rest import IdField
-from apimgr.products.models import Limit, LimitKind, LimitPeriod, Plan, Product
+from apimgr.products.models import LimitKind, LimitPeriod, Plan, Product, WithoutGrantor
+from apimgr.products.services.limits import MAX_AMOUNT
 
 
-class LimitSerializer(serializers.ModelSerializer[Limit]):
-    """``amount`` calls per ``period``: a rate smooths traffic, a quota is a hard count per day or month, UTC."""
+class ApiLimitSerializer(serializers.Serializer[Any]):
+    """``amount`` calls per ``period``: a rate smooths traffic, a quota is a hard count by the calendar in UTC, and
+    concurrency is how many calls may be under way, its period ``none``. ``operation`` narrows it to the calls of one.
+    """
 
     kind = serializers.ChoiceField(choices=LimitKind.choices)
-    amount = serializers.IntegerField(min_value=1)
-    period = serializers.ChoiceField(choices=LimitPeriod.choices)
+    amount = serializers.IntegerField(min_value=1, max_value=MAX_AMOUNT)
+    period = serializers.ChoiceField(choices=LimitPeriod.choices, default=LimitPeriod.NONE)
+    operation = IdField(
+        source="operation_id", required=False, allow_null=True, default=None, help_text="Null for all operations."
+    )
+    text = serializers.CharField(source="__str__", read_only=True, help_text="In words, as pages show it.")
+    is_served = serializers.BooleanField(
+        read_only=True, help_text="False while the gateway serves no such operation: it then holds nobody back."
+    )
 
-    class Meta:
-        model = Limit
-        fields = ["kind", "amount", "period"]
+
+class LimitSerializer(ApiLimitSerializer):
+    """As a limit of an API; ``api`` narrows it to the calls of one API of the product."""
+
+    api = serializers.SlugRelatedField[API](
+        slug_field="slug", queryset=API.objects.all(), required=False, allow_null=True, default=None
+    )
 
 
 class PlanSerializer(serializers.ModelSerializer[Plan]):
@@ -28,7 +43,18 @@ class PlanSerializer(serializers.ModelSerializer[Plan]):
 
     class Meta:
         model = Plan
-        fields = ["id", "product", "slug", "name", "description", "is_internal", "requires_approval", "limits"]
+        fields = [
+            "id",
+            "product",
+            "slug",
+            "name",
+            "description",
+            "is_internal",
+            "requires_approval",
+            "without_grantor",
+            "counts_failures",
+            "limits",
+        ]
         read_only_fields = fields
 
 
@@ -39,6 +65,14 @@ class NewPlanSerializer(serializers.Serializer[Any]):
     description = serializers.CharField(max_length=200, required=False, allow_blank=True)
     is_internal = serializers.BooleanField(required=False)
     requires_approval = serializers.BooleanField(required=False)
+    without_grantor = serializers.ChoiceField(
+        choices=WithoutGrantor.choices,
+        required=False,
+        help_text="What becomes of calls while gateway hosts cannot check limits that they share.",
+    )
+    counts_failures = serializers.BooleanField(
+        required=False, help_text="Whether a call that the upstream failed (no answer, or 5xx) counts against quotas."
+    )
     limits = LimitSerializer(many=True, required=False)
 
 
@@ -49,7 +83,21 @@ class PlanChangesSerializer(serializers.Serializer[Any]):
     description = serializers.CharField(max_length=200, required=False, allow_blank=True)
     is_internal = serializers.BooleanField(required=False)
     requires_approval = serializers.BooleanField(required=False)
+    without_grantor = serializers.ChoiceField(
+        choices=WithoutGrantor.choices,
+        required=False,
+        help_text="What becomes of calls while gateway hosts cannot check limits that they share.",
+    )
+    counts_failures = serializers.BooleanField(
+        required=False, help_text="Whether a call that the upstream failed (no answer, or 5xx) counts against quotas."
+    )
     limits = LimitSerializer(many=True, required=False)
+
+
+class ApiLimitsSerializer(serializers.Serializer[Any]):
+    """All limits for all callers of an API together."""
+
+    limits = ApiLimitSerializer(many=True)
 
 
 class ProductSerializer(serializers.ModelSerializer[Product]):

@@ -9,4 +9,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("products/<slug:slug>", views.ProductDetail.as_view(), name="api-product"),
     path("products/<slug:slug>/plans", views.ProductPlans.as_view(), name="api-product-plans"),
     path("plans/<id:plan_id>", views.PlanDetail.as_view(), name="api-plan"),
+    path("apis/<slug:slug>/limits", views.ApiLimits.as_view(), name="api-limits"),
 ]

@@ -12,6 +12,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 
+from apimgr.accounts.access import Permission, require
+from apimgr.catalog.models import API
+from apimgr.catalog.selectors import api_for
 from apimgr.core.rest_views import RestView
 from apimgr.products import selectors, services
 from apimgr.products.api import serializers
@@ -24,8 +27,12 @@ class _ProductsView(RestView):
         """What the caller sent, checked field by field; limits as terms."""
         given = super().given(serializer)
         if "limits" in given:
-            given["limits"] = [LimitTerms(**limit) for limit in given["limits"]]
+            given["limits"] = [_terms(**limit) for limit in given["limits"]]
         return given
+
+
+def _terms(kind: str, amount: int, period: str, operation_id: int | None, api: API | None = None) -> LimitTerms:
+    return LimitTerms(kind, amount, period, api.pk if api else None, operation_id)
 
 
 class ProductList(_ProductsView, generics.ListAPIView[Product]):
@@ -96,3 +103,31 @@ class PlanDetail(_ProductsView):
         if limits is not None:
             services.change_limits(actor=self.actor, plan=plan, limits=limits)
         return Response(self.get_serializer(self.plan()).data)
+
+
+class ApiLimits(_ProductsView):
+    serializer_class = serializers.ApiLimitsSerializer
+
+    @extend_schema(
+        operation_id="api_limits_read",
+        summary="Read the limits for all callers of an API together",
+        tags=["limits"],
+    )
+    def get(self, request: Request, slug: str) -> Response:
+        return self._told(api_for(self.actor, slug))
+
+    @extend_schema(
+        operation_id="api_limits_replace",
+        summary="Replace the limits for all callers of an API together",
+        description="They hold whatever a caller's plan, also for calls without a key. Enforced on every connected"
+        " gateway within a second. One that stays keeps what was used.",
+        tags=["limits"],
+    )
+    def put(self, request: Request, slug: str) -> Response:
+        api = api_for(self.actor, slug)
+        require(self.actor, Permission.PLAN_EDIT, api.organisation)
+        given = self.given(serializers.ApiLimitsSerializer)
+        return self._told(services.change_api_limits(actor=self.actor, api=api, **given))
+
+    def _told(self, api: API) -> Response:
+        return Response(self.get_serializer({"limits": api.limits.all()}).data)

@@ -11,6 +11,10 @@ def plan(world: World) -> dict[str, Any]:
     return {"plan_id": world.plan.pk}
 
 
+def _api(world: World) -> dict[str, Any]:
+    return {"slug": world.api.slug}
+
+
 PLANNERS = frozenset({"alice", "ada", "oscar"})
 
 REST = {
@@ -18,12 +22,9 @@ REST = {
     "api-products": Row(allow={"charlie", "dev", "alice", "oscar", "victor", "ada", "olga", "rita"}),
     "api-product": Row(product, ACME),
     "api-product-plans": (Row(product, ACME), Row(product, PLANNERS, method="post", data={"name": "Silver"})),
+    "api-limits": (Row(_api, ACME), Row(_api, PLANNERS, method="put", data={"limits": []})),
     "api-plan": (Row(plan, ACME), Row(plan, PLANNERS, method="patch", data={"description": "Changed"})),
 }
-
-
-def _api(world: World) -> dict[str, Any]:
-    return {"slug": world.api.slug}
 
 
 def _draft(world: World) -> dict[str, Any]:
@@ -35,6 +36,7 @@ PAGES = {
     "products:plan": (Row(plan, ACME), Row(plan, PLANNERS, method="post", data={"name": "Free"})),
     "products:plan-new": (Row(product, PLANNERS), Row(product, PLANNERS, method="post", data={"name": "Silver"})),
     "products:api-plans": Row(_api, ACME),
+    "products:api-limits": (Row(_api, PLANNERS), Row(_api, PLANNERS, method="post", data={"rate_minute": 5})),
     "products:version-access": (
         Row(_draft, {"alice", "ada"}),
         Row(_draft, {"alice", "ada"}, method="post", data={"visibility": "public"}),
