@@ -8,11 +8,12 @@ import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from apimgr.contracts.addresses import EgressRules
+from apimgr.contracts.addresses import EgressRules, Network
 
 SOFTWARE_VERSION: Final = "0.1.0"
 MAX_WORKERS: Final = 32
@@ -61,6 +62,7 @@ class GatewayConfig:
     declaration: Path | None
     max_staleness: int
     egress_allow: tuple[str, ...]
+    trusted_proxies: tuple[Network, ...]
     own_ports: tuple[Address, ...]
     database_url: str = field(repr=False)
     key_pepper: bytes = field(repr=False)
@@ -138,6 +140,15 @@ def _egress_allow(environ: Mapping[str, str]) -> tuple[str, ...]:
     return words
 
 
+def _trusted_proxies(environ: Mapping[str, str]) -> tuple[Network, ...]:
+    try:
+        return tuple(ip_network(word) for word in _words(environ, "APIMGR_GATEWAY_TRUSTED_PROXIES"))
+    except ValueError as error:
+        raise ImproperConfiguration(
+            f"APIMGR_GATEWAY_TRUSTED_PROXIES: {error}: give addresses or networks, such as 10.0.0.0/8"
+        ) from None
+
+
 def _own_ports(environ: Mapping[str, str]) -> tuple[Address, ...]:
     """What no upstream may be: the listeners, the database and Redis of this installation."""
     told = _words(environ, OWN_PORTS_VARIABLE)
@@ -178,6 +189,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> GatewayConfig:
         max_staleness=_number(environ, "APIMGR_GATEWAY_MAX_STALENESS", 0, 0, 10 * 365 * 86_400),
         stats_offset=_number(environ, STATS_VARIABLE, 0, 0, MAX_WORKERS),
         egress_allow=_egress_allow(environ),
+        trusted_proxies=_trusted_proxies(environ),
         own_ports=_own_ports(environ),
         database_url=environ.get("DATABASE_URL", "").strip(),
         key_pepper=key_pepper(environ),

@@ -232,7 +232,9 @@ class Exchange:
             self.request_id, int(self.started_at * 1_000_000), version.api_id, version.id, self.operation_id,
             caller.application_id, caller.credential_id, caller.plan_id,
         )  # fmt: skip
-        self.slot = calls.hold(known, _METHOD_NUMBERS.get(self.head.method, 0), caller.flags, self.client.address)
+        self.slot = calls.hold(
+            known, _METHOD_NUMBERS.get(self.head.method, 0), caller.flags, self.client.address_of(self.head)
+        )
 
     def note(self) -> None:
         """Keep how far the call has come: the best that can be said of it if this process dies."""
@@ -247,7 +249,7 @@ class Exchange:
         fields = block.passed_on if not self.upgrade else self._fields_to_switch()
         parts = [
             head.method, target.prefix, self.rest, head.query, target.line_end or target.line_end_for(head.host),
-            head.own_lines, fields, self.client.forwarded_lines(head.host), b"X-Request-Id: ", self.id_text,
+            head.own_lines, fields, self.client.forwarded_lines(head), b"X-Request-Id: ", self.id_text,
             self.worker.via if not block.via else b"\r\nVia: " + block.via + b", " + self.worker.via[7:],
         ]  # fmt: skip
         if head.authorizations:
@@ -566,7 +568,7 @@ class Exchange:
             outcome.number,
             _METHOD_NUMBERS.get(self.head.method, 0),
             caller.flags | FLAG_TUNNEL if self.status == 101 else caller.flags,
-            self.client.address,
+            self.client.address_of(self.head),
             len(path),
             len(trail),
         )

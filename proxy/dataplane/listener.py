@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, cast
 
+from apimgr.contracts.addresses import Address
 from apimgr.contracts.outcomes import BY_CODE
 from proxy.dataplane.exchange import Exchange
 from proxy.dataplane.http.body import BodyReader
 from proxy.dataplane.http.malformed import Malformed
 from proxy.dataplane.http.pieces import worth_another_try
 from proxy.dataplane.http.request import RequestHead, parse_request, unreadable_head
+from proxy.dataplane.policies.forwarding import Caller, caller_behind, is_trusted, lines_for, packed, plain
 from proxy.dataplane.stats import CONNECTIONS, CONNECTIONS_REFUSED
 from proxy.dataplane.timers import NEVER, Timed
 
@@ -56,8 +58,11 @@ class ClientConnection(asyncio.Protocol, Timed):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        self.address, shown = _peer(transport.get_extra_info("peername"))
-        self._peer_lines = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: http\r\n" % shown
+        self._peer = _address(transport.get_extra_info("peername"))
+        self.address = packed(self._peer) if self._peer is not None else bytes(16)
+        self._peer_lines = lines_for([self._peer or "unknown"])
+        trusted = self.worker.trusted_proxies
+        self.is_proxy = bool(trusted) and self._peer is not None and is_trusted(self._peer, trusted)
         self._forwarded_host, self._forwarded_lines = "", b""
         self.worker.connections.add(self)
         self.worker.stats[CONNECTIONS] += 1
@@ -180,12 +185,25 @@ class ClientConnection(asyncio.Protocol, Timed):
             else:
                 self.transport.resume_reading()
 
-    def forwarded_lines(self, host: str) -> bytes:
+    def forwarded_lines(self, head: RequestHead) -> bytes:
         """What the upstream is told of the caller. Callers seldom change the host within a connection."""
+        if self.is_proxy:
+            caller = self.caller_behind(head)
+            return b"%bX-Forwarded-Host: %b\r\n" % (caller.lines, caller.host.encode("ascii"))
+        host = head.host
         if host != self._forwarded_host or not self._forwarded_lines:
             self._forwarded_host = host
             self._forwarded_lines = self._peer_lines + b"X-Forwarded-Host: %b\r\n" % host.encode("ascii")
         return self._forwarded_lines
+
+    def address_of(self, head: RequestHead) -> bytes:
+        """The caller's address for the record."""
+        return self.caller_behind(head).address if self.is_proxy else self.address
+
+    def caller_behind(self, head: RequestHead) -> Caller:
+        """Whom the peer, a trusted proxy, speaks for."""
+        assert self._peer is not None, "a proxy has an address"
+        return caller_behind(self._peer, head.block.forwarded, head.host, self.worker.trusted_proxies)
 
     def read_body(self, exchange: Exchange) -> None:
         """Give the exchange what is there of its body."""
@@ -367,12 +385,5 @@ class ClientConnection(asyncio.Protocol, Timed):
             self._wheel.arm(self, _LINGER_SECONDS)
 
 
-def _peer(peername: object) -> tuple[bytes, bytes]:
-    """The peer's address as 16 bytes for the record, and as text for the upstream."""
-    if not isinstance(peername, tuple):
-        return bytes(16), b"unknown"
-    address = ipaddress.ip_address(str(peername[0]).partition("%")[0])
-    if isinstance(address, ipaddress.IPv4Address):
-        return b"\0" * 10 + b"\xff\xff" + address.packed, str(address).encode()
-    mapped = address.ipv4_mapped
-    return address.packed, str(mapped or address).encode()
+def _address(peername: object) -> Address | None:
+    return plain(ip_address(str(peername[0]).partition("%")[0])) if isinstance(peername, tuple) else None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import uvloop
 
-from apimgr.contracts.addresses import EgressRules
+from apimgr.contracts.addresses import EgressRules, Network
 from proxy.dataplane import stats
 from proxy.dataplane.limits.table import Table
 from proxy.dataplane.listener import IDLE_SECONDS, LEAVING_IDLE_SECONDS, ClientConnection
@@ -70,6 +70,7 @@ class Worker:
         egress: EgressRules,
         max_staleness: int = 0,
         max_per_address: int = 0,
+        trusted_proxies: tuple[Network, ...] = (),
     ) -> None:
         self.wheel = Wheel(time.monotonic)
         self.runtime = Runtime(replica, limits)
@@ -81,6 +82,7 @@ class Worker:
         self.max_connections = max_connections
         self.max_staleness = max_staleness
         self.max_per_address = max_per_address
+        self.trusted_proxies = trusted_proxies
         self.connections: set[ClientConnection] = set()
         self.addresses: dict[bytes, int] = {}  # how many connections each has
         self.tunnels: set[Tunnel] = set()
@@ -212,6 +214,7 @@ def run(config: GatewayConfig, number: int, sockets: list[socket.socket], ready_
         ),
         max_staleness=config.max_staleness,
         max_per_address=config.max_per_address,
+        trusted_proxies=config.trusted_proxies,
     )
     # What was imported lives as long as the process: collecting it again and again costs latency for nothing.
     gc.collect()

@@ -37,6 +37,7 @@ CONTENT_TYPE: Final = 10
 DROPPED: Final = 11  # hop by hop, or an identity that only the gateway may state
 FORBIDDEN: Final = 12  # a second spelling of a framing field
 WITHHELD: Final = 13  # passed on only where the API chooses its version by it
+FORWARDED: Final = 14  # believed of trusted proxies alone, and dropped
 
 _KINDS: Final[dict[bytes, int]] = {
     b"host": HOST,
@@ -49,6 +50,9 @@ _KINDS: Final[dict[bytes, int]] = {
     b"via": VIA,
     b"upgrade": UPGRADE,
     b"content-type": CONTENT_TYPE,
+    b"x-forwarded-for": FORWARDED,
+    b"x-forwarded-proto": FORWARDED,
+    b"x-forwarded-host": FORWARDED,
     b"keep-alive": DROPPED,
     b"proxy": DROPPED,  # HTTP_PROXY, to whoever makes environment variables of fields
     b"te": DROPPED,

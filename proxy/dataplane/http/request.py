@@ -46,13 +46,13 @@ class FieldBlock:
 
     ``fields`` are those that may be passed on, ``passed_on`` the same as lines; the rest has been turned into
     attributes. ``withheld`` are those that only an API which chooses its version by them passes on, ``struck`` the
-    names that ``Connection`` keeps to this hop. Callers repeat their fields from call to call, so blocks are remembered
-    and shared: nothing may change one.
+    names that ``Connection`` keeps to this hop, ``forwarded`` what a proxy says of its caller. Callers repeat their
+    fields from call to call, so blocks are remembered and shared: nothing may change one.
     """
 
     __slots__ = (
-        "expects_continue", "fields", "host", "is_chunked", "keep_alive", "passed_on", "port", "struck", "upgrade",
-        "via", "withheld",
+        "expects_continue", "fields", "forwarded", "host", "is_chunked", "keep_alive", "passed_on", "port", "struck",
+        "upgrade", "via", "withheld",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -66,6 +66,7 @@ class FieldBlock:
         self.via = b""
         self.upgrade = b""
         self.withheld: list[f.Field] = []
+        self.forwarded: tuple[f.Field, ...] = ()
         self.struck: frozenset[bytes] = frozenset()
 
 
@@ -159,7 +160,9 @@ _ONCE: Final = {f.HOST: "Host", f.CONTENT_TYPE: "Content-Type"}
 
 def _read_special(block: FieldBlock, framing: dict[int, bytes], kind: int, field: f.Field) -> None:
     value = field[1]
-    if kind == f.WITHHELD:
+    if kind == f.FORWARDED:
+        block.forwarded += (field,)
+    elif kind == f.WITHHELD:
         block.withheld.append(field)
     elif kind == f.FORBIDDEN:
         raise bad_request("A framing field is spelled with an underscore.")
@@ -176,7 +179,7 @@ def _read_special(block: FieldBlock, framing: dict[int, bytes], kind: int, field
 def _read_framing(block: FieldBlock, framing: dict[int, bytes], *, is_http11: bool) -> None:
     host = framing.get(f.HOST)
     if host is not None:
-        block.host, block.port = _authority(host)
+        block.host, block.port = authority(host)
     encoding = framing.get(f.TRANSFER_ENCODING)
     if encoding is not None:
         if not is_http11 or encoding.lower() != b"chunked":
@@ -272,7 +275,7 @@ def _from_other_forms(head: RequestHead, target: bytes, block: FieldBlock) -> by
     if match is None:
         raise bad_request("The request target is neither a path nor an http URL.")
     usual_port = 443 if match[1] else 80
-    head.host, port = _authority(match[2])
+    head.host, port = authority(match[2])
     if block.host is not None and (head.host, port or usual_port) != (block.host, block.port or usual_port):
         raise bad_request("The request target and the Host field disagree.")
     rest: bytes = match[3] or b"/"
@@ -280,7 +283,7 @@ def _from_other_forms(head: RequestHead, target: bytes, block: FieldBlock) -> by
 
 
 @lru_cache(maxsize=1024)
-def _authority(raw: bytes) -> tuple[str, int]:
+def authority(raw: bytes) -> tuple[str, int]:
     """Host in its one canonical spelling, and port, 0 where none is given."""
     match = _AUTHORITY.fullmatch(raw)
     if match is None or (match[2] is not None and int(match[2]) > 65535):
