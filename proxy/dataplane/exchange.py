@@ -55,6 +55,7 @@ log = logging.getLogger(__name__)
 _OK: Final = BY_CODE["ok"]
 _CLIENT_ABORTED: Final = BY_CODE["client_aborted"]
 _CLIENT_CLOSED_REQUEST: Final = 499  # in records only, where a caller left before there was a status
+_SOON_OVER: Final = frozenset({"upstream_saturated", "gateway_overloaded"})
 _IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"QUERY"})
 _EXTENSIONS: Final = frozenset({b"sec-websocket-extensions"})
 _WITH_BODY: Final = frozenset({b"POST", b"PUT", b"PATCH"})
@@ -462,7 +463,7 @@ class Exchange:
             self._end(BY_CODE["upstream_aborted" if code != "upstream_timeout" else code])
             self.client.abort()
         else:
-            self.refuse(BY_CODE[code], detail, b"Retry-After: 1\r\n" if code == "upstream_saturated" else b"")
+            self.refuse(BY_CODE[code], detail, b"Retry-After: 1\r\n" if code in _SOON_OVER else b"")
 
     def _may_retry(self, connection: UpstreamConnection, code: str) -> bool:
         """A kept connection may close of old age as we write: then the upstream has not begun, and nothing is lost."""

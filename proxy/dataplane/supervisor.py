@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TextIO
 
-from proxy.dataplane import presence, stats
+from proxy.dataplane import descriptors, presence, stats
 from proxy.dataplane.config import (
     BOOT_VARIABLE,
     OWN_PORTS_VARIABLE,
@@ -125,6 +125,9 @@ def claim(home: Path) -> TextIO:
 class Supervisor:
     def __init__(self, config: GatewayConfig, environ: Mapping[str, str] = os.environ) -> None:
         self._config = config
+        before, now = descriptors.raise_limit()
+        raised = f", raised from {before}" if now != before else ""
+        log.info("Each process may have %d open files%s", now, raised)
         self._given = {name: value for name, value in environ.items() if name != HANDOVER_VARIABLE}
         self._handover = _handover(environ)
         if self._handover is None:

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
 from email.utils import formatdate
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 import uvloop
 
 from apimgr.contracts.addresses import EgressRules, Network
-from proxy.dataplane import stats
+from proxy.dataplane import descriptors, stats
+from proxy.dataplane.door import Door
 from proxy.dataplane.limits.table import Table
 from proxy.dataplane.listener import IDLE_SECONDS, LEAVING_IDLE_SECONDS, ClientConnection
 from proxy.dataplane.request_ids import reseed
@@ -33,6 +35,7 @@ log = logging.getLogger(__name__)
 
 DRAIN_SECONDS: Final = 30.0
 _RETRY_FULL_SPOOL_SECONDS: Final = 1.0
+_LOOPS_DESCRIPTORS: Final = 8  # what the event loop opens for itself
 
 
 class Calls(Protocol):
@@ -71,6 +74,7 @@ class Worker:
         max_staleness: int = 0,
         max_per_address: int = 0,
         trusted_proxies: tuple[Network, ...] = (),
+        places: int = sys.maxsize,
     ) -> None:
         self.wheel = Wheel(time.monotonic)
         self.runtime = Runtime(replica, limits)
@@ -83,12 +87,14 @@ class Worker:
         self.max_staleness = max_staleness
         self.max_per_address = max_per_address
         self.trusted_proxies = trusted_proxies
+        self.places = places  # for connections, those that are refused included; further callers are not accepted
         self.connections: set[ClientConnection] = set()
         self.addresses: dict[bytes, int] = {}  # how many connections each has
         self.tunnels: set[Tunnel] = set()
         self.draining = False
         self.has_successor = False  # whether somebody else accepts by the time we drain
         self.idle_seconds = IDLE_SECONDS
+        self._doors: list[Door] = []
         self.recorder = recorder
         self._unrecordable_until = 0.0
         self._date = (0, b"")
@@ -128,22 +134,27 @@ class Worker:
     ) -> None:
         """Accept until ``stop`` is set, then finish what is in flight. ``accepting`` is called once it does."""
         loop = asyncio.get_running_loop()
-        servers = [await loop.create_server(lambda: ClientConnection(self), sock=sock) for sock in sockets]
+        self._doors = [Door(sock, lambda: ClientConnection(self), self._room) for sock in sockets]
         ticking = loop.create_task(self._tick())
         accepting()
         try:
             await stop.wait()
-            for server in servers:
-                server.close()
+            for door in self._doors:
+                await door.shut()
             await self._drain()
         finally:
             ticking.cancel()
             self.pools.close()
 
+    def _room(self) -> int:
+        return self.places - len(self.connections)
+
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK)
             self.wheel.advance()
+            for door in self._doors:
+                door.look()
             now = time.time()
             self.runtime.check_age(now, self.max_staleness)
             self.runtime.limits.tick()
@@ -216,6 +227,7 @@ def run(config: GatewayConfig, number: int, sockets: list[socket.socket], ready_
         max_per_address=config.max_per_address,
         trusted_proxies=config.trusted_proxies,
     )
+    _count_descriptors(worker, number)
     # What was imported lives as long as the process: collecting it again and again costs latency for nothing.
     gc.collect()
     gc.freeze()
@@ -223,6 +235,19 @@ def run(config: GatewayConfig, number: int, sockets: list[socket.socket], ready_
     uvloop.run(_serve_until_told(worker, sockets, ready_fd))
     spool.close()
     worker.runtime.limits.close()
+
+
+def _count_descriptors(worker: Worker, number: int) -> None:
+    """Let in no more callers than there are descriptors for."""
+    limit = descriptors.limit()
+    worker.places = descriptors.places(limit, descriptors.in_use() + _LOOPS_DESCRIPTORS)
+    worker.pools.many = limit - descriptors.SPARE
+    if worker.places < worker.max_connections and not number:
+        log.warning(
+            "The limit of %d open files has room for %d callers in each worker, not for %d"
+            " (APIMGR_GATEWAY_MAX_CONNECTIONS): further ones wait in the queue",
+            limit, worker.places, worker.max_connections,
+        )  # fmt: skip
 
 
 async def _serve_until_told(worker: Worker, sockets: list[socket.socket], ready_fd: int | None) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import psutil
 import psycopg
 
 from apimgr.contracts.usage import decode
@@ -110,6 +111,57 @@ def upgrades_under_load(stage: Stage, scale: Scale, chance: random.Random) -> Ve
         stage.node.upgrade()
         time.sleep(chance.uniform(0, 0.5))
     return stage.verdict(load)
+
+
+# --- Too little of everything ---------------------------------------------------------------------------------------
+
+
+@fault
+def descriptors_are_few(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
+    """Many more callers than there are descriptors: they wait in the queue, each has its turn, and nothing spins."""
+    stage.restart(descriptors=96)
+    load = stage.load(connections=8, rate=scale.rate)
+    workers, (agent,) = stage.node.children("worker"), stage.node.children("agent")
+    crowd = stage.crowd(300)
+    asked = stage.crowd(64, stage.node.admin_port)
+    time.sleep(0.5)
+    used = sum(_cpu_seconds(worker) for worker in workers)
+    time.sleep(2)
+    assert sum(_cpu_seconds(worker) for worker in workers) - used < 1.5, "two workers that spin use four seconds"
+    asked.leave()
+    assert crowd.call_and_leave() == {200: 300}
+    assert stage.node.children("worker") == workers
+    assert stage.node.children("agent") == [agent]
+    return stage.verdict(load)
+
+
+@fault
+def descriptors_run_out(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
+    """From one moment to the next there is not one more: kept connections are served, no record is lost."""
+    load = stage.load(connections=8, rate=scale.rate)
+    workers = stage.node.children("worker")
+    limits = [worker.rlimit(psutil.RLIMIT_NOFILE) for worker in workers]
+    for worker, (_, hard) in zip(workers, limits, strict=True):
+        worker.rlimit(psutil.RLIMIT_NOFILE, (8, hard))  # less than it has
+    before = len(load.calls)
+    crowd = stage.crowd(50)
+    used = sum(_cpu_seconds(worker) for worker in workers)
+    time.sleep(2)
+    assert sum(_cpu_seconds(worker) for worker in workers) - used < 1.5, "two workers that spin use four seconds"
+    with stage.excused(0.5):  # the upstream's connections go, and there can be no others
+        stage.upstream.drop()
+        time.sleep(1)
+    for worker, limit in zip(workers, limits, strict=True):
+        worker.rlimit(psutil.RLIMIT_NOFILE, limit)
+    statuses = {call.status for call in load.calls[before:]}
+    assert statuses == {200, 503}, statuses
+    assert crowd.call_and_leave() == {200: 50}
+    return stage.verdict(load)
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
 
 
 # --- The database and the control plane -----------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import asyncio
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Coroutine
 from concurrent.futures import Future
 from itertools import count
@@ -95,6 +96,15 @@ class Upstream:
         await writer.drain()
         return True
 
+    def drop(self) -> None:
+        """Close every connection, and go on."""
+
+        async def drop() -> None:
+            for writer in list(self._connections):
+                writer.transport.abort()
+
+        self._loop.start(drop()).result(10)
+
     def close(self) -> None:
         async def end() -> None:
             self._server.close()
@@ -131,7 +141,7 @@ class Load:
                 async with asyncio.timeout(30):
                     if streams is None:
                         streams = await asyncio.open_connection("127.0.0.1", self._port)
-                    status, request_id, keep = await self._call(*streams, number)
+                    status, request_id, keep = await call(*streams, self.key, number)
             except (OSError, TimeoutError, asyncio.IncompleteReadError):
                 status, request_id, keep = 0, "", False
             self.calls.append(Call(number, began, time.monotonic(), status, request_id))
@@ -142,14 +152,47 @@ class Load:
         if streams is not None:
             streams[1].close()
 
-    async def _call(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int
-    ) -> tuple[int, str, bool]:
-        request = f"GET /echo/things/{number} HTTP/1.1\r\nHost: x\r\nX-Api-Key: {self.key}\r\n\r\n"
-        writer.write(request.encode())
-        head = await reader.readuntil(b"\r\n\r\n")
-        found, length = _ID.search(head), _LENGTH.search(head)
-        assert length, head
-        await reader.readexactly(int(length[1]))
-        keep = b"\r\nconnection: close\r\n" not in head.lower()
-        return int(head.split(b" ")[1]), found[1].decode() if found else "", keep
+
+class Crowd:
+    """``count`` connections at once that say nothing, until each makes one call and leaves."""
+
+    def __init__(self, loop: Loop, port: int, key: str, count: int, calls: list[Call]) -> None:
+        self._loop = loop
+        self._key = key
+        self._calls = calls  # where to write down what each was answered
+        self._streams = [loop.start(asyncio.open_connection("127.0.0.1", port)) for _ in range(count)]
+
+    def leave(self) -> None:
+        for stream in self._streams:
+            self._loop.loop.call_soon_threadsafe(stream.result(30)[1].transport.abort)
+
+    def call_and_leave(self) -> dict[int, int]:
+        """How often they were answered what."""
+        calls = [self._loop.start(self._call(stream.result(30), -n)) for n, stream in enumerate(self._streams, 1)]
+        answers = [call.result(90) for call in calls]
+        self._calls += answers
+        return dict(Counter(call.status for call in answers))
+
+    async def _call(self, streams: tuple[asyncio.StreamReader, asyncio.StreamWriter], number: int) -> Call:
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(60):
+                status, request_id, _ = await call(*streams, self._key, number)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            status, request_id = 0, ""
+        streams[1].close()
+        return Call(number, began, time.monotonic(), status, request_id)
+
+
+async def call(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key: str, number: int
+) -> tuple[int, str, bool]:
+    """Status, request id, and whether the connection is kept."""
+    request = f"GET /echo/things/{number} HTTP/1.1\r\nHost: x\r\nX-Api-Key: {key}\r\n\r\n"
+    writer.write(request.encode())
+    head = await reader.readuntil(b"\r\n\r\n")
+    found, length = _ID.search(head), _LENGTH.search(head)
+    assert length, head
+    await reader.readexactly(int(length[1]))
+    keep = b"\r\nconnection: close\r\n" not in head.lower()
+    return int(head.split(b" ")[1]), found[1].decode() if found else "", keep

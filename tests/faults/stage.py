@@ -33,7 +33,7 @@ from apimgr.contracts.snapshot import (
 )
 from apimgr.env import BASE_DIR
 from tests.faults.checker import Call, Row, Span, Verdict, check
-from tests.faults.load import Load, Loop, Upstream
+from tests.faults.load import Crowd, Load, Loop, Upstream
 
 PEPPER = "pepper-of-the-fault-stage-000000"
 TOKEN = "admin-token-of-the-fault-stage-0"
@@ -124,6 +124,7 @@ class Node:
         self.home = home
         self.port, self.admin_port = _free_port(), _free_port()
         self.log = home.with_suffix(".log")
+        self.descriptors = 0  # how many each process may have; 0 for as many as usual
         self._environment = {
             **os.environ,
             "APIMGR_VAR": str(home),
@@ -142,6 +143,8 @@ class Node:
     def start(self) -> None:
         with self.log.open("ab") as log:
             command = [sys.executable, "-m", "proxy.dataplane"]
+            if self.descriptors:
+                command = ["sh", "-c", f'ulimit -n {self.descriptors} && exec "$0" "$@"', *command]
             self.process = subprocess.Popen(command, cwd=BASE_DIR, env=self._environment, stderr=log, stdout=log)
 
     def wait_ready(self) -> None:
@@ -235,6 +238,8 @@ class Stage:
         self._excused: list[Span] = []
         self._revoked_at: float | None = None
         self.leavers = 0
+        self._crowds: list[Crowd] = []
+        self._crowds_calls: list[Call] = []
         self._load: Load | None = None
 
     def publish(self, **upstream: int) -> None:
@@ -261,6 +266,19 @@ class Stage:
         wait_until(lambda: sum(call.status == 200 for call in load.calls) > 20, 20, "calls get through")
         return load
 
+    def crowd(self, count: int, port: int = 0) -> Crowd:
+        crowd = Crowd(self._loop, port or self.node.port, self.key, count, self._crowds_calls)
+        self._crowds.append(crowd)
+        return crowd
+
+    def restart(self, **attributes: int) -> None:
+        """Before there is load: run the node under other conditions."""
+        self.node.stop()
+        for name, value in attributes.items():
+            setattr(self.node, name, value)
+        self.node.start()
+        self.node.wait_ready()
+
     @contextmanager
     def excused(self, margin: float = 0.0) -> Iterator[None]:
         """Calls that overlap this span, and ``margin`` seconds after it, may fail."""
@@ -277,7 +295,7 @@ class Stage:
 
     def verdict(self, load: Load, *, patience: float = 60) -> Verdict:
         """Stop the load, wait until usage has arrived, and compare."""
-        calls = load.stop()
+        calls = [*load.stop(), *self._crowds_calls]
         must = {call.request_id for call in calls if 200 <= call.status < 300} | set(self.upstream.reached)
         with suppress(AssertionError):  # the verdict says what is missing
             wait_until(lambda: must <= {row.request_id for row in self.database.rows()}, patience, "usage arrives")
@@ -298,6 +316,8 @@ class Stage:
     def close(self) -> None:
         if self._load is not None:
             self._load.stop()
+        for crowd in self._crowds:
+            crowd.leave()
         self.node.stop()
         self.upstream.close()
         self._loop.close()

@@ -16,6 +16,7 @@ from typing import Any, Final
 import lmdb
 
 from apimgr.contracts.snapshot import KINDS
+from proxy.dataplane.descriptors import EXHAUSTED
 
 GENERATION: Final = 0
 READY: Final = 1
@@ -29,10 +30,15 @@ _STATE_BYTES: Final = mmap.PAGESIZE
 MAP_BYTES: Final = 64 * 1024**3
 MAX_KEY_BYTES: Final = 511  # LMDB's own limit
 CHECK_BYTES: Final = 4
+_EXHAUSTED: Final = tuple(os.strerror(number) for number in EXHAUSTED)
 
 
 class ReplicaDamaged(RuntimeError):
     """The data does not read back as it was written."""
+
+
+class ReplicaOutOfReach(ReplicaDamaged):
+    """It may well be sound, but there is no descriptor or no memory to read it with."""
 
 
 def open_state(path: Path) -> memoryview:
@@ -71,6 +77,8 @@ def open_data(path: Path, *, readonly: bool, sync: bool = True) -> Any:
             sync=sync,
         )
     except (lmdb.Error, OSError) as error:
+        if str(error).endswith(_EXHAUSTED):  # LMDB tells its reason in words alone
+            raise ReplicaOutOfReach(str(error)) from error
         raise ReplicaDamaged(f"{path.name} cannot be opened: {error}") from error
     whole = (data.info()["last_pgno"] + 1) * data.stat()["psize"]
     if not readonly or (path / "data.mdb").stat().st_size >= whole:

@@ -12,7 +12,15 @@ import lmdb
 from apimgr.contracts import snapshot
 from apimgr.contracts.snapshot import Document
 from proxy.dataplane.replica import layout
-from proxy.dataplane.replica.layout import DAMAGED, EPOCH_WORDS, GENERATION, IN_TOUCH_AT, READY, ReplicaDamaged
+from proxy.dataplane.replica.layout import (
+    DAMAGED,
+    EPOCH_WORDS,
+    GENERATION,
+    IN_TOUCH_AT,
+    READY,
+    ReplicaDamaged,
+    ReplicaOutOfReach,
+)
 
 
 class ReplicaReader:
@@ -71,6 +79,8 @@ class ReplicaReader:
                 self._reopen()
             with self._data.begin() as transaction:
                 yield transaction
+        except ReplicaOutOfReach:
+            raise
         except (ReplicaDamaged, lmdb.Error) as error:
             self._words[DAMAGED] = self._words[GENERATION]
             raise ReplicaDamaged(str(error)) from error

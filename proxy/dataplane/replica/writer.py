@@ -14,7 +14,15 @@ import lmdb
 from apimgr.contracts import snapshot
 from apimgr.contracts.snapshot import KIND_OF, KINDS, InvalidDocument
 from proxy.dataplane.replica import layout
-from proxy.dataplane.replica.layout import DAMAGED, EPOCH_WORDS, GENERATION, IN_TOUCH_AT, READY, ReplicaDamaged
+from proxy.dataplane.replica.layout import (
+    DAMAGED,
+    EPOCH_WORDS,
+    GENERATION,
+    IN_TOUCH_AT,
+    READY,
+    ReplicaDamaged,
+    ReplicaOutOfReach,
+)
 
 _MARK_KEY: Final = b"applied"  # no kind has this name, and entry keys have a colon
 _MARK: Final = struct.Struct("<16sq")
@@ -62,6 +70,8 @@ class ReplicaWriter:
         try:
             self._data = self._open(self._words[GENERATION])
             self.mark = self._read_mark()
+        except ReplicaOutOfReach:
+            raise
         except ReplicaDamaged:
             self._words[DAMAGED] = self._words[GENERATION]
 

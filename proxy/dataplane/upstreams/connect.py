@@ -18,6 +18,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 
 from apimgr.contracts.addresses import Address, EgressRules
+from proxy.dataplane.descriptors import EXHAUSTED
 
 if TYPE_CHECKING:
     from proxy.dataplane.upstreams.connection import UpstreamConnection
@@ -47,12 +48,14 @@ async def resolve(host: str, port: int) -> list[Address]:
 
 
 def is_local_address(address: Address) -> bool:
-    """Whether ``address`` is one of this host's own."""
+    """Whether ``address`` is one of this host's own. Raises ``OSError`` if that cannot be told now."""
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.bind((str(address), 0))
-    except OSError:
+    except OSError as error:
+        if error.errno in EXHAUSTED:  # which says nothing of the address
+            raise
         return False
     return True
 
@@ -95,7 +98,9 @@ class Connector:
             raise CannotConnect("upstream_unreachable", "No TLS connection to the upstream came about.") from None
         except (socket.gaierror, UnicodeError):
             raise CannotConnect("upstream_unreachable", "The name of the upstream is not known.") from None
-        except OSError:
+        except OSError as error:
+            if error.errno in EXHAUSTED:
+                raise CannotConnect("gateway_overloaded", "") from None
             raise CannotConnect("upstream_unreachable", "The upstream does not accept connections.") from None
 
     async def _checked_addresses(self) -> list[str]:

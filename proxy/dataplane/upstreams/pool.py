@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -29,8 +30,9 @@ class Pool:
     callers beyond ``_MAX_WAITING`` are refused at once.
     """
 
-    def __init__(self, document: UpstreamDocument, wheel: Wheel, connector: Connector) -> None:
+    def __init__(self, document: UpstreamDocument, wheel: Wheel, connector: Connector, pools: Pools) -> None:
         self.wheel = wheel
+        self._pools = pools
         self.read_timeout = document.read_timeout_ms / 1000
         self._connect_timeout = document.connect_timeout_ms / 1000
         self._max_connections = document.max_connections
@@ -93,7 +95,7 @@ class Pool:
 
     async def _open_one(self, ready: Ready) -> None:
         try:
-            connection = await self._connector.open(lambda: UpstreamConnection(self), self._connect_timeout)
+            connection = await self._connect_once_more()
         except CannotConnect as error:
             task = asyncio.current_task()
             if task is not None:
@@ -102,7 +104,19 @@ class Pool:
             self._next_in_line(error)
         else:
             self._open.add(connection)
+            self._pools.opened(connection)
             ready(connection, "", "")
+
+    async def _connect_once_more(self) -> UpstreamConnection:
+        """A connection, if need be in the place of those that idle."""
+        try:
+            return await self._connector.open(lambda: UpstreamConnection(self), self._connect_timeout)
+        except CannotConnect as error:
+            if error.code != "gateway_overloaded":
+                raise
+        self._pools.close()
+        await asyncio.sleep(0)  # that is when they are closed
+        return await self._connector.open(lambda: UpstreamConnection(self), self._connect_timeout)
 
     def _next_in_line(self, error: CannotConnect) -> None:
         """A connection did not come about, so there is room for another."""
@@ -121,6 +135,7 @@ class Pools:
 
     def __init__(self, wheel: Wheel, rules: EgressRules) -> None:
         self.resolve = resolve
+        self.many = sys.maxsize  # descriptors, from which on idle connections are too dear to keep
         self._wheel = wheel
         self._rules = rules
         # A pool lives as long as a compiled version or a connection refers to it.
@@ -135,8 +150,14 @@ class Pools:
 
     def _new(self, target: Target) -> Pool:
         connector = Connector(target.host, target.port, tls=target.tls, rules=self._rules, resolve=self.resolve)
-        return Pool(target.document, self._wheel, connector)
+        return Pool(target.document, self._wheel, connector, self)
+
+    def opened(self, connection: UpstreamConnection) -> None:
+        """Note a new connection. Numbers of descriptors are given from below, so its own says how many there are."""
+        if connection.transport.get_extra_info("socket").fileno() >= self.many:
+            self.close()
 
     def close(self) -> None:
+        """Close what is idle; connections in use end with their exchange."""
         for pool in list(self._pools.values()):
             pool.close()

@@ -12,6 +12,7 @@ worker, makes segments durable (``Durability``): an ``fsync`` in an event loop w
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import time
 from pathlib import Path
@@ -23,6 +24,7 @@ from proxy.dataplane.usage.mapped import MappedFile, clear_away
 
 SEGMENT_BYTES: Final = 8 * 1024 * 1024
 SUFFIX: Final = ".spool"
+_SEGMENTS_DESCRIPTORS: Final = 2  # mapped memory holds one of its own
 # What is asked for again and again while the spool is full.
 _LOOK_AGAIN_SECONDS: Final = 1.0
 
@@ -47,6 +49,23 @@ def bytes_held(root: Path) -> int:
     return total
 
 
+class _Reserve:
+    """Descriptors kept back for the next segment, which must not be wanting because callers have all of them."""
+
+    def __init__(self) -> None:
+        self._held: list[int] = []
+        self.take()
+
+    def take(self) -> None:
+        with contextlib.suppress(OSError):
+            while len(self._held) < _SEGMENTS_DESCRIPTORS:
+                self._held.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+
+    def give(self) -> None:
+        while self._held:
+            os.close(self._held.pop())
+
+
 class Spool:
     """Where worker ``number`` records. ``directory`` is its boot's; the budget is shared with the boots beside it.
 
@@ -67,8 +86,9 @@ class Spool:
         self._segment_number = 0
         self._offset = SEGMENT_BYTES
         self._look_again_at = 0.0
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        clear_away(directory.parent)
+        self._reserve = _Reserve()
+        with contextlib.suppress(OSError):  # as on a disk that can only be read: see below
+            clear_away(directory.parent)
         # A worker starts on a full spool too: routes that need no record still work, the others are refused.
         with contextlib.suppress(SpoolFull):
             self._make_table(1)
@@ -113,11 +133,13 @@ class Spool:
         self._segment.show(self._directory / f"{self._number}-{number}{SUFFIX}")
         if self.calls is not None:
             self.calls.names_segment(number)
+        self._reserve.take()
 
     def _make_table(self, calls: int) -> None:
         """A table for as many calls; an OSError of the disk is a full spool."""
         try:
             if self.calls is None:
+                self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
                 self.calls = CallTable(self._directory, self._number, new_segment_number())
                 self.calls.names_segment(self._segment_number)
             self.calls.grow_to(calls)
@@ -130,12 +152,18 @@ class Spool:
         if now < self._look_again_at:
             raise SpoolFull("the usage spool is full")
         self._look_again_at = now + _LOOK_AGAIN_SECONDS
-        if bytes_held(self._directory.parent) + SEGMENT_BYTES > self._budget_bytes:
-            raise SpoolFull(f"the usage spool has reached its {self._budget_bytes} bytes")
+        self._reserve.give()
         try:
+            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if bytes_held(self._directory.parent) + SEGMENT_BYTES > self._budget_bytes:
+                raise SpoolFull(f"the usage spool has reached its {self._budget_bytes} bytes")
             self._next = MappedFile(self._directory, str(self._number), SEGMENT_BYTES)
+        except SpoolFull:
+            raise
         except OSError as error:
             raise SpoolFull(f"the usage spool cannot be written: {error}") from error
+        finally:
+            self._reserve.take()
         self._look_again_at = 0.0
 
     def _close_segment(self) -> None:
@@ -145,6 +173,7 @@ class Spool:
 
     def close(self) -> None:
         """Let go of everything: the shipper may finish it."""
+        self._reserve.give()
         self._close_segment()
         if self.calls is not None:
             self.calls.close()

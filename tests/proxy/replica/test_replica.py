@@ -8,9 +8,10 @@ import pytest
 
 from apimgr.contracts import snapshot
 from apimgr.contracts.snapshot import CredentialDocument, PlanDocument
-from proxy.dataplane.replica.layout import ReplicaDamaged
+from proxy.dataplane.replica.layout import ReplicaDamaged, ReplicaOutOfReach
 from proxy.dataplane.replica.reader import ReplicaReader
 from proxy.dataplane.replica.writer import Change, Mark, ReplicaWriter
+from tests.proxy.exhaustion import no_descriptors
 
 LOG = UUID(int=7)
 FREE = PlanDocument(id=1, name="Free")
@@ -39,6 +40,15 @@ def test_only_its_owner_reads_a_replica_and_its_owner_can(tmp_path: Path) -> Non
     for path in (tmp_path / "replica", *(tmp_path / "replica").rglob("*")):
         # Root passes every mode, so the modes themselves are looked at: a folder without x is shut to its owner.
         assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path.name
+
+
+def test_a_replica_that_cannot_be_opened_for_want_of_descriptors_is_not_held_damaged(tmp_path: Path) -> None:
+    filled(tmp_path, change(1, FREE)).close()
+    reader = ReplicaReader(tmp_path)
+    with no_descriptors(), pytest.raises(ReplicaOutOfReach):
+        reader.get("plan", "1")
+    assert reader.ready
+    assert reader.get("plan", "1") == FREE
 
 
 def test_documents_and_mark_survive_a_restart(tmp_path: Path) -> None:

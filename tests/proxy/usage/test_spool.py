@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from apimgr.contracts.usage import MAX_FRAME_BYTES
+from proxy.dataplane import descriptors
 from proxy.dataplane.usage import spool
 from proxy.dataplane.usage.mapped import is_finished
 from proxy.dataplane.usage.segments import find_segments
 from proxy.dataplane.usage.spool import SEGMENT_BYTES, Spool, SpoolFull
+from tests.proxy.exhaustion import no_descriptors
 
 
 def finished(path: Path) -> bool:
@@ -54,6 +56,33 @@ def test_over_its_budget_the_spool_refuses_and_recovers(tmp_path: Path, monkeypa
     written.append(b"frame")
     written.close()
     assert find_segments(tmp_path)[-1].path.read_bytes() == b"frame"
+
+
+def test_a_segment_is_followed_by_another_though_callers_have_all_descriptors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool, "_LOOK_AGAIN_SECONDS", 0.0)
+    written = Spool(tmp_path / "1", 0)
+    with no_descriptors():
+        for _ in range(5):
+            written.append(b"x" * SEGMENT_BYTES)
+    assert len(find_segments(tmp_path)) == 5
+    before = descriptors.in_use()
+    written.close()
+    assert before - descriptors.in_use() == 6, "the segment's, the table's and the reserve"
+
+
+def test_a_spool_that_cannot_be_written_is_full_until_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "_LOOK_AGAIN_SECONDS", 0.0)
+    (tmp_path / "spool").write_text("in the way")
+    written = Spool(tmp_path / "spool" / "1", 0)
+    assert not written.has_room(1)
+    with pytest.raises(SpoolFull):
+        written.append(b"frame")
+    (tmp_path / "spool").unlink()
+    assert written.has_room(1)
+    written.append(b"frame")
+    written.close()
 
 
 def test_a_worker_starts_on_a_full_spool(tmp_path: Path) -> None:
