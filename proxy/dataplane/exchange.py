@@ -11,7 +11,6 @@ import asyncio
 import logging
 import time
 from binascii import hexlify
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from apimgr.contracts.credentials import without_keys
@@ -30,8 +29,7 @@ from proxy.dataplane.http.fields import join_fields, without
 from proxy.dataplane.http.malformed import Malformed
 from proxy.dataplane.http.problem import problem_body, problem_head
 from proxy.dataplane.http.request import CHUNKED, RequestHead
-from proxy.dataplane.http.response import CHUNKED as RESPONSE_CHUNKED
-from proxy.dataplane.http.response import UNTIL_CLOSE, ResponseHead
+from proxy.dataplane.http.response import ResponseHead
 from proxy.dataplane.http.websocket import accepts
 from proxy.dataplane.limits.meter import Meter
 from proxy.dataplane.policies.admit import check_body_size, check_hops, find_operation
@@ -60,11 +58,6 @@ _IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", 
 _EXTENSIONS: Final = frozenset({b"sec-websocket-extensions"})
 _WITH_BODY: Final = frozenset({b"POST", b"PUT", b"PATCH"})
 _METHOD_NUMBERS: Final = {method.encode(): number for method, number in METHOD_NUMBERS.items()}
-
-
-@lru_cache(maxsize=256)
-def _status_line(status: int, reason: bytes) -> bytes:
-    return b"HTTP/1.1 %d %b\r\n" % (status, reason)
 
 
 class Exchange:
@@ -322,7 +315,7 @@ class Exchange:
     def informed(self, head: ResponseHead) -> None:
         """An interim response. 100 was answered by us; others, such as 103, are passed on."""
         if head.status != 100 and self.head.is_http11:
-            self.client.write(_status_line(head.status, head.reason) + head.lines + b"\r\n")
+            self.client.write(head.status_line + head.lines + b"\r\n")
 
     def answered(self, head: ResponseHead, payload: bytes, *, done: bool) -> None:
         """The response's head and as much of its body as came with it."""
@@ -332,44 +325,34 @@ class Exchange:
             # Answered before the request was whole: what is still to come has nowhere to go.
             self.client.keep_alive = False
         self.bytes_out = len(payload)
-        lines = self._response_head(head, done=done)
-        if self.chunked_response and payload:
-            payload = chunk(payload)
+        parts = self._response_head(head)
+        parts.append(chunk(payload) if self.chunked_response and payload else payload)
         if done:
-            self._end_relay(lines + payload)
+            self._end_relay(b"".join(parts))
         else:
-            self.client.write(lines + payload)
+            self.client.write(b"".join(parts))
 
-    def _response_head(self, head: ResponseHead, *, done: bool) -> bytes:
+    def _response_head(self, head: ResponseHead) -> list[bytes]:
         framing = b""
-        if head.length == RESPONSE_CHUNKED or head.length == UNTIL_CLOSE:
-            if self.head.is_http11:
-                self.chunked_response = True
-                framing = b"Transfer-Encoding: chunked\r\n"
-            else:
-                self.client.keep_alive = False
-        elif head.has_length and not self.is_head and head.status not in (204, 304):
-            framing = b"Content-Length: %d\r\n" % head.length
-        elif not self.is_head and head.status not in (204, 304):
-            framing = b"Content-Length: 0\r\n"
-        return b"".join(
-            (
-                _status_line(head.status, head.reason),
-                head.lines if self.fork is None else self.fork.varied(head.lines),
-                framing, self._own_lines(), b"\r\n",
-            )
-        )  # fmt: skip
+        if head.length >= 0:
+            if not self.is_head and head.status not in (204, 304):
+                framing = b"Content-Length: %d\r\n" % head.length
+        elif self.head.is_http11:
+            self.chunked_response = True
+            framing = b"Transfer-Encoding: chunked\r\n"
+        else:
+            self.client.keep_alive = False
+        lines = head.lines if self.fork is None else self.fork.varied(head.lines)
+        return [head.status_line, lines, framing, *self._own_lines(), b"\r\n"]
 
-    def _own_lines(self) -> bytes:
+    def _own_lines(self) -> tuple[bytes, ...]:
         """The fields that every response of ours carries."""
         version = self.version
-        return b"".join(
-            (
-                b"X-Request-Id: ", self.id_text, b"\r\n",
-                self.limit_lines,
-                version.extra_lines if version is not None else b"",
-                self.client.connection_line(is_http11=self.head.is_http11),
-            )
+        return (
+            b"X-Request-Id: ", self.id_text, b"\r\n",
+            self.limit_lines,
+            version.extra_lines if version is not None else b"",
+            self.client.connection_line(self.head.is_http11),
         )  # fmt: skip
 
     def may_switch(self, head: ResponseHead) -> bool:
@@ -386,7 +369,7 @@ class Exchange:
             Tunnel(self, self.client, transport),
             b"".join(
                 (
-                    _status_line(head.status, head.reason),
+                    head.status_line,
                     b"Connection: Upgrade\r\nUpgrade: %b\r\n" % self.upgrade,
                     head.lines, b"X-Request-Id: ", self.id_text, b"\r\n", self.limit_lines, b"\r\n",
                 )
@@ -492,7 +475,8 @@ class Exchange:
         if self.fork is not None:
             lines = self.fork.varied(lines)
         body = problem_body(outcome, outcome.status, detail, self.id_text.decode())
-        head = problem_head(outcome.status, len(body), self.worker.date_line() + lines + self._own_lines()) + b"\r\n"
+        fields = b"".join((self.worker.date_line(), lines, *self._own_lines()))
+        head = problem_head(outcome.status, len(body), fields) + b"\r\n"
         sent = b"" if self.is_head else body
         self.bytes_out = len(sent)
         self._end(outcome, explain(self, outcome, detail))

@@ -228,7 +228,7 @@ def _read_own(head: RequestHead, own: list[bytes]) -> None:
             lengths += (value,)
         elif kind == f.PLAIN and name.lower() not in block.struck:
             head.own_fields += ((name, value),)
-            head.own_lines += b"%b: %b\r\n" % (name, value)
+            head.own_lines = b"".join((head.own_lines, name, b": ", value, b"\r\n"))
     if lengths:
         head.body_length = _content_length(block, lengths)
 

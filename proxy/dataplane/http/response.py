@@ -18,9 +18,16 @@ UNTIL_CLOSE: Final = -2
 CHUNKED: Final = -1
 
 _HEAD: Final = re.compile(
-    rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: (" + f.VALUE + rb"*+))?(\r\n" + f.FIELD_LINES + rb")\r\n"
+    rb"HTTP/1\.([01]) ([1-5][0-9]{2}(?: " + f.VALUE + rb"*+)?)(\r\n" + f.FIELD_LINE + rb"{0,%d}+)\r\n" % MAX_FIELDS
 )
-_DIGITS: Final = re.compile(rb"[0-9]{1,18}")
+# What differs from response to response is taken out first, as it is of requests. First letters as sets: most lines are
+# passed over by them.
+_OWN_FIELD: Final = re.compile(
+    rb"\n([Cc][Oo](?i:ntent-Length)|[Dd](?i:ate)|[Ee](?i:Tag|xpires)|[Ll](?i:ast-Modified)|[Aa](?i:ge)|[Ss](?i:et-Cookie)"
+    rb"|[Xx](?i:-Request-Id)):[ \t]*+([^\r]*+)\r"
+)
+_MOST_DIGITS: Final = 18
+_BODILESS: Final = frozenset({204, 304})
 _OTHER, _LENGTH, _ENCODING, _CONNECTION, _UPGRADE, _DROPPED = range(6)
 _KINDS: Final[dict[bytes, int]] = {
     b"content-length": _LENGTH,
@@ -43,33 +50,35 @@ def _invalid(detail: str) -> Malformed:
 
 
 class ResponseBlock:
-    """The header fields of a response, sorted: ``lines`` are those passed on, each ended by CRLF.
+    """The header fields of a response but those of ``_OWN_FIELD``, sorted: ``lines`` are passed on, each ended by CRLF.
 
-    Upstreams repeat all of them but length and date, so blocks without these are remembered and shared: nothing may
-    change one. ``options`` are the names that ``Connection`` lists.
+    Upstreams repeat them, so blocks are remembered and shared: nothing may change one. ``options`` are the names that
+    ``Connection`` lists, ``struck`` those among them that are names of fields.
     """
 
-    __slots__ = ("encoding", "keep_alive", "length", "lines", "options", "upgrade")
+    __slots__ = ("encoding", "keep_alive", "lines", "options", "struck", "upgrade")
 
     def __init__(self) -> None:
         self.lines = b""
-        self.length: bytes | None = None
         self.encoding: bytes | None = None
         self.keep_alive = False
         self.options: frozenset[bytes] = frozenset()
+        self.struck: frozenset[bytes] = frozenset()
         self.upgrade = b""
 
 
 class ResponseHead:
-    """A response, parsed. ``lines`` are the fields passed on; ``length`` is bytes, ``CHUNKED`` or ``UNTIL_CLOSE``."""
+    """A response, parsed. ``status_line`` and ``lines``, the fields, are passed on.
 
-    __slots__ = ("block", "has_length", "keep_alive", "length", "lines", "reason", "size", "status")
+    ``length`` is bytes, ``CHUNKED`` or ``UNTIL_CLOSE``.
+    """
+
+    __slots__ = ("block", "keep_alive", "length", "lines", "size", "status", "status_line")
 
     status: int
-    reason: bytes
+    status_line: bytes
     lines: bytes
     length: int
-    has_length: bool
     keep_alive: bool
     size: int
     block: ResponseBlock
@@ -91,53 +100,58 @@ def parse_response(buffer: bytes, *, to_head: bool) -> ResponseHead | None:
     if match is None:
         _check_incomplete(buffer)
         return None
-    minor, status, reason, lines = match.groups()
+    minor, status, lines = match.groups()
     head = ResponseHead()
     head.size = size = match.end()
     if size > MAX_HEAD:
         raise _invalid("The upstream's head is too large.")
-    head.status = int(status)
-    head.reason = reason if reason and len(reason) <= MAX_REASON else b""
-    length, lines = _take_out(lines, b"\r\nContent-Length: ", b"\r\ncontent-length: ")
-    date, lines = _take_out(lines, b"\r\nDate: ", b"\r\ndate: ")
-    read = _remembered_block if size <= _REMEMBERED_SIZE else _read_block
+    head.status, head.status_line = _read_status(status if len(status) <= _LONGEST_STATUS else status[:3])
+    own = _OWN_FIELD.split(lines)
+    if len(own) > 1:
+        lines = b"".join(own[::3])
+    read = _remembered_block if len(lines) <= _REMEMBERED_SIZE else _read_block
     head.block = block = read(lines, minor == b"1")
-    if date is None or b"date" in block.options:
-        head.lines = block.lines
-    else:
-        head.lines = b"%bDate: %b\r\n" % (block.lines, date)
-    _read_framing(head, block, length, is_http11=minor == b"1", to_head=to_head)
+    head.lines = block.lines
+    length = _read_own(head, own) if len(own) > 1 else None
+    _read_framing(head, length, is_http11=minor == b"1", to_head=to_head)
     return head
 
 
-def _take_out(lines: bytes, *spellings: bytes) -> tuple[bytes | None, bytes]:
-    """The value of a field, if it is there and usually spelled, and the lines without it."""
-    for spelling in spellings:
-        before, found, after = lines.partition(spelling)
-        if found:
-            value, end, after = after.partition(b"\r\n")
-            return value.strip(b" \t"), before + end + after
-    return None, lines
+@lru_cache(maxsize=256)
+def _read_status(text: bytes) -> tuple[int, bytes]:
+    """The code and our own status line, from the code and, mostly, a reason phrase."""
+    return int(text[:3]), b"HTTP/1.1 %b %b\r\n" % (text[:3], text[4:])
+
+
+def _read_own(head: ResponseHead, own: list[bytes]) -> bytes | None:
+    """Pass on what was taken out of the block: ``own`` is text, name, value, text and so on. Returns the length."""
+    block = head.block
+    length: bytes | None = None
+    for at in range(1, len(own), 3):
+        name, value = own[at], own[at + 1].rstrip(b" \t")
+        kind = _remembered.get(name)
+        if kind is None:
+            kind = _classify(name)
+        if kind == _LENGTH:
+            if length is not None:
+                raise _invalid("The upstream sent more than one Content-Length.")
+            length = value
+        elif kind == _OTHER and not (block.struck and name.lower() in block.struck):
+            head.lines = b"".join((head.lines, name, b": ", value, b"\r\n"))
+    return length
 
 
 def _read_block(lines: bytes, is_http11: bool) -> ResponseBlock:
-    fields = f.split_fields(lines[2:])
-    if len(fields) > MAX_FIELDS:
-        raise _invalid("The upstream's head has too many fields.")
     block = ResponseBlock()
     plain: list[f.Field] = []
     connection: bytes | None = None
-    for field in fields:
+    for field in f.split_fields(lines[2:]):
         name, value = field
         kind = _remembered.get(name)
         if kind is None:
             kind = _classify(name)
         if kind == _OTHER:
             plain.append(field)
-        elif kind == _LENGTH:
-            if block.length is not None:
-                raise _invalid(_TWO_LENGTHS)
-            block.length = value
         elif kind == _ENCODING:
             block.encoding = value if block.encoding is None else block.encoding + b"," + value
         elif kind == _UPGRADE:
@@ -145,14 +159,14 @@ def _read_block(lines: bytes, is_http11: bool) -> ResponseBlock:
         elif kind == _CONNECTION:
             connection = value if connection is None else connection + b"," + value
     _read_connection(block, connection, is_http11=is_http11)
-    plain = f.without(plain, block.options)
+    plain = f.without(plain, block.struck)
     block.lines = f.join_fields(plain) + b"\r\n" if plain else b""
     return block
 
 
 _REMEMBERED_SIZE: Final = 1024
 _remembered_block = lru_cache(maxsize=1024)(_read_block)
-_TWO_LENGTHS: Final = "The upstream sent more than one Content-Length."
+_LONGEST_STATUS: Final = len("200 ") + MAX_REASON
 
 
 def _read_connection(block: ResponseBlock, connection: bytes | None, *, is_http11: bool) -> None:
@@ -162,6 +176,7 @@ def _read_connection(block: ResponseBlock, connection: bytes | None, *, is_http1
         if options is None:
             raise _invalid("The upstream's Connection field is not a list of names.")
         block.options = options
+        block.struck = options - f.PERSISTENCE_OPTIONS
         block.keep_alive = b"close" not in options and (is_http11 or b"keep-alive" in options)
 
 
@@ -172,33 +187,32 @@ def _classify(name: bytes) -> int:
     return kind
 
 
-def _read_framing(
-    head: ResponseHead, block: ResponseBlock, length: bytes | None, *, is_http11: bool, to_head: bool
-) -> None:
-    if length is None:
-        length = block.length
-    elif block.length is not None:
-        raise _invalid(_TWO_LENGTHS)
-    head.has_length = length is not None
-    head.length = _length(head, length, block.encoding, is_http11=is_http11, to_head=to_head)
-    head.keep_alive = block.keep_alive and head.length != UNTIL_CLOSE
-    if head.status == 204 and (block.encoding is not None or (length is not None and int(length) > 0)):
+def _read_framing(head: ResponseHead, length: bytes | None, *, is_http11: bool, to_head: bool) -> None:
+    block, status = head.block, head.status
+    if length is not None and not (length.isdigit() and len(length) <= _MOST_DIGITS):
+        raise _invalid("The upstream's Content-Length is not a number.")
+    head.keep_alive = block.keep_alive
+    if length is not None and block.encoding is None and status >= 200 and status not in _BODILESS and not to_head:
+        head.length = int(length)  # as most have it
+        return
+    head.length = _length(head, length, is_http11=is_http11, to_head=to_head)
+    if head.length == UNTIL_CLOSE:
+        head.keep_alive = False
+    if status == 204 and (block.encoding is not None or (length is not None and int(length) > 0)):
         # It announces a body that it must not have. Were one to follow, it would be read as the next response.
         head.keep_alive = False
 
 
-def _length(head: ResponseHead, length: bytes | None, encoding: bytes | None, *, is_http11: bool, to_head: bool) -> int:
+def _length(head: ResponseHead, length: bytes | None, *, is_http11: bool, to_head: bool) -> int:
+    encoding, status = head.block.encoding, head.status
     if encoding is not None and (length is not None or not is_http11 or encoding.lower() != b"chunked"):
         raise _invalid("The upstream's framing is ambiguous.")
-    if length is not None and _DIGITS.fullmatch(length) is None:
-        raise _invalid("The upstream's Content-Length is not a number.")
-    status = head.status
     if status < 200 and (encoding is not None or length not in (None, b"0")):
         raise _invalid("An interim response of the upstream announces a body.")
     if to_head and length is not None:
         # What a GET would have been answered with: a HEAD's response states it and has no body.
         head.lines += b"Content-Length: %b\r\n" % length
-    if to_head or status < 200 or status in (204, 304):
+    if to_head or status < 200 or status in _BODILESS:
         return 0
     if encoding is not None:
         return CHUNKED

@@ -20,10 +20,10 @@ def parsed(*lines: str, status: str = "200 OK", to_head: bool = False) -> Respon
     ("lines", "length", "passed_on"),
     [
         (["Content-Length: 5"], 5, b""),
-        (["content-length:  5 ", "date: now "], 5, b"Date: now\r\n"),
+        (["content-length:  5 ", "date: now "], 5, b"date: now\r\n"),
         (["CONTENT-LENGTH:5", "DATE:now"], 5, b"DATE: now\r\n"),
         (["Date: now", "Server: s", "Content-Length: 5", "Connection: keep-alive"], 5, b"Server: s\r\nDate: now\r\n"),
-        (["Date: one", "Date: two"], UNTIL_CLOSE, b"Date: two\r\nDate: one\r\n"),
+        (["Date: one", "Date: two"], UNTIL_CLOSE, b"Date: one\r\nDate: two\r\n"),
         (["Connection: date, x-hop", "Date: now", "X-Hop: 1", "X-Kept: 2"], UNTIL_CLOSE, b"X-Kept: 2\r\n"),
         (["X-Text: Content-Length: 7", "Content-Length: 5"], 5, b"X-Text: Content-Length: 7\r\n"),
         (["Transfer-Encoding: chunked", "Trailer: x"], CHUNKED, b""),
@@ -34,6 +34,22 @@ def test_fields(lines: list[str], length: int, passed_on: bytes) -> None:
     for _ in range(2):  # the second time it is remembered
         head = parsed(*lines)
         assert (head.length, head.lines) == (length, passed_on)
+
+
+def test_what_differs_from_response_to_response_is_no_part_of_what_is_remembered() -> None:
+    first, second = (
+        parsed("Server: s", f"ETag: {n}", f"content-length: {n}", f"Set-Cookie: a={n}", f"set-cookie: b={n}",
+               f"X-Request-Id: {n}", f"Date: {n}", "Connection: date")
+        for n in (1, 2)
+    )  # fmt: skip
+    assert first.block is second.block
+    assert (first.length, second.length) == (1, 2)
+    assert second.lines == b"Server: s\r\nETag: 2\r\nSet-Cookie: a=2\r\nset-cookie: b=2\r\n"
+
+
+def test_a_long_reason_is_left_out() -> None:
+    assert parsed(status="200 Very well").status_line == b"HTTP/1.1 200 Very well\r\n"
+    assert parsed(status="200").status_line == parsed(status="200 " + "x" * 129).status_line == b"HTTP/1.1 200 \r\n"
 
 
 def test_a_head_request_is_told_the_length() -> None:
