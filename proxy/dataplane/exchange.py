@@ -54,6 +54,7 @@ _OK: Final = BY_CODE["ok"]
 _CLIENT_ABORTED: Final = BY_CODE["client_aborted"]
 _CLIENT_CLOSED_REQUEST: Final = 499  # in records only, where a caller left before there was a status
 _SOON_OVER: Final = frozenset({"upstream_saturated", "gateway_overloaded"})
+_COME_BACK: Final = frozenset({429, 503})  # such an answer always says when
 _IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"QUERY"})
 _EXTENSIONS: Final = frozenset({b"sec-websocket-extensions"})
 _WITH_BODY: Final = frozenset({b"POST", b"PUT", b"PATCH"})
@@ -470,6 +471,8 @@ class Exchange:
             self.client.abort()
             return
         self.status = outcome.status
+        if outcome.status in _COME_BACK and b"Retry-After" not in lines:
+            lines = b"Retry-After: 1\r\n" + lines
         if self.body is not None and not self.client.swallow(self.body):
             self.client.keep_alive = False  # the rest of the body would have to be read for nothing
         if self.fork is not None:
