@@ -17,10 +17,11 @@ from django.db.models import Q
 from django.utils.translation import gettext as _
 
 from apimgr.accounts.models import Organisation, OrganisationState
-from apimgr.catalog.models import Version
+from apimgr.catalog.models import Selection, Version
 from apimgr.contracts import bounds, selection, snapshot
 from apimgr.contracts.snapshot import (
     ApplicationDocument,
+    ChoiceDocument,
     CredentialDocument,
     Document,
     InvalidDocument,
@@ -51,13 +52,18 @@ class Changes:
 
 
 def version_changes(version: Version) -> Changes:
-    """A version's document and route. A retired one keeps both: its callers are told 410, not 404."""
+    """A version's document and route, which may be shared. A retired one keeps both: its callers are told 410, not 404.
+
+    ``tombstones`` are addresses it was found at before; they may be another version's by now.
+    """
     if version.deployed_revision is None:
         return Changes(tombstones=(("version", str(version.pk)),))
     document = version_document(version)
     route = route_document(version)
     revisions = version.revisions.exclude(pk=version.deployed_revision.pk)
     former = {_route_key(given) for given in revisions.values_list("configuration__route", flat=True)}
+    former |= {str(selection) for selection in version.api.selections.all()}
+    former.add(_route_key(_configuration(version)["route"]))  # not in force while the API's versions share an address
     return Changes(
         (_loadable(document), _loadable(route)), tuple(("route", key) for key in sorted(former - {route.key}))
     )
@@ -73,14 +79,14 @@ def changes_of(versions: Iterable[Version]) -> Changes:
 
 
 def version_document(version: Version) -> VersionDocument:
-    configuration = _configuration(version)
+    configuration, selection = _configuration(version), version.api.selection
     return VersionDocument(
         id=version.pk,
         api_id=version.api_id,
         organisation_id=version.api.organisation_id,
         name=version.name,
         state=version.state,  # type: ignore[arg-type]  # _loadable refuses any other
-        base_path=configuration["route"]["base_path"],
+        base_path=selection.base_path if selection else configuration["route"]["base_path"],
         upstream=_upstream(configuration["upstream"]),
         product_ids=tuple(sorted(version.products.values_list("pk", flat=True))),
         operations=tuple(OperationDocument(*operation) for operation in configuration["operations"]),
@@ -92,13 +98,35 @@ def version_document(version: Version) -> VersionDocument:
 
 
 def route_document(version: Version) -> RouteDocument:
+    """The version's own address, or the one that it shares with the API's other versions."""
+    if (selection := version.api.selection) is not None:
+        return _shared_route(selection)
     route = _configuration(version)["route"]
-    host, base_path = route.get("host", ""), route["base_path"]
+    host, base_path = _address(route.get("host", ""), route["base_path"])
+    return RouteDocument(host=host, base_path=base_path, version_id=version.pk)
+
+
+def _shared_route(selection: Selection) -> RouteDocument:
+    host, base_path = _address(selection.host, selection.base_path)
+    deployed = Version.objects.filter(api=selection.api_id).exclude(deployed_revision=None).order_by("pk")
+    choices = tuple(ChoiceDocument(version.value, version.pk) for version in deployed)
+    default = selection.default_version_id or 0
+    return RouteDocument(
+        host=host,
+        base_path=base_path,
+        version_id=default if default in {choice.version_id for choice in choices} else 0,
+        select_by=selection.select_by,  # type: ignore[arg-type]  # _loadable refuses any other
+        select_name=selection.name,
+        choices=choices,
+    )
+
+
+def _address(host: str, base_path: str) -> tuple[str, str]:
     if host and not _HOST.fullmatch(host):
         raise _refused(_("The public host “%(host)s” is not a host name in lower case.") % {"host": host})
     if not _BASE_PATH.fullmatch(base_path) or _PATH_SEGMENTS_THAT_VANISH & set(base_path.split("/")):
         raise _refused(_("The base path “%(path)s” is not one the gateway can serve.") % {"path": base_path})
-    return RouteDocument(host=host, base_path=base_path, version_id=version.pk)
+    return host, base_path
 
 
 def plan_document(plan: Plan) -> PlanDocument:
@@ -183,10 +211,14 @@ def organisation_document(organisation: Organisation) -> OrganisationDocument:
 
 def everything() -> Iterator[Document]:
     """Every document there should be, one at a time."""
-    for version in (
-        Version.objects.exclude(deployed_revision=None).select_related("api", "deployed_revision").iterator()
-    ):
-        yield from version_changes(version).documents
+    served = Version.objects.exclude(deployed_revision=None).select_related("api", "deployed_revision")
+    shared: set[str] = set()
+    for version in served.prefetch_related("api__selections").iterator(chunk_size=200):
+        yield _loadable(version_document(version))
+        if (selection := version.api.selection) is None or str(selection) not in shared:
+            yield _loadable(route_document(version))
+        if selection is not None:
+            shared.add(str(selection))
     for plan in Plan.objects.order_by("pk").iterator():
         yield plan_document(plan)
     for application in Application.objects.order_by("pk").iterator():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from apimgr.accounts.events import OrganisationStateChanged
 from apimgr.accounts.models import Organisation
-from apimgr.catalog.events import VersionDeprecated, VersionPublished, VersionRestored, VersionRetired
+from apimgr.catalog.events import SelectionChanged, VersionDeprecated, VersionPublished, VersionRestored, VersionRetired
 from apimgr.catalog.models import Version
 from apimgr.contracts import snapshot
 from apimgr.contracts.snapshot import RouteDocument
@@ -23,12 +23,22 @@ from proxy import compiler
 from proxy.models import GatewayChange
 from proxy.services import append_changes
 
-_SERVED = Version.objects.exclude(deployed_revision=None).select_related("api", "deployed_revision")
+_SERVED = (
+    Version.objects.exclude(deployed_revision=None)
+    .select_related("api", "deployed_revision")
+    .prefetch_related("api__selections")
+)
 
 
 @receives(VersionPublished, VersionDeprecated, VersionRestored, VersionRetired)
 def log_version(event: VersionPublished | VersionDeprecated | VersionRestored | VersionRetired) -> None:
     _log_versions([_SERVED.get(pk=event.version_id)])
+
+
+@receives(SelectionChanged)
+def log_selection(event: SelectionChanged) -> None:
+    """The shared address and every version's own in one go: no moment at which a version is found nowhere."""
+    _log_versions(list(_SERVED.filter(api=event.api_id)))
 
 
 @receives(ProductVersionsChanged)
@@ -89,4 +99,7 @@ def _belongs_to(entry: tuple[str, str], versions: list[Version]) -> bool:
     if latest is None or latest.document is None:
         return False
     route = snapshot.load(latest.document)
-    return isinstance(route, RouteDocument) and route.version_id in {version.pk for version in versions}
+    if not isinstance(route, RouteDocument):
+        return False
+    there = {route.version_id, *(choice.version_id for choice in route.choices)}
+    return not there.isdisjoint(version.pk for version in versions)

@@ -32,3 +32,10 @@ class VersionRestored(Event):
 @dataclass(frozen=True, slots=True)
 class VersionRetired(Event):
     version_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class SelectionChanged(Event):
+    """Versions of the API are told apart in another way: by path, by another field, at another address."""
+
+    api_id: int

@@ -8,7 +8,16 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from apimgr.accounts.models import Organisation
-from apimgr.catalog.models import GatewaySettings, SpecificationSource, UnknownOperation, Visibility
+from apimgr.catalog.models import (
+    API,
+    GatewaySettings,
+    SelectBy,
+    SpecificationSource,
+    UnknownOperation,
+    Version,
+    VersionState,
+    Visibility,
+)
 from apimgr.contracts.bounds import BOUNDS
 from apimgr.core.errors import DomainError
 from apimgr.core.forms import SizeField
@@ -208,6 +217,73 @@ class ApiForm(forms.Form):
         label=_("Description"), required=False, widget=forms.Textarea(attrs={"rows": 8}), help_text=_("Markdown.")
     )
     visibility = forms.ChoiceField(label=_("Visibility"), choices=Visibility.choices, widget=forms.RadioSelect)
+
+
+class SelectionForm(forms.Form):
+    """How callers tell the versions of an API apart. Has a field ``value-{name}`` for each version."""
+
+    select_by = forms.ChoiceField(
+        label=_("Callers choose a version by"),
+        choices=[("", _("Path: each version has its own address")), *SelectBy.choices],
+        required=False,
+        widget=forms.RadioSelect,
+    )
+    name = forms.CharField(
+        label=_("Name of the field or parameter"),
+        max_length=60,
+        required=False,
+        help_text=_("Such as X-Api-Version or api-version. It reaches your upstream as it was sent."),
+    )
+    base_path = forms.CharField(
+        label=_("Public path"), max_length=200, required=False, help_text=_("Of all versions together.")
+    )
+    host = forms.CharField(
+        label=_("Host"),
+        max_length=253,
+        required=False,
+        help_text=_("Only for a host name of its own; empty serves every host."),
+    )
+    default_version = forms.ChoiceField(
+        label=_("Calls that name no version"),
+        required=False,
+        help_text=_("A default that moves changes what callers get who never asked for it."),
+    )
+
+    def __init__(self, *args: Any, api: API, versions: list[Version], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.versions = versions
+        usual = [("", _("Refuse them, naming the versions there are"))]
+        default = self.fields["default_version"]
+        assert isinstance(default, forms.ChoiceField)
+        default.choices = usual + [
+            (version.name, version.name) for version in versions if version.state != VersionState.RETIRED
+        ]
+        for version in versions:
+            self.fields[f"value-{version.name}"] = forms.CharField(
+                label=version.name, max_length=40, required=False, initial=version.value
+            )
+        self.initial = self._usual(api) | dict(self.initial)
+
+    @staticmethod
+    def _usual(api: API) -> dict[str, Any]:
+        if (selection := api.selection) is None:
+            return {"base_path": f"/{api.slug}", "name": "X-Api-Version"}
+        default = selection.default_version
+        fields = ("select_by", "name", "base_path", "host")
+        return {field: getattr(selection, field) for field in fields} | {
+            "default_version": default.name if default else ""
+        }
+
+    def value_fields(self) -> list[forms.BoundField]:
+        return [self[f"value-{version.name}"] for version in self.versions]
+
+    def selection(self) -> dict[str, Any]:
+        """What ``set_selection`` takes."""
+        data = self.cleaned_data
+        return {
+            **{field: data[field] for field in ("select_by", "name", "base_path", "host", "default_version")},
+            "values": {version.name: data[f"value-{version.name}"] for version in self.versions},
+        }
 
 
 class DeprecateForm(forms.Form):

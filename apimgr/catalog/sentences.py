@@ -10,6 +10,8 @@ tells(
     {
         "catalog.api.created": _("%(actor)s created the API %(target)s"),
         "catalog.api.updated": _("%(actor)s changed the API %(target)s"),
+        "catalog.api.selection_set": _("%(actor)s had versions of %(target)s chosen by the %(by)s %(name)s"),
+        "catalog.api.selection_removed": _("%(actor)s gave each version of %(target)s its own address again"),
         "catalog.specification.imported": _("%(actor)s imported the document %(target)s (%(source)s)"),
         "catalog.version.specification_used": _("%(actor)s gave version %(target)s another document"),
         "catalog.version.upstream_set": _("%(actor)s pointed version %(target)s at %(url)s"),

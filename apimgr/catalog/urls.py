@@ -21,6 +21,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path(f"{_API}/operations/", api.operations, name="api-operations"),
     path(f"{_API}/gateway/", api.gateway, name="api-gateway"),
     path(f"{_API}/settings/", api.settings, name="api-settings"),
+    path(f"{_API}/settings/selection/", api.selection, name="api-selection"),
     path(f"{_API}/new-version/", wizard.version_new, name="version-new"),
     path(f"{_VERSION}/source/", wizard.source, name="version-source"),
     path(f"{_VERSION}/check/", wizard.check, name="version-check"),

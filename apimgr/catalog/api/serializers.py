@@ -11,6 +11,8 @@ from apimgr.catalog.models import (
     GatewaySettings,
     Operation,
     Route,
+    SelectBy,
+    Selection,
     Specification,
     UnknownOperation,
     Upstream,
@@ -223,6 +225,40 @@ class VersionSerializer(serializers.ModelSerializer[Version]):
 
     def get_moves(self, version: Version) -> list[str]:
         return [move.value for move in moves_from(version.state)]
+
+
+class SelectionSerializer(serializers.Serializer[API]):
+    """By ``path`` each version has its own route, else one address is that of all and the rest says what chooses."""
+
+    select_by = serializers.ChoiceField(choices=[("path", "Path"), *SelectBy.choices])
+    name = serializers.CharField(
+        max_length=60, required=False, allow_blank=True, default="", help_text="Of the header field or query parameter."
+    )
+    host = serializers.CharField(max_length=253, required=False, allow_blank=True, default="")
+    base_path = serializers.CharField(max_length=200, required=False, allow_blank=True, default="")
+    default_version = serializers.CharField(
+        required=False,
+        allow_blank=True,
+        default="",
+        help_text="Name of the version for calls that name none; empty to refuse them.",
+    )
+    values = serializers.DictField(
+        child=serializers.CharField(max_length=40, allow_blank=True),
+        required=False,
+        help_text="What chooses a version, by its name. Those left out keep theirs; empty is the name.",
+    )
+
+    def to_representation(self, instance: API) -> dict[str, Any]:
+        selection = instance.selection or Selection(select_by="path")
+        default = selection.default_version
+        return {
+            "select_by": selection.select_by,
+            "name": selection.name,
+            "host": selection.host,
+            "base_path": selection.base_path,
+            "default_version": default.name if default else "",
+            "values": {version.name: version.value for version in instance.versions.order_by("pk")},
+        }
 
 
 class NewVersionSerializer(serializers.Serializer[Any]):

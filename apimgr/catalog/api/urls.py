@@ -9,6 +9,7 @@ _VERSION = "apis/<slug:slug>/versions/<str:name>"
 urlpatterns: list[URLPattern | URLResolver] = [
     path("apis", views.ApiList.as_view(), name="api-apis"),
     path("apis/<slug:slug>", views.ApiDetail.as_view(), name="api-api"),
+    path("apis/<slug:slug>/selection", views.ApiSelection.as_view(), name="api-selection"),
     path("apis/<slug:slug>/versions", views.VersionList.as_view(), name="api-versions"),
     path(_VERSION, views.VersionDetail.as_view(), name="api-version"),
     path(f"{_VERSION}/specification", views.VersionSpecification.as_view(), name="api-specification"),

@@ -105,6 +105,27 @@ class ApiDetail(_CatalogView):
         return Response(self.get_serializer(api).data)
 
 
+class ApiSelection(_CatalogView):
+    serializer_class = serializers.SelectionSerializer
+
+    @extend_schema(operation_id="selection_read", summary="Read how versions are told apart")
+    def get(self, request: Request, slug: str) -> Response:
+        return Response(self.get_serializer(self.api()).data)
+
+    @extend_schema(
+        operation_id="selection_set",
+        summary="Set how versions are told apart",
+        description="Takes effect at once: the addresses that callers have used until then stop answering.",
+    )
+    def put(self, request: Request, slug: str) -> Response:
+        api, given = self.api(), self.given(serializers.SelectionSerializer)
+        if given["select_by"] == "path":
+            services.remove_selection(actor=self.actor, api=api)
+        else:
+            services.set_selection(actor=self.actor, api=api, **given)
+        return Response(self.get_serializer(self.api()).data)
+
+
 # --- Versions ---------------------------------------------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ from apimgr.catalog.models.gateway_settings import GatewaySettings, UnknownOpera
 from apimgr.catalog.models.operation import Operation
 from apimgr.catalog.models.revision import Revision
 from apimgr.catalog.models.route import Route
+from apimgr.catalog.models.selection import SelectBy, Selection
 from apimgr.catalog.models.specification import Specification, SpecificationSource
 from apimgr.catalog.models.upstream import Upstream
 from apimgr.catalog.models.version import Version, VersionState
@@ -19,6 +20,8 @@ __all__ = [
     "Operation",
     "Revision",
     "Route",
+    "SelectBy",
+    "Selection",
     "Specification",
     "SpecificationSource",
     "UnknownOperation",

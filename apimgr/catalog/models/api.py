@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from django.db import models
 
 from apimgr.accounts.models import Organisation
 from apimgr.core.ids import Entity
+
+if TYPE_CHECKING:
+    from apimgr.catalog.models.selection import Selection
 
 
 class Visibility(models.TextChoices):
@@ -26,3 +31,8 @@ class API(Entity):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def selection(self) -> Selection | None:
+        """How callers choose a version at one address; none where each version has its own."""
+        return next((selection for selection in self.selections.all() if selection.is_in_force), None)

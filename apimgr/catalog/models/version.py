@@ -23,6 +23,8 @@ class Version(Entity):
         max_length=40,
         validators=[RegexValidator(r"^[A-Za-z0-9][A-Za-z0-9._-]*$", "Use letters, digits, dots, dashes, underscores.")],
     )
+    # What callers choose it by where the API's versions share an address; empty: its name.
+    selector = models.CharField(max_length=40, blank=True, default="", db_default="")
     state = models.CharField(max_length=12, choices=VersionState.choices, default=VersionState.DRAFT)
     specification = models.ForeignKey(
         Specification, null=True, blank=True, on_delete=models.PROTECT, related_name="versions"
@@ -39,6 +41,22 @@ class Version(Entity):
 
     def __str__(self) -> str:
         return f"{self.api} {self.name}"
+
+    @property
+    def value(self) -> str:
+        """What callers choose it by where the API's versions share an address."""
+        return self.selector or self.name
+
+    @property
+    def choice(self) -> str:
+        """What callers send to get it, such as ``X-Api-Version: v1``; empty where its address is its own."""
+        selection = self.api.selection
+        return selection.written(self.value) if selection else ""
+
+    @property
+    def address(self) -> str:
+        """Host and path that callers find it at: shared with other versions where there is a ``choice``."""
+        return str(self.api.selection or getattr(self, "route", None) or "")
 
     @property
     def is_live(self) -> bool:

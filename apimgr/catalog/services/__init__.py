@@ -5,6 +5,7 @@ from apimgr.catalog.services.gateway import set_gateway_settings
 from apimgr.catalog.services.life import deprecate_version, restore_version, retire_version
 from apimgr.catalog.services.publication import Problem, publication_check, publication_problems, publish_version
 from apimgr.catalog.services.routing import UpstreamTest, set_route, set_upstream, test_upstream
+from apimgr.catalog.services.selection import remove_selection, set_selection
 from apimgr.catalog.services.specifications import fetch_specification, import_specification, use_specification
 
 __all__ = [
@@ -18,10 +19,12 @@ __all__ = [
     "publication_check",
     "publication_problems",
     "publish_version",
+    "remove_selection",
     "restore_version",
     "retire_version",
     "set_gateway_settings",
     "set_route",
+    "set_selection",
     "set_upstream",
     "test_upstream",
     "update_api",

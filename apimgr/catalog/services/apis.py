@@ -9,6 +9,7 @@ from apimgr.accounts.models import Organisation, User
 from apimgr.audit import services as audit
 from apimgr.catalog.events import VersionAdded
 from apimgr.catalog.models import API, Version, Visibility
+from apimgr.catalog.services.selection import lock_api, value_taken
 from apimgr.core import events
 from apimgr.core.errors import Conflict
 from apimgr.core.validation import store
@@ -72,6 +73,10 @@ def add_version(*, actor: User | None, api: API, name: str) -> Version:
     """A draft. Names are unique within an API: ``v1``, ``2024-10-01``."""
     require(actor, Permission.API_EDIT, api.organisation)
     name = name.strip()
+    api = lock_api(api)
+    if value_taken(api, name):
+        message = _("%(name)s chooses another version.") % {"name": name}
+        raise Conflict(message, code="taken", fields={"name": message})
     if api.versions.filter(name=name).exists():
         taken = _("%(api)s already has a version %(name)s.") % {"api": api, "name": name}
         raise Conflict(taken, code="taken", fields={"name": taken})

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 
 from django.db import connection, transaction
 from django.db.models import F, Q
@@ -15,7 +16,7 @@ from django.utils.translation import gettext as _
 from apimgr.accounts.access import Permission, organisations_for, require
 from apimgr.accounts.models import User
 from apimgr.audit import services as audit
-from apimgr.catalog.models import Revision, Route, Upstream, Version, Visibility
+from apimgr.catalog.models import API, Revision, Route, Selection, Upstream, Version, VersionState, Visibility
 from apimgr.catalog.services.drafts import editable
 from apimgr.core import egress
 from apimgr.core.errors import Conflict, DomainError
@@ -23,6 +24,7 @@ from apimgr.core.validation import store
 
 _HOST = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 _RESOLVE_S = 3.0
+_LIVE = (VersionState.PUBLISHED, VersionState.DEPRECATED)
 _ROUTE_LOCK = 0x726F757465  # "route": two publishers asking for overlapping paths are answered one after another
 
 
@@ -114,10 +116,10 @@ def set_route(*, actor: User | None, version: Version, base_path: str, host: str
     of another organisation; the API in the way is named to those who may know it."""
     require(actor, Permission.API_EDIT, version.api.organisation)
     version = editable(version)
-    host, base_path = _normalise_route(host, base_path)
+    host, base_path = normalise_route(host, base_path)
     lock_routes()
     if other := route_conflict(version, host, base_path):
-        raise _route_taken(actor, other, host + base_path)
+        raise route_taken(actor, other, host + base_path)
     route = Route.objects.filter(version=version).first() or Route(version=version)
     route.host, route.base_path = host, base_path
     store(route)
@@ -137,7 +139,7 @@ def lock_routes() -> None:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_ROUTE_LOCK])
 
 
-def _normalise_route(host: str, base_path: str) -> tuple[str, str]:
+def normalise_route(host: str, base_path: str) -> tuple[str, str]:
     host, base_path = host.strip().lower(), "/" + base_path.strip().strip("/")
     if host and not _HOST.fullmatch(host):
         message = _("This is not a host name. Leave it empty to serve every host.")
@@ -148,14 +150,28 @@ def _normalise_route(host: str, base_path: str) -> tuple[str, str]:
     return host, base_path
 
 
-def route_conflict(version: Version, host: str, base_path: str) -> Version | None:
-    """Another version that is in the way of this address: it has the same one, drafted or deployed, or belongs to
-    another organisation and nests with it."""
-    organisation_id = version.api.organisation_id
-    for other, taken_host, taken_path in _addresses_near(version, host, base_path):
+def route_conflict(version: Version, host: str, base_path: str) -> Version | API | None:
+    """What is in the way of a version at this address: it has the same one, drafted or deployed, or belongs to another
+    organisation and nests with it. A shared address of its own API is not: the two are never served at once."""
+    near = _routes_near(host, base_path, Q(version=version), version.api.organisation_id)
+    return _in_the_way(near, version.api, host, base_path)
+
+
+def address_conflict(api: API, host: str, base_path: str) -> Version | API | None:
+    """As ``route_conflict``, for the address that versions of ``api`` share."""
+    near = _routes_near(host, base_path, Q(version__api=api), api.organisation_id)
+    return _in_the_way(near, api, host, base_path)
+
+
+_Address = tuple[Version | API, str, str]
+
+
+def _in_the_way(routes: Iterable[_Address], api: API, host: str, base_path: str) -> Version | API | None:
+    for other, taken_host, taken_path in chain(routes, _shared_near(api, host, base_path)):
         if (taken_host, taken_path) == (host, base_path):
             return other
-        if other.api.organisation_id != organisation_id and _overlap(taken_path, base_path):
+        is_own = other.organisation_id if isinstance(other, API) else other.api.organisation_id
+        if is_own != api.organisation_id and _overlap(taken_path, base_path):
             return other
     return None
 
@@ -164,29 +180,48 @@ def _overlap(one: str, two: str) -> bool:
     return f"{one}/".startswith(f"{two}/") or f"{two}/".startswith(f"{one}/")
 
 
-def _addresses_near(version: Version, host: str, base_path: str) -> Iterator[tuple[Version, str, str]]:
-    """Every address with the same first segment on a host that meets this one: drafted routes, then deployed ones.
+def _near(base_path: str) -> Q:
+    first = "/" + base_path.split("/")[1]
+    return Q(base_path=first) | Q(base_path__startswith=f"{first}/")
+
+
+def _meets(host: str, rows: Iterable[_Address]) -> Iterator[_Address]:
+    return (row for row in rows if not host or not row[1] or row[1] == host)
+
+
+def _routes_near(host: str, base_path: str, but: Q, organisation_id: int) -> Iterator[_Address]:
+    """Every route with the same first segment on a host that meets this one: drafted ones, then deployed ones.
 
     A live version is served where its deployed revision says, whatever its draft has become. Where it was served
     before, its callers may still call: its own organisation may use that address again, nobody else.
     """
-    first = "/" + base_path.split("/")[1]
-    near = Q(base_path=first) | Q(base_path__startswith=f"{first}/")
-    drafted = Route.objects.exclude(version=version).filter(near).select_related("version__api__organisation")
+    near = _near(base_path)
+    drafted = Route.objects.exclude(but).filter(near).select_related("version__api__organisation")
     deployed = (
-        Revision.objects.exclude(version=version)
+        Revision.objects.exclude(but)
         .annotate(host=KT("configuration__route__host"), base_path=KT("configuration__route__base_path"))
         .filter(near)
-        .exclude(~Q(pk=F("version__deployed_revision")), version__api__organisation=version.api.organisation_id)
+        .exclude(~Q(pk=F("version__deployed_revision")), version__api__organisation=organisation_id)
         .select_related("version__api__organisation")
         .defer("configuration")
     )
-    found = [(row.version, row.host, row.base_path) for row in drafted]
-    found += [(row.version, row.host, row.base_path) for row in deployed]
-    yield from (row for row in found if not host or not row[1] or row[1] == host)
+    rows: list[_Address] = [(row.version, row.host, row.base_path) for row in drafted]
+    rows += [(row.version, row.host, row.base_path) for row in deployed]
+    return _meets(host, rows)
 
 
-def _route_taken(actor: User | None, other: Version, address: str) -> Conflict:
+def _shared_near(api: API, host: str, base_path: str) -> Iterator[_Address]:
+    """The same of addresses that versions of other APIs share, or once did."""
+    found = (
+        Selection.objects.exclude(api=api)
+        .filter(_near(base_path))
+        .exclude(is_in_force=False, api__organisation=api.organisation_id)
+        .select_related("api__organisation")
+    )
+    return _meets(host, [(row.api, row.host, row.base_path) for row in found])
+
+
+def route_taken(actor: User | None, other: Version | API, address: str) -> Conflict:
     if _may_know(actor, other):
         message = _("%(address)s meets the address of %(other)s.") % {"address": address, "other": other}
     else:
@@ -194,7 +229,9 @@ def _route_taken(actor: User | None, other: Version, address: str) -> Conflict:
     return Conflict(message, code="route_taken", fix=_("Choose another path."), fields={"base_path": message})
 
 
-def _may_know(actor: User | None, version: Version) -> bool:
-    if actor is None or (version.is_live and version.api.visibility == Visibility.PUBLIC):
+def _may_know(actor: User | None, other: Version | API) -> bool:
+    api = other if isinstance(other, API) else other.api
+    is_seen = other.is_live if isinstance(other, Version) else Version.objects.filter(api=api, state__in=_LIVE).exists()
+    if actor is None or (is_seen and api.visibility == Visibility.PUBLIC):
         return True
-    return organisations_for(actor, Permission.API_VIEW).filter(pk=version.api.organisation_id).exists()
+    return organisations_for(actor, Permission.API_VIEW).filter(pk=api.organisation_id).exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from django import template
 from django.utils.translation import gettext_lazy as _
@@ -29,6 +30,16 @@ _STEPS: Final = (
     ("access", "products:version-access", _("Access")),
     ("preview", "catalog:version-preview", _("Preview and publish")),
 )
+
+
+@register.filter
+def called_at(version: Version, gateway_url: str) -> str:
+    """Where callers find a version: its host if it has one, else the gateway's address."""
+    gateway, address = urlsplit(gateway_url), version.address
+    if address.startswith("/"):
+        return f"{gateway_url}{address}"
+    host, slash, path = address.partition("/")
+    return f"{gateway.scheme}://{host}{f':{gateway.port}' if gateway.port else ''}{slash}{path}"
 
 
 @register.inclusion_tag("catalog/_tabs.html")

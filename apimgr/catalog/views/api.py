@@ -11,13 +11,14 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from apimgr.accounts.access import Permission, require
 from apimgr.accounts.models import User
 from apimgr.catalog import services
-from apimgr.catalog.forms import ApiForm, DeprecateForm, GatewayForm, show
+from apimgr.catalog.forms import ApiForm, DeprecateForm, GatewayForm, SelectionForm, show
 from apimgr.catalog.lifecycle import moves_from
-from apimgr.catalog.models import Version
+from apimgr.catalog.models import API, Version
 from apimgr.catalog.openapi.parse import describe
 from apimgr.catalog.selectors import api_for, operations_of, specification_for, specifications_for
 from apimgr.catalog.services.publication import gateway_settings_of, is_ahead
@@ -136,8 +137,7 @@ def settings(request: HttpRequest, slug: str) -> HttpResponse:
     frame = _frame(request, slug, "settings")
     api, user = frame["api"], person(request)
     require_edit(user, api)
-    fields = ("name", "summary", "description", "visibility")
-    form = ApiForm(request.POST or None, initial={field: getattr(api, field) for field in fields})
+    form = _api_form(request.POST or None, api)
     if request.method == "POST" and form.is_valid():
         try:
             services.update_api(actor=user, api=api, **form.cleaned_data)
@@ -146,4 +146,46 @@ def settings(request: HttpRequest, slug: str) -> HttpResponse:
         else:
             messages.success(request, _("Settings saved."))
             return redirect("catalog:api-settings", slug)
-    return render(request, "catalog/settings.html", {**frame, "form": form}, status=422 if form.errors else 200)
+    selection_form = SelectionForm(api=api, versions=frame["versions"])
+    return _settings_page(request, frame, form, selection_form)
+
+
+@login_required
+@require_POST
+def selection(request: HttpRequest, slug: str) -> HttpResponse:
+    """How versions are told apart: on the settings page, but live at once, so with a button of its own."""
+    frame = _frame(request, slug, "settings")
+    api, user = frame["api"], person(request)
+    require(user, Permission.API_PUBLISH, api.organisation)
+    form = SelectionForm(request.POST, api=api, versions=frame["versions"])
+    if form.is_valid():
+        try:
+            if form.cleaned_data["select_by"]:
+                services.set_selection(actor=user, api=api, **form.selection())
+            else:
+                services.remove_selection(actor=user, api=api)
+        except DomainError as error:
+            show(form, error)
+        else:
+            return redirect(f"{reverse('catalog:api-settings', args=[slug])}?selection=set#selection")
+    return _settings_page(request, frame, _api_form(None, api), form)
+
+
+def _api_form(data: Any, api: API) -> ApiForm:
+    fields = ("name", "summary", "description", "visibility")
+    return ApiForm(data, initial={field: getattr(api, field) for field in fields})
+
+
+def _settings_page(
+    request: HttpRequest, frame: dict[str, Any], form: ApiForm, selection_form: SelectionForm
+) -> HttpResponse:
+    live = next((version for version in frame["versions"] if version.deployed_revision_id), None)
+    context = {
+        **frame,
+        "form": form,
+        "selection_form": selection_form,
+        "live": live,
+        "is_set": live is not None and request.GET.get("selection") == "set",
+    }
+    has_errors = form.errors or selection_form.errors
+    return render(request, "catalog/settings.html", context, status=422 if has_errors else 200)

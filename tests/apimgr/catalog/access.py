@@ -27,6 +27,10 @@ REST = {
         Row(method="post", allow=EDITORS, data={"organisation": "acme", "name": "New"}),
     ),
     "api-api": (Row(api, ACME), Row(api, EDITORS, method="patch", data={"summary": "Changed"})),
+    "api-selection": (
+        Row(api, ACME),
+        Row(api, EDITORS, method="put", data={"select_by": "query", "name": "v", "base_path": "/shared"}),
+    ),
     "api-versions": (Row(api, ACME), Row(api, EDITORS, method="post", data={"name": "v9"})),
     "api-version": Row(version, ACME),
     "api-specification": (Row(version, ACME), Row(version, EDITORS, method="post", data={"content": DOCUMENT})),
@@ -63,6 +67,7 @@ PAGES = {
     "catalog:api-operations": Row(api, ACME),
     "catalog:api-gateway": (Row(api, ACME), Row(api, EDITORS, method="post", data=_GATEWAY)),
     "catalog:api-settings": (Row(api, EDITORS), Row(api, EDITORS, method="post", data=_SETTINGS)),
+    "catalog:api-selection": Row(api, EDITORS, method="post", data={"select_by": ""}),
     "catalog:version-new": (Row(api, EDITORS), Row(api, EDITORS, method="post")),
     "catalog:version-source": (Row(draft, EDITORS), Row(draft, EDITORS, method="post")),
     "catalog:version-check": Row(draft, EDITORS),

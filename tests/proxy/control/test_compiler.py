@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from apimgr.accounts.models import Organisation
-from apimgr.catalog.models import API, Operation, Revision, Version
+from apimgr.catalog.models import API, Operation, Revision, Selection, Version
 from apimgr.contracts import snapshot
 from apimgr.core.errors import DomainError
 from apimgr.products.models import ApiLimit, Limit, Plan, Product
@@ -102,6 +102,43 @@ def test_a_deprecated_version(version: Version, plan: Plan) -> None:
 def test_a_retired_version_keeps_its_address(version: Version) -> None:
     version.state = "retired"
     expect("retired", *compiler.version_changes(version).documents)
+
+
+def test_versions_at_one_address(version: Version) -> None:
+    """One route for all, the retired among them, and each version's own address given up."""
+    second = Version.objects.create(id=8, api=version.api, name="v2", selector="2025-04-01", state="retired")
+    deploy(second, CONFIGURATION | {"route": {"host": "", "base_path": "/orders/v2"}})
+    Version.objects.create(id=9, api=version.api, name="v3")  # a draft: no gateway has heard of it
+    Selection.objects.create(
+        api=version.api,
+        select_by="query",
+        name="api-version",
+        host="api.example.com",
+        base_path="/orders",
+        default_version=version,
+    )
+    changes = compiler.changes_of([version, second])
+    expect("shared", *changes.documents)
+    assert changes.tombstones == (("route", "api.example.com/orders/v1"), ("route", "/orders/v2"))
+    assert [document.key for document in compiler.everything()] == ["3", "api.example.com/orders", "8"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": "X-Api-Key"},
+        {"name": "a b"},
+        {"base_path": "/a/../b"},
+        {"host": "UPPER"},
+        {"select_by": "cookie"},
+    ],
+)
+def test_a_selection_no_gateway_could_choose_by_is_refused(version: Version, wrong: dict[str, str]) -> None:
+    usual = {"select_by": "header", "name": "X-Version", "base_path": "/orders"}
+    Selection.objects.create(api=version.api, **usual | wrong)
+    with pytest.raises(DomainError) as error:
+        compiler.version_changes(version)
+    assert error.value.code == "bad_gateway_configuration"
 
 
 def test_what_developers_own(credential: Credential, plan: Plan) -> None:
