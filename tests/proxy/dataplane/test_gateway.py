@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import tracemalloc
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +18,8 @@ from apimgr.contracts import credentials, snapshot
 from apimgr.contracts.outcomes import BY_CODE, BY_NUMBER
 from apimgr.contracts.usage import FLAG_OLD_SECRET
 from proxy.dataplane import listener, stats
+from proxy.dataplane.http.body import MAX_TRAILERS
+from proxy.dataplane.http.request import MAX_HEAD, MAX_REQUEST_LINE
 from tests.asynchronous import run
 from tests.proxy.dataplane.support import Running, World, digest, read_message, read_reply, request, response, running
 
@@ -300,6 +304,58 @@ def test_unauthorised(tmp_path: Path, lines: list[str], code: str) -> None:
         assert json.loads(record.trail)[-1]["code"] == code
         if code == "key_malformed":
             assert not [kind for kind, _ in gateway.world.replica.lookups if kind == "credential"]
+
+    play(tmp_path, scenario)
+
+
+def test_what_is_not_well_formed_costs_no_look_up(tmp_path: Path) -> None:
+    """Not in the replica, and there is nowhere else to look (K2)."""
+
+    async def scenario(gateway: Running) -> None:
+        key = gateway.world.key
+        assert (await gateway.get()).status == 200
+        gateway.world.replica.lookups.clear()
+        other_mode, other_end = key.replace("_live_", "_test_"), key[:-1] + ("a" if key[-1] != "a" else "b")
+        wrong = [
+            other_mode,
+            other_end,
+            key[:-1],
+            key + "0",
+            key.upper(),
+            "x" + key[1:],
+            key.replace("_", "-"),
+            f"{key},{key}",
+        ]
+        for text in (*wrong, "", "null", "../..", "%00", "\xe9", "a" * 8000):
+            for line in (f"X-Api-Key: {text}", f"Authorization: Bearer {text}"):
+                raw = f"GET /orders/items/1 HTTP/1.1\r\nHost: gateway.test\r\n{line}\r\n\r\n".encode("latin-1")
+                assert (await gateway.send(raw)).status == 401, line
+                assert last_outcome(gateway) == ("key_malformed" if text or "X-Api" in line else "key_missing")
+        assert gateway.world.replica.lookups == []
+        assert len(gateway.upstream.received) == 1
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("name", ["api_key", "apikey", "key", "access_token", "X-Api-Key", "token"])
+def test_a_key_in_the_address_is_no_key(tmp_path: Path, name: str) -> None:
+    """It is not read from there, and neither record nor trail keeps it, wherever in the address it stands (K9)."""
+
+    async def scenario(gateway: Running) -> None:
+        key = gateway.world.key
+        for path, code in (
+            (f"/orders/items/1?{name}={key}", "key_missing"),
+            (f"/orders/items/{key}", "key_missing"),
+            (f"/orders/{name}/{key}?x={key}", "operation_not_found"),
+            (f"/{name}/{key}", "route_not_found"),
+            (f"/orders/items;{name}={key}", "bad_path"),
+        ):
+            reply = await gateway.get(path, key="")
+            assert _problem(reply.body)["code"] == code
+            assert key.encode() not in reply.body
+        assert gateway.upstream.received == []
+        assert key[-49:].encode() not in b"".join(gateway.recorder.frames)
+        assert gateway.recorder.records[1].path == b"/orders/items/acme_live_***"
 
     play(tmp_path, scenario)
 
@@ -624,6 +680,51 @@ def test_connection_of_old_age_is_replaced(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+def test_a_call_that_is_sent_again_is_stripped_again(tmp_path: Path) -> None:
+    """A kept connection of old age: the second attempt is as clean as the first (H9)."""
+
+    async def scenario(gateway: Running) -> None:
+        sent: list[bytes] = []
+
+        async def once_each(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            sent.append(await read_message(reader))
+            writer.write(response(b"ok"))
+            sent.append(await read_message(reader))  # and hang up on it
+
+        gateway.upstream.handler = once_each
+        for _ in range(2):
+            reply = await gateway.get("/orders/items/1", "Authorization: Basic eA==", "X-Consumer-Id: root")
+            assert reply.body == b"ok"
+        assert len(sent) == 3, "the second call was made twice"
+        assert len({again.partition(b"X-Request-Id")[0] for again in sent}) == 1
+        assert not any(gateway.world.key.encode() in each or b"root" in each for each in sent)
+
+    play(tmp_path, scenario)
+
+
+def test_what_follows_an_early_answer_is_not_served(tmp_path: Path) -> None:
+    """Of a body that nobody waits for any more, the rest could be taken for a request."""
+
+    async def scenario(gateway: Running) -> None:
+        async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            gateway.upstream.received.append(await reader.readuntil(b"\r\n\r\n"))
+            writer.write(response(b"no", "413 Too Large"))
+            await reader.read(-1)
+
+        gateway.upstream.handler = early
+        key = f"X-Api-Key: {gateway.world.key}"
+        inner = request("GET", "/orders/items/2", key)
+        reader, writer = await gateway.connect()
+        writer.write(request("POST", "/orders/items", key, f"Content-Length: {len(inner) + 1}", "Expect: 100-continue"))
+        assert (await read_reply(reader)).status == 100
+        assert (await read_reply(reader)).status == 413
+        writer.write(inner)
+        assert await reader.read() == b""
+        assert len(gateway.upstream.received) == 1
+
+    play(tmp_path, scenario)
+
+
 def test_early_answer_ends_both_connections(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -758,7 +859,7 @@ def test_heads_arrive_in_any_pieces(tmp_path: Path) -> None:
 
 
 def test_big_bodies_stream_both_ways_in_little_memory(tmp_path: Path) -> None:
-    size = 20 * 1024 * 1024
+    size = 100 * 1024 * 1024
     world = World()
     world.version = replace(world.version, max_body_bytes=2 * size)
     piece = bytes(range(256)) * 256
@@ -815,6 +916,39 @@ def test_big_bodies_stream_both_ways_in_little_memory(tmp_path: Path) -> None:
         assert buffered < 2 * 1024 * 1024
         (record,) = gateway.recorder.records
         assert (record.bytes_in, record.bytes_out) == (size, size)
+
+    play(tmp_path, scenario, world)
+
+
+@pytest.mark.parametrize("what", ["line", "field", "head", "body", "trailers"])
+def test_what_is_too_large_is_not_kept(tmp_path: Path, what: str) -> None:
+    """However much is sent, memory grows by less than twice what is allowed, and a few reads' worth (H12)."""
+    world = World()
+    world.version = replace(world.version, max_body_bytes=8 * 1024 * 1024)
+    chunked = request("POST", "/orders/items", f"X-Api-Key: {world.key}", "Transfer-Encoding: chunked")
+    start, more, allowed = {
+        "line": (b"GET /", b"a", MAX_REQUEST_LINE),
+        "field": (b"GET / HTTP/1.1\r\nX: ", b"a", MAX_HEAD),
+        "head": (b"GET / HTTP/1.1\r\n", b"X: y\r\n", MAX_HEAD),
+        "body": (chunked, b"400\r\n" + b"x" * 1024 + b"\r\n", 8 * 1024 * 1024),
+        "trailers": (chunked + b"0\r\n", b"X: y\r\n", MAX_TRAILERS),
+    }[what]
+
+    async def scenario(gateway: Running) -> None:
+        await gateway.get()
+        _, writer = await gateway.connect()
+        writer.write(start)
+        tracemalloc.start()
+        for _ in range(500):  # 32 MB
+            if writer.is_closing():
+                break
+            writer.write(more * (65536 // len(more)))
+            with suppress(ConnectionError):
+                await writer.drain()
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert gateway.recorder.records[-1].status in (400, 413, 414, 431)
+        assert peak < 2 * allowed + 1024 * 1024
 
     play(tmp_path, scenario, world)
 

@@ -7,18 +7,26 @@ that is good, so that only what is wrong with it can keep it from the upstream.
 from __future__ import annotations
 
 import asyncio
+import posixpath
+import re
+from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote, unquote_to_bytes
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from apimgr.contracts import snapshot
 from apimgr.contracts.snapshot import OperationDocument
 from proxy.dataplane.http.body import LAST_CHUNK, ChunkedReader, LengthReader, chunk
 from proxy.dataplane.http.malformed import Malformed
 from proxy.dataplane.http.path import canonical_path, without_parameters
 from proxy.dataplane.http.request import parse_request
+from proxy.dataplane.policies.admit import find_operation
+from proxy.dataplane.policies.refusal import Refusal
 from proxy.dataplane.routing import OperationTrie
+from proxy.dataplane.runtime import Version
 from tests.fuzz import reference
 from tests.proxy.dataplane.support import Running, read_reply
 from tests.proxy.dataplane.test_gateway import last_outcome, play
@@ -357,3 +365,59 @@ def test_no_spelling_reaches_what_is_not_described(path: str) -> None:
         assert segments[1] in (b"open", b"files")
         assert not {b"..", b"."} & set(segments)
         assert segments[1] != b"closed"
+
+
+SERVED = Version(
+    snapshot.VersionDocument(
+        1, 1, 1, "v1", "published", "/api", snapshot.UpstreamDocument("http://a.test/base"),
+        operations=(OperationDocument(1, "GET", "/open/{id}"), OperationDocument(2, "GET", "/files/{rest+}"),
+                    OperationDocument(3, "POST", "/closed"), OperationDocument(4, "GET", "/open/{id}/parts")),
+    )
+)  # fmt: skip
+# How servers read a path, one leniency after the other; the last ones after they decoded it.
+PLAIN_READINGS: dict[str, Callable[[bytes], bytes]] = {
+    "as it stands": lambda path: path,
+    "dots resolved": lambda path: resolved(path),
+    "parameters dropped": lambda path: re.sub(rb";[^/]*", b"", path),
+    "parameters dropped, dots resolved": lambda path: resolved(re.sub(rb";[^/]*", b"", path)),
+}
+DECODED_READINGS: dict[str, Callable[[bytes], bytes]] = {
+    **{f"decoded, {name}": read for name, read in PLAIN_READINGS.items()},
+    "decoded, backslashes for slashes": lambda path: resolved(path.replace(b"\\", b"/")),
+    "decoded, cut at NUL": lambda path: path.partition(b"\0")[0],
+}
+
+
+def resolved(path: bytes) -> bytes:
+    end = b"/" if path.endswith(b"/") else b""
+    return posixpath.normpath(path.decode("latin-1")).encode("latin-1").replace(b"//", b"/").rstrip(b"/") + end
+
+
+SPELLINGS = [
+    "/", "//", "/closed", "open", "closed", "api", "parts", "1", ".", "..", "/..", "/../", "%2e", "%2E", "%252e",
+    "%2e%2e", "..;", ";", "%3b", ";v=1", "%2f", "%252f", "%5c", "\\", "%00", "%c0%ae", "%u002e", "%6fpen", "%63losed",
+    "%c3%a9", "?", "%3f", "#", "%20", "%", "%25", "*", "~", "%7E", "\t", "é", "%EF%BC%8E",
+]  # fmt: skip
+
+
+@settings(max_examples=1000)
+@given(st.sampled_from(["", "/api/open/", "/api/files/", "http://g/api/open/"]), st.lists(st.sampled_from(SPELLINGS)))
+def test_no_spelling_leads_elsewhere(start: str, parts: list[str]) -> None:
+    """From the bytes of a request to those of the next: matched, recorded and forwarded is one path, for any reader."""
+    try:
+        head = parse_request(f"GET {start}{''.join(parts)} HTTP/1.1\r\nHost: g\r\n\r\n".encode())
+        assert head is not None
+        if not head.path.startswith(b"/api/"):
+            return
+        rest = head.path[len(b"/api") :]  # what is recorded, and what is forwarded below the upstream's own path
+        operation = find_operation(SERVED, rest, head)
+    except (Malformed, Refusal):
+        return
+    assert operation in (1, 2, 4)
+    assert canonical_path(rest) == rest
+    for name, read in PLAIN_READINGS.items():
+        assert SERVED.trie.find(read(rest), b"GET") == (operation, ()), name
+    for name, read in DECODED_READINGS.items():
+        # Encoded again, all of it, as nothing that was decoded once is decoded twice.
+        found = quote(read(unquote_to_bytes(rest)), safe="/;").encode()
+        assert SERVED.trie.find(canonical_path(found), b"GET") == (operation, ()), name

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from proxy.dataplane import listener, tunnel
+from proxy.dataplane.listener import BODY_WINDOW_SECONDS, WRITE_STALL_SECONDS
 from tests.proxy.dataplane.support import Running, read_reply, request, response
 from tests.proxy.dataplane.test_gateway import last_outcome, play
 from tests.proxy.dataplane.test_tunnel import Streams, frame, tunnelled
@@ -208,6 +209,29 @@ def test_a_tunnel_whose_other_end_left_waits_for_no_reader(tmp_path: Path) -> No
         await until(lambda: not gateway.worker.connections)
 
     tunnelled(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("has_served", [False, True])
+def test_an_idle_connection_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_served: bool) -> None:
+    monkeypatch.setattr(listener, "HEAD_SECONDS", SOON)
+
+    async def scenario(gateway: Running) -> None:
+        gateway.worker.idle_seconds = SOON
+        reader, writer = await gateway.connect()
+        if has_served:
+            writer.write(request("GET", "/orders/items/1", key(gateway)))
+            assert (await read_reply(reader)).status == 200
+        assert await asyncio.wait_for(reader.read(), 5) == b"", "without a word: nothing was asked"
+        assert len(gateway.recorder.records) == has_served
+
+    play(tmp_path, scenario)
+
+
+def test_what_is_allowed_for() -> None:
+    """The rules in figures; the tests above make them short."""
+    assert (listener.HEAD_SECONDS, listener.IDLE_SECONDS, WRITE_STALL_SECONDS) == (10, 60, 30)
+    assert (BODY_WINDOW_SECONDS, listener.BODY_BYTES_PER_WINDOW) == (10, 10 * 500)
+    assert listener.LEAST_TAKEN_PER_WINDOW == 30 * 500
 
 
 # --- how many -------------------------------------------------------------------------------------------------------
