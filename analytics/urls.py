@@ -17,6 +17,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("panels/applications/<id:application_id>/usage/", panels.application_usage, name="application-usage"),
     path("panels/applications/<id:application_id>/chart/", panels.application_chart, name="application-chart"),
     path("panels/applications/<id:application_id>/requests/", panels.application_requests, name="application-requests"),
+    path("panels/applications/<id:application_id>/activity/", panels.application_activity, name="application-activity"),
+    path("panels/organisations/<slug:slug>/activity/", panels.organisation_activity, name="organisation-activity"),
     path("panels/credentials/<id:credential_id>/first-call/", panels.first_call, name="first-call"),
     path("panels/credentials/<id:credential_id>/activity/", panels.key_activity, name="key-activity"),
 ]

@@ -8,11 +8,13 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
-from django.db.models import Count, Model, Prefetch, Q, QuerySet
+from django.db.models import Count, Exists, Model, OuterRef, Prefetch, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 from django.utils.translation import gettext as _
 
-from apimgr.accounts.access import Permission, organisations_for
-from apimgr.accounts.models import User
+from apimgr.accounts.access import Permission, organisations_for, require_operator
+from apimgr.accounts.models import Membership, Organisation, User
+from apimgr.audit.models import AuditEntry
 from apimgr.catalog.models import API, Operation, Version
 from apimgr.catalog.selectors import LIVE, operations_of, served_specification
 from apimgr.core.errors import NotFound
@@ -72,12 +74,14 @@ def applications_for(viewer: Viewer) -> QuerySet[Application]:
 
 def application_list(viewer: Viewer) -> QuerySet[Application]:
     """As ``applications_for``, each with its open subscriptions and ``active_keys``."""
+    return _with_counts(applications_for(viewer))
+
+
+def _with_counts(applications: QuerySet[Application]) -> QuerySet[Application]:
     subscriptions = Subscription.objects.filter(state__in=OPEN).select_related("product", "plan").order_by("id")
-    return (
-        applications_for(viewer)
-        .annotate(active_keys=Count("credentials", filter=Q(credentials__state=CredentialState.ACTIVE)))
-        .prefetch_related(Prefetch("subscriptions", subscriptions, to_attr="open_subscriptions"))
-    )
+    return applications.annotate(
+        active_keys=Count("credentials", filter=Q(credentials__state=CredentialState.ACTIVE))
+    ).prefetch_related(Prefetch("subscriptions", subscriptions, to_attr="open_subscriptions"))
 
 
 def application_for(viewer: Viewer, pk: int) -> Application:
@@ -176,6 +180,46 @@ def keys_like(viewer: Viewer, text: str) -> QuerySet[Credential]:
         consumers = consumers_for(viewer).filter(state__in=OPEN).order_by().values("application")
         found = found.filter(application__in=consumers)
     return found.select_related("application__organisation").order_by("-id")
+
+
+# --- The operator's -------------------------------------------------------------------------------------------------
+
+
+def all_organisations(viewer: Viewer, search: str = "", state: str = "") -> QuerySet[Organisation]:
+    """Every organisation with how many ``members`` and ``applications`` it has; by name, or by a member's address."""
+    require_operator(viewer)
+    found = Organisation.objects.annotate(members=_how_many(Membership), applications_owned=_how_many(Application))
+    if search:
+        people = Membership.objects.filter(organisation=OuterRef("pk"), user__email__icontains=search)
+        found = found.filter(Q(name__icontains=search) | Q(slug=search.lower()) | Exists(people))
+    return found.filter(state=state) if state else found
+
+
+def any_organisation(viewer: Viewer, slug: str) -> Organisation:
+    return one(all_organisations(viewer).filter(slug=slug))
+
+
+def any_application(viewer: Viewer, pk: int) -> Application:
+    require_operator(viewer)
+    return one(Application.objects.filter(pk=pk).select_related("organisation"))
+
+
+def applications_of(viewer: Viewer, organisation: Organisation) -> QuerySet[Application]:
+    """What an organisation calls with, as ``application_list`` has it."""
+    require_operator(viewer)
+    return _with_counts(Application.objects.filter(organisation=organisation).order_by("name", "id"))
+
+
+def last_switch(organisation: Organisation) -> AuditEntry | None:
+    """Who suspended or resumed it last, and when."""
+    actions = [f"accounts.organisation.{verb}" for verb in ("suspended", "resumed")]
+    entries = AuditEntry.objects.filter(target_id=organisation.pk, action__in=actions)
+    return entries.select_related("actor").order_by("-id").first()
+
+
+def _how_many(of: type[Membership | Application]) -> Coalesce:
+    rows = of.objects.filter(organisation=OuterRef("pk")).order_by().values("organisation")
+    return Coalesce(Subquery(rows.annotate(n=Count("pk")).values("n")), 0)
 
 
 def one(found: QuerySet[M]) -> M:

@@ -2,7 +2,17 @@ from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, path
 
-from portal.views import access, applications, approvals, credentials, public, reference, subscriptions, tryit
+from portal.views import (
+    access,
+    applications,
+    approvals,
+    credentials,
+    operations,
+    public,
+    reference,
+    subscriptions,
+    tryit,
+)
 
 app_name = "portal"
 _APP = "apps/<id:application_id>"
@@ -42,4 +52,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("console/subscriptions/<id:subscription_id>/decide/", approvals.decide, name="subscription-decide"),
     path("console/apis/<slug:slug>/consumers/", approvals.consumers, name="api-consumers"),
     path("console/keys/", approvals.key_lookup, name="key-lookup"),
+    # The operator's
+    path("ops/organisations/", operations.organisations, name="ops-organisations"),
+    path("ops/organisations/<slug:slug>/", operations.organisation, name="ops-organisation"),
+    path("ops/organisations/<slug:slug>/state/", operations.organisation_state, name="ops-organisation-state"),
+    path("ops/applications/<id:application_id>/state/", operations.application_state, name="ops-application-state"),
 ]

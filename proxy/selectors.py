@@ -145,6 +145,17 @@ def credential_rollout(viewer: Viewer, credential_id: int) -> Rollout | None:
     return None if digest is None else _rollout_of("credential", bytes(digest).hex())
 
 
+def organisation_rollout(viewer: Viewer, organisation_id: int) -> Rollout | None:
+    """Of a suspension, or its end: for operators."""
+    require_operator(viewer)
+    return _rollout_of("organisation", str(organisation_id))
+
+
+def application_rollout(viewer: Viewer, application_id: int) -> Rollout | None:
+    require_operator(viewer)
+    return _rollout_of("application", str(application_id))
+
+
 def _rollout_of(kind: str, key: str) -> Rollout | None:
     said = GatewayChange.objects.filter(kind=kind, key=key).order_by("-sequence")
     sequence = said.values_list("sequence", flat=True).first()

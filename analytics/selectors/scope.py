@@ -7,7 +7,7 @@ from typing import TypeVar
 from django.db.models import Model, QuerySet
 from django.utils.translation import gettext as _
 
-from apimgr.accounts.access import Permission, organisations_for
+from apimgr.accounts.access import Permission, organisations_for, require_operator
 from apimgr.accounts.models import User
 from apimgr.catalog.models import API
 from apimgr.core.errors import NotAllowed, NotFound
@@ -46,6 +46,21 @@ def api(viewer: User, slug: str) -> API:
 
 def application(viewer: User, application_id: int) -> Application:
     return _one(applications(viewer).filter(pk=application_id))
+
+
+def consumer(viewer: User, application_id: int) -> Application:
+    """An application that calls ``viewer``'s APIs; an operator finds every one."""
+    found = Application.objects.filter(pk=application_id)
+    if not viewer.is_operator:
+        mine = organisations_for(viewer, Permission.USAGE_VIEW)
+        found = found.filter(subscriptions__product__organisation__in=mine).distinct()
+    return _one(found)
+
+
+def applications_of(viewer: User, slug: str) -> QuerySet[Application]:
+    """All of an organisation, whoever's it is: for operators."""
+    require_operator(viewer)
+    return Application.objects.filter(organisation__slug=slug)
 
 
 def credential(viewer: User, credential_id: int) -> Credential:

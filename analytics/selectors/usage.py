@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
 from analytics.metrics import METRICS, Metric, change, rounded
@@ -75,6 +76,17 @@ def of_apis(viewer: User, period: Period, api: API | None = None) -> Question:
 def of_application(viewer: User, period: Period, application: Application) -> Question:
     """Calls of one of ``viewer``'s own applications, whatever they called."""
     return Question(period).only(application_id=scope.application(viewer, application.pk).pk)
+
+
+def of_consumer(viewer: User, period: Period, application: Application) -> Question:
+    """What one application calls of ``viewer``'s APIs; of all APIs for an operator."""
+    question = Question(period) if viewer.is_operator else of_apis(viewer, period)
+    return question.only(application_id=scope.consumer(viewer, application.pk).pk)
+
+
+def of_applications(viewer: User, period: Period, applications: QuerySet[Application]) -> Question:
+    """Calls of several applications, which ``scope`` has let ``viewer`` see."""
+    return Question(period).only(application_id=list(applications.values_list("pk", flat=True)))
 
 
 def headline(question: Question, names: Sequence[str] = HEADLINE) -> list[Kpi]:

@@ -49,6 +49,29 @@ def version_activity(request: HttpRequest, slug: str, name: str) -> HttpResponse
 
 @login_required
 @require_GET
+def application_activity(request: HttpRequest, application_id: int) -> HttpResponse:
+    """In one sentence, what an application calls: the fact before it, or its subscription, is suspended.
+
+    A publisher is told of calls to their own APIs; an operator of all.
+    """
+    user = person(request)
+    week = usage.of_consumer(user, period("7d"), scope.consumer(user, application_id))
+    return render(request, "analytics/_activity.html", {"calls": usage.headline(week, ["requests"])[0]})
+
+
+@login_required
+@require_GET
+def organisation_activity(request: HttpRequest, slug: str) -> HttpResponse:
+    """In one sentence, what all applications of an organisation call: for operators, before they suspend it."""
+    applications = scope.applications_of(person(request), slug)
+    week = usage.of_applications(person(request), period("7d"), applications)
+    callers = usage.active_applications(week)
+    context = {"calls": usage.headline(week, ["requests"])[0], "applications": int(callers.value or 0)}
+    return render(request, "analytics/_version_activity.html", context)
+
+
+@login_required
+@require_GET
 def application_usage(request: HttpRequest, application_id: int) -> HttpResponse:
     """How one of the developer's applications calls, and what."""
     application = scope.application(person(request), application_id)

@@ -23,6 +23,19 @@ class ApplicationSerializer(serializers.ModelSerializer[Application]):
         read_only_fields = fields
 
 
+class OwnerSerializer(serializers.ModelSerializer[Organisation]):
+    """An organisation as operators see it. While it is suspended, every call of its applications is refused."""
+
+    id = IdField(read_only=True)
+    members = serializers.IntegerField(read_only=True)
+    applications = serializers.IntegerField(source="applications_owned", read_only=True)
+
+    class Meta:
+        model = Organisation
+        fields = ["id", "slug", "name", "is_publisher", "state", "members", "applications", "created_at"]
+        read_only_fields = fields
+
+
 class NewApplicationSerializer(serializers.Serializer[Any]):
     name = serializers.CharField(max_length=80)
     description = serializers.CharField(max_length=300, required=False, allow_blank=True, default="")

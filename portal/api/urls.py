@@ -2,10 +2,11 @@ from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, path
 
-from portal.api import views
+from portal.api import operations, views
 
 _APP = "applications/<id:application_id>"
 _SUBSCRIPTION = "subscriptions/<id:subscription_id>"
+_OWNER = "ops/organisations/<slug:slug>"
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("catalogue", views.CatalogueList.as_view(), name="api-catalogue"),
@@ -30,4 +31,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path(f"{_SUBSCRIPTION}/suspend", views.SubscriptionSuspend.as_view(), name="api-subscription-suspend"),
     path(f"{_SUBSCRIPTION}/resume", views.SubscriptionResume.as_view(), name="api-subscription-resume"),
     path(f"{_SUBSCRIPTION}/cancel", views.SubscriptionCancel.as_view(), name="api-subscription-cancel"),
+    path("ops/organisations", operations.OrganisationList.as_view(), name="api-ops-organisations"),
+    path(f"{_OWNER}/suspend", operations.OrganisationSuspend.as_view(), name="api-ops-organisation-suspend"),
+    path(f"{_OWNER}/resume", operations.OrganisationResume.as_view(), name="api-ops-organisation-resume"),
+    path(f"ops/{_APP}/suspend", operations.ApplicationSuspend.as_view(), name="api-ops-application-suspend"),
+    path(f"ops/{_APP}/resume", operations.ApplicationResume.as_view(), name="api-ops-application-resume"),
 ]

@@ -56,6 +56,18 @@ def credential_receipt(request: HttpRequest, credential_id: int) -> HttpResponse
     return _receipt(request, selectors.credential_rollout(request.user, credential_id))
 
 
+@login_required
+@require_GET
+def organisation_receipt(request: HttpRequest, organisation_id: int) -> HttpResponse:
+    return _receipt(request, selectors.organisation_rollout(request.user, organisation_id))
+
+
+@login_required
+@require_GET
+def application_receipt(request: HttpRequest, application_id: int) -> HttpResponse:
+    return _receipt(request, selectors.application_rollout(request.user, application_id))
+
+
 def _receipt(request: HttpRequest, rollout: Rollout | None) -> HttpResponse:
     if rollout is None:
         raise Http404

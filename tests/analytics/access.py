@@ -50,6 +50,8 @@ ACCESS = {
     "analytics:application-usage": Row(application, BUILDERS),
     "analytics:application-chart": Row(application, BUILDERS),
     "analytics:application-requests": Row(application, BUILDERS),
+    "analytics:application-activity": Row(application, ACME | {"olga"}),
+    "analytics:organisation-activity": Row(lambda world: {"slug": world.builders.slug}, {"olga"}),
     "analytics:first-call": Row(credential, BUILDERS),
     "analytics:key-activity": Row(credential, BUILDERS),
     # Everybody with a token asks of their own; whose numbers those are is tested in test_api.py.

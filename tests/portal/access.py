@@ -8,6 +8,7 @@ from tests.access import Row, World
 
 _DEVELOPER = {"dev"}
 _DECIDES = {"alice", "oscar", "ada"}
+_OPERATORS = {"olga"}
 
 
 def _slug(w: World) -> dict[str, Any]:
@@ -28,6 +29,10 @@ def _credential(w: World) -> dict[str, Any]:
 
 def _subscription(w: World) -> dict[str, Any]:
     return {"subscription_id": w.subscription.pk}
+
+
+def _owner(w: World) -> dict[str, Any]:
+    return {"slug": w.builders.slug}
 
 
 def _request(w: World) -> dict[str, Any]:
@@ -76,6 +81,15 @@ ACCESS: dict[str, Row | tuple[Row, ...]] = {
     "portal:subscription-decide": Row(_request, allow=_DECIDES, method="post", data={"move": "approve"}),
     "portal:api-consumers": Row(_slug, allow={*_DECIDES, "victor"}),
     "portal:key-lookup": Row(allow={*_DECIDES, "victor", "rita", "olga"}),
+    "portal:ops-organisations": Row(allow=_OPERATORS),
+    "portal:ops-organisation": Row(_owner, allow=_OPERATORS),
+    "portal:ops-organisation-state": Row(_owner, allow=_OPERATORS, method="post", data={"move": "suspend"}),
+    "portal:ops-application-state": Row(_application, allow=_OPERATORS, method="post", data={"move": "suspend"}),
+    "api-ops-organisations": Row(allow=_OPERATORS),
+    "api-ops-organisation-suspend": Row(_owner, allow=_OPERATORS, method="post"),
+    "api-ops-organisation-resume": Row(_owner, allow=_OPERATORS, method="post"),
+    "api-ops-application-suspend": Row(_application, allow=_OPERATORS, method="post"),
+    "api-ops-application-resume": Row(_application, allow=_OPERATORS, method="post"),
     "api-catalogue": Row(allow=_SIGNED_IN),
     "api-catalogue-plans": Row(_slug, allow=_SIGNED_IN),
     # A list is there for everybody with a token; what is in it is tested with the selectors.

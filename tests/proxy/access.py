@@ -23,12 +23,26 @@ def credential(world: World) -> dict[str, Any]:
     return {"credential_id": world.credential.pk}
 
 
+def organisation(world: World) -> dict[str, Any]:
+    with transaction.atomic():
+        append_changes([compiler.organisation_document(world.builders)])
+    return {"organisation_id": world.builders.pk}
+
+
+def application(world: World) -> dict[str, Any]:
+    with transaction.atomic():
+        append_changes([compiler.application_document(world.application)])
+    return {"application_id": world.application.pk}
+
+
 ACCESS: dict[str, Row | tuple[Row, ...]] = {
     "proxy:overview": Row(allow=OPERATORS),
     "proxy:nodes": Row(allow=OPERATORS),
     "proxy:changes": Row(allow=OPERATORS),
     "proxy:receipt": Row(kwargs=version, allow=ACME),
     "proxy:credential-receipt": Row(kwargs=credential, allow={"dev"}),
+    "proxy:organisation-receipt": Row(kwargs=organisation, allow=OPERATORS),
+    "proxy:application-receipt": Row(kwargs=application, allow=OPERATORS),
     "api-nodes": Row(allow=OPERATORS),
     "api-gateway-changes": Row(allow=OPERATORS),
 }

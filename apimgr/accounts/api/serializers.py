@@ -23,7 +23,7 @@ class OrganisationSerializer(serializers.ModelSerializer[Organisation]):
 
     class Meta:
         model = Organisation
-        fields = ["id", "slug", "name", "is_publisher", "created_at"]
+        fields = ["id", "slug", "name", "is_publisher", "state", "created_at"]
         read_only_fields = fields
 
 

@@ -7,7 +7,12 @@ from apimgr.accounts.services.invitations import (
     withdraw_invitation,
 )
 from apimgr.accounts.services.members import add_member, change_role, remove_member
-from apimgr.accounts.services.organisations import create_organisation, own_organisation
+from apimgr.accounts.services.organisations import (
+    create_organisation,
+    own_organisation,
+    resume_organisation,
+    suspend_organisation,
+)
 from apimgr.accounts.services.tokens import issue_api_token, revoke_api_token
 from apimgr.accounts.services.users import create_user, rename_user
 
@@ -23,6 +28,8 @@ __all__ = [
     "own_organisation",
     "remove_member",
     "rename_user",
+    "resume_organisation",
     "revoke_api_token",
+    "suspend_organisation",
     "withdraw_invitation",
 ]
