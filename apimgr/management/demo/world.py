@@ -142,7 +142,7 @@ def _plans(world: World) -> None:
             product=product,
             name="Team",
             description="For what runs every day.",
-            limits=[("rate", 1_200, "minute"), ("quota", 1_000_000, "month")],
+            limits=_team_limits(world.versions[name]),
             requires_approval=slug == "parcels",
         )
         world.plans[f"{slug} internal"] = products.create_plan(
@@ -153,6 +153,19 @@ def _plans(world: World) -> None:
             limits=[],
             is_internal=True,
         )
+    # What the servers behind it can take, whoever calls.
+    parcels = world.versions["parcels v2"].api
+    products.change_api_limits(
+        actor=actor, api=parcels, limits=[("rate", 2_000, "second"), ("concurrency", 500, "none")]
+    )
+
+
+def _team_limits(version: Version) -> list[products.LimitTerms]:
+    """For all calls; and for what is dear to do, announcing parcels, fewer."""
+    terms = products.LimitTerms
+    limits = [terms("rate", 1_200, "minute"), terms("quota", 1_000_000, "billing"), terms("concurrency", 20)]
+    dear = version.operations.filter(method="POST", path="/parcels").first()
+    return [*limits, terms("rate", 120, "minute", operation_id=dear.pk)] if dear else limits
 
 
 def _developers(world: World) -> dict[str, str]:

@@ -14,6 +14,7 @@ from analytics.models import UsageBatch
 from apimgr.accounts.models import User
 from apimgr.catalog.models import Version
 from apimgr.management.demo import world
+from apimgr.products.models import ApiLimit, Plan
 from portal.models import Credential, Subscription
 
 
@@ -54,6 +55,18 @@ def test_the_world_is_whole(seed: Any) -> None:
     assert Version.objects.get(api__slug="httpbin").operations.count() >= 40
     assert Subscription.objects.filter(state="requested").count() == 1
     assert not UsageBatch.objects.filter(rolled_up_at=None).exists()
+
+
+def test_its_limits_are_of_every_kind(seed: Any) -> None:
+    seed()
+    team = Plan.objects.get(product__slug="parcels", slug="team")
+    assert [str(limit) for limit in team.served_limits] == [
+        "1,200 per minute",
+        "1,000,000 per billing month",
+        "20 at once",
+        "POST /parcels in v2: 120 per minute",
+    ]
+    assert [str(limit) for limit in ApiLimit.objects.all()] == ["2,000 per second", "500 at once"]
 
 
 def test_a_second_start_changes_nothing_but_addresses(seed: Any) -> None:
