@@ -19,6 +19,7 @@ pytest_plugins = ["tests.browser", "tests.stack"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--keys", type=int, default=100_000, help="how many keys to generate and compare")
     parser.addoption("--update-golden", action="store_true", help="write the snapshots in tests/golden anew")
 
 

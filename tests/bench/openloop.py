@@ -21,7 +21,6 @@ from typing import cast
 import uvloop
 
 from tests.bench import peers
-from tests.bench.figures import Figure
 from tests.bench.measure import Contestant, load_script, measure, require, split_cores
 from tests.bench.world import USUAL, make_keys
 
@@ -100,8 +99,7 @@ class Load:
             self._begin(self._late.popleft())
 
 
-def run(rounds: int = 5, seconds: int = 4) -> list[Figure]:
-    """Measure and print: latency with and without the gateway in between."""
+def run(rounds: int = 5, seconds: int = 4) -> None:
     require("nginx", "wrk", "taskset")
     core, others = split_cores()
     keys = make_keys(USUAL.keys)
@@ -140,7 +138,6 @@ def run(rounds: int = 5, seconds: int = 4) -> list[Figure]:
         for share in SHARES
     ]
     _print("added", added)
-    return [Figure("latency added at half load, p50", added[0], "ms", 0.3), Figure("the same, p99", added[1], "ms", 2)]
 
 
 def _print(name: str, values: list[float]) -> None:

@@ -16,24 +16,30 @@ from apimgr.contracts.credentials import (
     is_well_formed,
     without_keys,
 )
+from apimgr.env import BASE_DIR
 
 PEPPER = b"p" * 32
 KEY = generate_key("ak").secret
 
 
-def test_a_hundred_thousand_keys_all_match_and_none_repeats() -> None:
-    keys = {generate_key("ak").secret for _ in range(100_000)}
-    assert len(keys) == 100_000
+@pytest.mark.requirement("K1.1")
+def test_many_keys_all_match_and_none_repeats(pytestconfig: pytest.Config) -> None:
+    """A hundred thousand; ``--keys 1000000`` for the million of K1."""
+    count = pytestconfig.getoption("--keys")
+    keys = {generate_key("ak").secret for _ in range(count)}
+    assert len(keys) == count
     published = re.compile(KEY_PATTERN)
     assert all(published.fullmatch(key) and is_well_formed(key.encode()) for key in keys)
 
 
+@pytest.mark.requirement("K1.2")
 @given(st.integers(0, len(KEY) - 1), st.characters(codec="ascii"))
 def test_one_wrong_character_is_noticed(position: int, char: str) -> None:
     typo = KEY[:position] + char + KEY[position + 1 :]
     assert is_well_formed(typo.encode()) == (typo == KEY)
 
 
+@pytest.mark.requirement("K1.2")
 @given(st.integers(0, len(KEY) - 2))
 def test_two_swapped_neighbours_are_noticed(position: int) -> None:
     swapped = KEY[:position] + KEY[position + 1] + KEY[position] + KEY[position + 2 :]
@@ -45,6 +51,7 @@ def test_noise_is_no_key(noise: bytes) -> None:
     assert not is_well_formed(noise)
 
 
+@pytest.mark.requirement("K1.1", "K2.1")
 @pytest.mark.parametrize(
     "text",
     ["", KEY[:-1], KEY + "a", " " + KEY, KEY + "\n", KEY.upper(), KEY.replace("_live_", "_prod_"), KEY * 2],
@@ -75,6 +82,13 @@ def test_a_prefix_that_would_break_the_pattern_is_refused(prefix: str) -> None:
         generate_key(prefix)
 
 
+@pytest.mark.requirement("K10.1", "K1.1")
+def test_the_expression_is_published() -> None:
+    page = (BASE_DIR / "docs" / "reference" / "keys.md").read_text()
+    assert KEY_PATTERN.replace("?:", "") in page
+
+
+@pytest.mark.requirement("K9.1")
 def test_a_key_is_cut_out_of_any_text() -> None:
     key = generate_key("acme").secret
     assert without_keys(f"/a/{key}/b?x{key}y".encode()) == b"/a/acme_live_***/b?xacme_live_***y"
@@ -83,12 +97,14 @@ def test_a_key_is_cut_out_of_any_text() -> None:
         assert without_keys(text) == text
 
 
+@pytest.mark.requirement("K3.1")
 def test_repr_shows_no_secret() -> None:
     key = generate_key("ak")
     assert key.secret not in repr(key)
     assert key.secret[len(key.prefix) : -4] not in repr(key)
 
 
+@pytest.mark.requirement("K4.1")
 @given(st.text(ALPHABET, max_size=60), st.text(ALPHABET, max_size=60))
 def test_digests_differ_with_key_and_pepper(one: str, other: str) -> None:
     digest = digest_key(one.encode(), PEPPER)
