@@ -44,6 +44,7 @@ def told(digest: bytes | memoryview) -> CredentialDocument:
     return document
 
 
+@pytest.mark.requirement("K7.1")
 def test_both_secrets_work_within_the_overlap(dev: User, credential: Credential) -> None:
     old = bytes(credential.digest)
     rolled, key = services.roll_credential(actor=dev, credential=credential, overlap=HOUR)
@@ -56,6 +57,7 @@ def test_both_secrets_work_within_the_overlap(dev: User, credential: Credential)
     assert AuditEntry.objects.filter(action="portal.credential.rolled").count() == 1
 
 
+@pytest.mark.requirement("K7.1")
 def test_without_an_overlap_the_old_one_ends_at_once(dev: User, credential: Credential) -> None:
     rolled, _ = services.roll_credential(actor=dev, credential=credential)
     assert rolled.standing == "active"
@@ -85,6 +87,7 @@ def test_the_former_one_can_be_ended_early_and_twice(dev: User, credential: Cred
     assert AuditEntry.objects.filter(action="portal.credential.former_ended").count() == 1
 
 
+@pytest.mark.requirement("K8.3")
 def test_revoking_ends_both(dev: User, credential: Credential) -> None:
     rolled, _ = services.roll_credential(actor=dev, credential=credential, overlap=HOUR)
     services.revoke_credential(actor=dev, credential=rolled)
@@ -102,6 +105,7 @@ def test_what_has_ended_is_not_rolled(dev: User, credential: Credential) -> None
         services.set_expiry(actor=dev, credential=credential, expires_at=None)
 
 
+@pytest.mark.requirement("K7.1")
 @pytest.mark.parametrize("overlap", [timedelta(days=30, seconds=1), timedelta(seconds=-1)])
 def test_an_overlap_has_bounds(dev: User, credential: Credential, overlap: timedelta) -> None:
     with pytest.raises(DomainError):
@@ -124,6 +128,7 @@ def test_a_stranger_rolls_nothing(charlie: User, credential: Credential) -> None
         services.roll_credential(actor=charlie, credential=credential)
 
 
+@pytest.mark.requirement("K6.1")
 def test_rolling_shows_the_new_key_once(client: Client, dev: User, credential: Credential) -> None:
     client.force_login(dev)
     page = client.post(reverse("portal:credential-roll", args=[credential.pk]), {"overlap": "3600"})
@@ -146,6 +151,7 @@ def test_the_page_sets_an_end(client: Client, dev: User, credential: Credential,
     assert (Credential.objects.get().expires_at is not None) is is_set
 
 
+@pytest.mark.requirement("K8.3")
 def test_a_suspended_organisation_is_told_to_gateways(olga: User, dev: User, builders: Organisation) -> None:
     def last() -> snapshot.Document:
         return snapshot.load(GatewayChange.objects.filter(kind="organisation").latest("sequence").document or "")

@@ -130,12 +130,14 @@ def test_plain_spelling_passes(url: str, host: str, port: int) -> None:
     assert (target.host, target.port) == (host, port)
 
 
+@pytest.mark.requirement("R2.1")
 @pytest.mark.parametrize("network", [network for network, _reason in addresses._denied_networks()], ids=str)
 def test_denied_network_is_denied_from_end_to_end(network: Any) -> None:
     assert addresses.denial(network[0])
     assert addresses.denial(network[-1])
 
 
+@pytest.mark.requirement("R2.1")
 @pytest.mark.parametrize("address", ["1.1.1.1", "9.255.255.255", "11.0.0.0", "172.32.0.0", "100.128.0.0", "2a00::1"])
 def test_public_neighbour_is_not_denied(address: str) -> None:
     assert addresses.denial(ip_address(address)) == ""

@@ -45,6 +45,7 @@ def free(acme: Organisation) -> Plan:
     return make_plan(make_product(make_version(make_api(acme))))
 
 
+@pytest.mark.requirement("K8.3")
 def test_a_key_s_life(free: Plan, dev: User, builders: Organisation) -> None:
     application = portal.create_application(actor=dev, organisation=builders, name="Shop")
     subscription = portal.subscribe(actor=dev, application=application, plan=free)
@@ -69,6 +70,7 @@ def test_rebuilding_twice_changes_nothing(free: Plan) -> None:
     assert GatewayChange.objects.count() == before
 
 
+@pytest.mark.requirement("K8.3")
 def test_a_version_s_life(acme: Organisation) -> None:
     version = make_version(make_api(acme))
     deploy(version)
@@ -87,6 +89,7 @@ def test_a_version_s_life(acme: Organisation) -> None:
         assert last("route", version.route.base_path) is not None
 
 
+@pytest.mark.requirement("K8.3")
 def test_a_product_s_versions_are_told_to_the_version(acme: Organisation) -> None:
     version = make_version(make_api(acme))
     deploy(version)
@@ -103,6 +106,7 @@ def test_a_product_s_versions_are_told_to_the_version(acme: Organisation) -> Non
     assert told.product_ids == ()
 
 
+@pytest.mark.requirement("K8.3")
 def test_limits_and_their_end(free: Plan) -> None:
     emit(PlanChanged(free.pk))
     told = last("plan", free.pk)

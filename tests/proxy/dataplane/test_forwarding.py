@@ -17,6 +17,7 @@ TRUSTED = (ip_network("10.0.0.0/8"), ip_network("2001:db8::/32"))
 PEER = ip_address("10.0.0.1")
 
 
+@pytest.mark.requirement("H8.2")
 @pytest.mark.parametrize(
     ("told", "caller", "hops"),
     [
@@ -53,6 +54,7 @@ def test_a_long_list_is_not_followed_for_ever() -> None:
     assert caller_behind(PEER, fields, "h", TRUSTED).lines.count(b"10.0.0") == MAX_HOPS + 1
 
 
+@pytest.mark.requirement("H8.2")
 @pytest.mark.parametrize(
     ("name", "value", "scheme", "host"),
     [
@@ -77,6 +79,7 @@ LINES = ("X-Forwarded-For: 6.6.6.6, 198.51.100.7", "X-Forwarded-Proto: https", "
          "X-Consumer-Id: 666")  # fmt: skip
 
 
+@pytest.mark.requirement("H8.1", "H8.2")
 @pytest.mark.processes
 def test_a_trusted_proxy_is_believed_and_nobody_else(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
@@ -97,6 +100,7 @@ def test_a_trusted_proxy_is_believed_and_nobody_else(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+@pytest.mark.requirement("H8.2", "H13.5")
 @pytest.mark.processes
 def test_each_call_over_a_proxy_s_connection_has_its_own_caller(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:

@@ -104,6 +104,7 @@ def test_a_long_answer_is_noted_as_it_comes(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+@pytest.mark.requirement("H7.1", "H8.1", "H9.1", "H11.1")
 def test_strips_what_is_not_the_upstreams_to_know(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         await gateway.get(
@@ -147,6 +148,7 @@ def test_strips_what_is_not_the_upstreams_to_know(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+@pytest.mark.requirement("H7.1")
 def test_response_fields_are_rebuilt(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         gateway.upstream.reply = response(
@@ -161,6 +163,7 @@ def test_response_fields_are_rebuilt(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+@pytest.mark.requirement("M2")
 def test_head_and_bodiless_answers(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         reader, writer = await gateway.connect()
@@ -183,6 +186,7 @@ def test_head_and_bodiless_answers(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+@pytest.mark.requirement("M5", "H3.4")
 def test_chunked_both_ways(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         gateway.upstream.reply = (
@@ -202,6 +206,7 @@ def test_chunked_both_ways(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+@pytest.mark.requirement("M6")
 def test_close_delimited_and_http10(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         gateway.upstream.reply = b"HTTP/1.0 200 OK\r\n\r\nuntil the end"
@@ -215,6 +220,7 @@ def test_close_delimited_and_http10(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+@pytest.mark.requirement("M1")
 def test_pipelining_keeps_order(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         gateway.upstream.reply = lambda sent: response(sent.split(b" ")[1])
@@ -233,6 +239,7 @@ def test_pipelining_keeps_order(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+@pytest.mark.requirement("M4")
 def test_expect_continue(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         reader, writer = await gateway.connect()
@@ -250,6 +257,7 @@ def test_expect_continue(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+@pytest.mark.requirement("M3")
 def test_interim_responses_pass(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         gateway.upstream.reply = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + response(b"ok")
@@ -271,6 +279,7 @@ def _problem(reply_body: bytes) -> dict[str, object]:
     return body
 
 
+@pytest.mark.requirement("H9.3", "K2.1", "H18.1", "H18.2")
 @pytest.mark.parametrize(
     ("lines", "code"),
     [
@@ -308,6 +317,7 @@ def test_unauthorised(tmp_path: Path, lines: list[str], code: str) -> None:
     play(tmp_path, scenario)
 
 
+@pytest.mark.requirement("K2.1")
 def test_what_is_not_well_formed_costs_no_look_up(tmp_path: Path) -> None:
     """Not in the replica, and there is nowhere else to look (K2)."""
 
@@ -337,6 +347,23 @@ def test_what_is_not_well_formed_costs_no_look_up(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+@pytest.mark.requirement("K9.1", "H18.1")
+@pytest.mark.requirement("K5.1")
+def test_refusing_takes_the_same_steps_however_much_of_a_key_is_right(tmp_path: Path) -> None:
+    """One look-up by a digest, for which all of the key counts alike; ``tests.bench keys`` has the times."""
+
+    async def scenario(gateway: Running) -> None:
+        key = gateway.world.key
+        wrong_end, other_prefix = credentials.generate_key("acme").secret, credentials.generate_key("other").secret
+        for text, status in ((key, 200), (wrong_end, 401), (other_prefix, 401)):
+            gateway.world.replica.lookups.clear()
+            assert (await gateway.get(key=text)).status == status
+            asked = [found for found in gateway.world.replica.lookups if found[0] == "credential"]
+            assert asked == [("credential", digest(text))]
+
+    play(tmp_path, scenario)
+
+
 @pytest.mark.parametrize("name", ["api_key", "apikey", "key", "access_token", "X-Api-Key", "token"])
 def test_a_key_in_the_address_is_no_key(tmp_path: Path, name: str) -> None:
     """It is not read from there, and neither record nor trail keeps it, wherever in the address it stands (K9)."""
@@ -360,6 +387,7 @@ def test_a_key_in_the_address_is_no_key(tmp_path: Path, name: str) -> None:
     play(tmp_path, scenario)
 
 
+@pytest.mark.requirement("H9.1")
 def test_bearer_is_a_key_too(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         reply = await gateway.get("/orders/items/1", f"Authorization: bearer {gateway.world.key}", key="")
@@ -369,6 +397,7 @@ def test_bearer_is_a_key_too(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+@pytest.mark.requirement("K8.1")
 @pytest.mark.parametrize(
     ("change", "status", "code"),
     [
@@ -410,6 +439,7 @@ def test_changes_reach_open_connections(
     play(tmp_path, scenario)
 
 
+@pytest.mark.requirement("H11.2", "H12.1", "H15.1", "H6.3")
 @pytest.mark.parametrize(
     ("raw", "status", "code"),
     [
@@ -473,6 +503,7 @@ def test_no_key_wanted(tmp_path: Path) -> None:
     play(tmp_path, scenario, world)
 
 
+@pytest.mark.requirement("H9.1", "H9.3")
 @pytest.mark.parametrize("authentication", ["key", "none"])
 @pytest.mark.parametrize("value", ["{key}", "Token {key}", "Bearer\t{key}", "Key k={key}", "ApiKey=x{key}, other"])
 def test_a_key_of_ours_never_passes_in_authorization(tmp_path: Path, authentication: str, value: str) -> None:
@@ -541,6 +572,7 @@ def test_rate_and_quota(tmp_path: Path) -> None:
     play(tmp_path, restarted, world)
 
 
+@pytest.mark.requirement("H12.1")
 def test_chunked_body_over_the_limit(tmp_path: Path) -> None:
     world = World()
     world.version = replace(world.version, max_body_bytes=1000)
@@ -559,6 +591,7 @@ def test_chunked_body_over_the_limit(tmp_path: Path) -> None:
     play(tmp_path, scenario, world)
 
 
+@pytest.mark.requirement("H3.1", "H3.2", "H3.3")
 @pytest.mark.parametrize(
     "body",
     [b"5\nhello\r\n0\r\n\r\n", b"-5\r\nhello\r\n0\r\n\r\n", b"5 \r\nhello\r\n0\r\n\r\n", b"5\r\nhelloX0\r\n\r\n"],
@@ -600,6 +633,7 @@ def test_upstream_hangs(tmp_path: Path) -> None:
     play(tmp_path, scenario, read_timeout_ms=300)
 
 
+@pytest.mark.requirement("H5.2")
 @pytest.mark.parametrize(
     "answer",
     [
@@ -648,6 +682,7 @@ def test_upstream_stops_in_the_middle(tmp_path: Path, answer: bytes) -> None:
     play(tmp_path, scenario)
 
 
+@pytest.mark.requirement("H5.1")
 def test_bytes_after_a_response_end_the_connection(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         gateway.upstream.reply = response(b"one") + response(b"poison")
@@ -680,6 +715,7 @@ def test_connection_of_old_age_is_replaced(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+@pytest.mark.requirement("H9.2")
 def test_a_call_that_is_sent_again_is_stripped_again(tmp_path: Path) -> None:
     """A kept connection of old age: the second attempt is as clean as the first (H9)."""
 
@@ -702,6 +738,7 @@ def test_a_call_that_is_sent_again_is_stripped_again(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+@pytest.mark.requirement("M8")
 def test_what_follows_an_early_answer_is_not_served(tmp_path: Path) -> None:
     """Of a body that nobody waits for any more, the rest could be taken for a request."""
 
@@ -725,6 +762,7 @@ def test_what_follows_an_early_answer_is_not_served(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+@pytest.mark.requirement("M8")
 def test_early_answer_ends_both_connections(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -805,6 +843,7 @@ def test_caller_leaves_in_the_middle_of_a_body(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+@pytest.mark.requirement("M9")
 def test_half_closed_callers_are_answered(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         reader, writer = await gateway.connect()
@@ -816,6 +855,7 @@ def test_half_closed_callers_are_answered(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+@pytest.mark.requirement("H13.1")
 def test_a_trickle_buys_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "HEAD_SECONDS", 0.4)
 
@@ -858,6 +898,7 @@ def test_heads_arrive_in_any_pieces(tmp_path: Path) -> None:
 # --- streaming ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("M12")
 def test_big_bodies_stream_both_ways_in_little_memory(tmp_path: Path) -> None:
     size = 100 * 1024 * 1024
     world = World()
@@ -920,6 +961,7 @@ def test_big_bodies_stream_both_ways_in_little_memory(tmp_path: Path) -> None:
     play(tmp_path, scenario, world)
 
 
+@pytest.mark.requirement("H12.2")
 @pytest.mark.parametrize("what", ["line", "field", "head", "body", "trailers"])
 def test_what_is_too_large_is_not_kept(tmp_path: Path, what: str) -> None:
     """However much is sent, memory grows by less than twice what is allowed, and a few reads' worth (H12)."""
@@ -953,6 +995,7 @@ def test_what_is_too_large_is_not_kept(tmp_path: Path, what: str) -> None:
     play(tmp_path, scenario, world)
 
 
+@pytest.mark.requirement("M10")
 def test_events_pass_as_they_come(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         async def tell(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -1029,6 +1072,7 @@ def test_a_full_spool_refuses_before_the_upstream_is_asked(tmp_path: Path) -> No
 # --- keys over time ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("K7.1", "K7.2")
 def test_the_former_secret_of_a_rolled_key_is_recorded_as_such_and_ends(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         world = gateway.world
@@ -1052,6 +1096,7 @@ def test_the_former_secret_of_a_rolled_key_is_recorded_as_such_and_ends(tmp_path
     play(tmp_path, scenario)
 
 
+@pytest.mark.requirement("K8.1")
 def test_a_suspended_organisation_stops_its_applications(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         owner = gateway.world.application.organisation_id

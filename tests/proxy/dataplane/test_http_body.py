@@ -18,6 +18,7 @@ def test_length() -> None:
     assert reader.done
 
 
+@pytest.mark.requirement("H3.4")
 @pytest.mark.parametrize(
     ("raw", "payload", "rest"),
     [
@@ -42,6 +43,7 @@ def test_chunked(raw: bytes, payload: bytes, rest: bytes) -> None:
     assert (got, left, reader.done) == (payload, rest, True)
 
 
+@pytest.mark.requirement("H3.1", "H3.2", "H3.3")
 @pytest.mark.parametrize(
     "raw",
     [
@@ -90,6 +92,7 @@ def _feed_bytewise(reader: ChunkedReader, raw: bytes) -> None:
         reader.feed(raw[at : at + 1])
 
 
+@pytest.mark.requirement("H3.4")
 @given(st.lists(st.binary(min_size=1, max_size=40)), st.integers(1, 17))
 def test_what_is_chunked_comes_back(pieces: list[bytes], step: int) -> None:
     raw = b"".join(map(chunk, pieces)) + b"0\r\n\r\n"

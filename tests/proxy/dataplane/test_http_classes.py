@@ -263,6 +263,28 @@ CASES: dict[str, list[tuple[str, int]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.requirement(
+    "H1.1",
+    "H1.2",
+    "H1.3",
+    "H1.4",
+    "H2.1",
+    "H2.2",
+    "H2.3",
+    "H2.4",
+    "H3.1",
+    "H3.2",
+    "H3.3",
+    "H3.5",
+    "H6.1",
+    "H6.2",
+    "H6.3",
+    "H7.2",
+    "H10.2",
+    "H11.2",
+    "H12.1",
+    "H15.1",
+)
 @pytest.mark.processes
 @pytest.mark.parametrize("name", CASES)
 def test_refused_and_nothing_at_the_upstream(tmp_path: Path, name: str) -> None:
@@ -291,6 +313,7 @@ NAMES = st.text("abcXYZ-_!#", min_size=1, max_size=8).map(lambda text: f"q{text}
 VALUES = st.binary(max_size=20).map(lambda raw: bytes(b for b in raw if b in reference.FIELD_BYTES).strip(b" \t"))
 
 
+@pytest.mark.requirement("H4.1")
 @given(
     st.sampled_from([b"GET", b"POST", b"DELETE"]),
     st.lists(st.tuples(NAMES, VALUES), max_size=8),
@@ -305,6 +328,7 @@ def test_a_valid_request_comes_through_unchanged(method: bytes, fields: list[tup
     assert (head.body_length, head.block.fields, head.block.passed_on) == (length, fields, lines)
 
 
+@pytest.mark.requirement("H1.1", "H2.1")
 @given(st.binary(max_size=300))
 def test_heads_agree_with_the_reference(raw: bytes) -> None:
     raw = b"GET /a HTTP/1.1\r\nHost: h\r\n" + raw + b"\r\n\r\n"
@@ -317,6 +341,7 @@ def test_heads_agree_with_the_reference(raw: bytes) -> None:
     assert (head.size, head.body_length) == (expected.size, reference.body_length(expected))
 
 
+@pytest.mark.requirement("H3.4")
 @given(st.lists(st.binary(min_size=1, max_size=40), max_size=6), st.integers(1, 9))
 def test_chunks_are_read_back_however_they_are_cut(pieces: list[bytes], step: int) -> None:
     raw = b"".join(map(chunk, pieces)) + LAST_CHUNK
@@ -329,6 +354,7 @@ def test_chunks_are_read_back_however_they_are_cut(pieces: list[bytes], step: in
     assert (payload, reader.done) == (b"".join(pieces), True)
 
 
+@pytest.mark.requirement("H4.2")
 @given(st.binary(max_size=60), st.binary(max_size=60), st.integers(0, 80))
 def test_a_reader_never_gives_more_than_was_declared(first: bytes, second: bytes, length: int) -> None:
     reader = LengthReader(length)
@@ -346,6 +372,7 @@ def test_a_reader_never_gives_more_than_was_declared(first: bytes, second: bytes
 TRIE = OperationTrie((OperationDocument(1, "GET", "/open/{id}"), OperationDocument(2, "GET", "/files/{rest+}")))
 
 
+@pytest.mark.requirement("H10.3")
 @settings(max_examples=400)
 @given(st.lists(st.sampled_from(
     ["/", "open", "closed", "files", "1", ".", "..", "%2e", "%2E%2e", ";", "%3b", "%2f", "%5c", "%63losed", "é", "x"]
@@ -400,6 +427,7 @@ SPELLINGS = [
 ]  # fmt: skip
 
 
+@pytest.mark.requirement("H10.1", "H10.3")
 @settings(max_examples=1000)
 @given(st.sampled_from(["", "/api/open/", "/api/files/", "http://g/api/open/"]), st.lists(st.sampled_from(SPELLINGS)))
 def test_no_spelling_leads_elsewhere(start: str, parts: list[str]) -> None:

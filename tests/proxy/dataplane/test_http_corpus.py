@@ -73,6 +73,7 @@ def listed(heading: str) -> set[str]:
     return set(re.findall(r"`([^`]+\.http)`", section))
 
 
+@pytest.mark.requirement("M13")
 @pytest.mark.parametrize("add_host", [False, True])
 def test_every_invalid_request_is_refused(add_host: bool) -> None:
     served = {path.name for path in requests("invalid") if not refused(read(path), add_host=add_host)}
@@ -81,6 +82,7 @@ def test_every_invalid_request_is_refused(add_host: bool) -> None:
         assert served == listed("Invalid for gunicorn, served here")
 
 
+@pytest.mark.requirement("M13")
 def test_every_valid_request_is_served_or_refused_on_purpose() -> None:
     rejected = {path.name for path in requests("valid") if refused(read(path), add_host=True)}
     assert rejected == listed("Valid for gunicorn, refused here")

@@ -12,6 +12,7 @@ from proxy.dataplane.http.malformed import Malformed
 from proxy.dataplane.http.path import canonical_path
 
 
+@pytest.mark.requirement("H10.1")
 @pytest.mark.parametrize(
     ("raw", "canonical"),
     [
@@ -45,6 +46,7 @@ def test_canonical(raw: str, canonical: str) -> None:
     assert canonical_path(canonical.encode()) == canonical.encode(), "canonical is a fixed point"
 
 
+@pytest.mark.requirement("H10.2")
 @pytest.mark.parametrize(
     "raw",
     ["", "a", "/a%2fb", "/a%5Cb", "/a\\b", "/%00", "/%0d%0a", "/%7f", "/%", "/%2", "/%zz", "/a#b", "/..;/a", "/.;a/b",
@@ -59,6 +61,7 @@ def test_refused(raw: str) -> None:
 SPELLINGS = ["/", "//", "/a", "a", "b", ".", "..", "%2e", "%2E", "%61", ";", "%3b", "%2f", "%25", "é", "%c3%a9", "\\"]
 
 
+@pytest.mark.requirement("H10.3")
 @given(st.lists(st.sampled_from(SPELLINGS)).map("".join))
 def test_no_spelling_gets_past_itself(path: str) -> None:
     """What is let through has no dot or empty segment in any reading, and is its own canonical form."""

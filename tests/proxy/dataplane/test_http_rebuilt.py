@@ -154,6 +154,7 @@ async def send(gateway: Running, head: str, body: bytes) -> None:
     writer.close()
 
 
+@pytest.mark.requirement("H3.4", "H4.1", "H4.2", "H7.1", "H7.2", "H8.1", "H9.1", "H10.1", "H11.1", "M4", "M5", "M7")
 @pytest.mark.parametrize("what", REQUESTS)
 def test_a_request_is_rebuilt(tmp_path: Path, what: str) -> None:
     """Exactly these lines, in any order, one framing field at most, and a body of just the bytes it announces."""
@@ -316,6 +317,7 @@ ANSWERS: dict[str, Answer] = {
 }
 
 
+@pytest.mark.requirement("H7.1", "H17.1", "H17.2", "M2", "M3", "M5", "M6")
 @pytest.mark.parametrize("what", ANSWERS)
 def test_a_response_is_rebuilt(tmp_path: Path, what: str) -> None:
     """Exactly these lines, in any order, and X-Request-Id; nothing that says what the gateway is made of."""

@@ -32,6 +32,7 @@ def test_parts() -> None:
     assert parsed.size == len(head("Accept: */*", "X-Two:\tb \t", start="POST /a/b?c=d&e HTTP/1.1"))
 
 
+@pytest.mark.requirement("H1.2")
 @pytest.mark.parametrize(
     ("lines", "length"),
     [
@@ -57,12 +58,14 @@ def test_keep_alive(lines: list[str], keep_alive: bool) -> None:
     assert parse(head(*lines, start="GET /a HTTP/1.0")).block.keep_alive is is_kept
 
 
+@pytest.mark.requirement("H7.1")
 def test_connection_names_are_dropped() -> None:
     block = parse(head("Connection: X-Hop, keep-alive", "x-hop: 1", "X-Kept: 1")).block
     assert block.fields == [(b"X-Kept", b"1")]
     assert block.passed_on == b"X-Kept: 1\r\n"
 
 
+@pytest.mark.requirement("H6.3")
 @pytest.mark.parametrize(
     ("host", "canonical"),
     [
@@ -79,6 +82,7 @@ def test_hosts(host: str, canonical: str) -> None:
     assert parse(head(f"Host: {host}", host=False)).host == canonical
 
 
+@pytest.mark.requirement("H6.1")
 @pytest.mark.parametrize(
     "host",
     [
@@ -112,6 +116,7 @@ def test_as_many_fields_as_there_may_be() -> None:
     assert parse(head(*(f"A{n}: b" for n in range(50)), *(["Cookie: a"] * 49))).block.host == "h"
 
 
+@pytest.mark.requirement("H6.2", "M7")
 def test_absolute_form() -> None:
     parsed = parse(head(start="GET http://H:80/x?y HTTP/1.1"))
     assert (parsed.path, parsed.query, parsed.host) == (b"/x", b"?y", "h")
@@ -125,6 +130,7 @@ def test_absolute_form() -> None:
             parse_request(head(start=f"GET {target} HTTP/1.1"))
 
 
+@pytest.mark.requirement("H1.1", "H1.2", "H1.3", "H2.1", "H2.2", "H2.3", "H2.4", "H12.1")
 @pytest.mark.parametrize(
     ("raw", "code"),
     [
@@ -205,6 +211,7 @@ def test_any_bytes_are_parsed_refused_or_awaited(raw: bytes) -> None:
     assert parsed is None or raw[: parsed.size].endswith(b"\r\n\r\n")
 
 
+@pytest.mark.requirement("H2.3")
 @given(st.lists(st.sampled_from([b"GET", b" ", b"/", b"HTTP/1.1", b"\r\n", b"\n", b"Host: a", b":", b"\0", b"a"])))
 def test_near_misses_never_pass_control_characters(parts: list[bytes]) -> None:
     try:
@@ -216,6 +223,7 @@ def test_near_misses_never_pass_control_characters(parts: list[bytes]) -> None:
         assert b"\n" not in b"".join(parts)[: parsed.size].replace(b"\r\n", b"")
 
 
+@pytest.mark.requirement("H12.3")
 def test_a_flood_of_names_is_not_remembered() -> None:
     """What a name means is remembered; that of strangers' inventions must neither fill the memory nor stay (H12)."""
     f._remembered.clear()
@@ -227,6 +235,7 @@ def test_a_flood_of_names_is_not_remembered() -> None:
     assert parse(head("X-Forwarded-For: x", "X-Kept: y")).block.fields == [(b"X-Kept", b"y")]
 
 
+@pytest.mark.requirement("H8.1")
 @pytest.mark.parametrize(
     "name",
     ["X_Forwarded_For", "X.Forwarded~For", "x_forwarded-for", "X!Real!IP", "X_Api_Key", "x|consumer|id", "Forwarded",
@@ -333,6 +342,7 @@ def _name(field: tuple[bytes, bytes]) -> bytes:
     return field[0].lower()
 
 
+@pytest.mark.requirement("H13.6")
 def test_a_trickle_costs_little() -> None:
     """A head that comes byte by byte is read once per line or kilobyte, and found whole, or wrong, all the same."""
     whole = head(*(f"X-{n}: {'v' * 200}" for n in range(80)))

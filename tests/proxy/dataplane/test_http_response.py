@@ -58,6 +58,7 @@ def test_a_head_request_is_told_the_length() -> None:
     assert parsed("Content-Length: 7", "X-A: 1").lines == b"X-A: 1\r\n", "what is remembered was not changed"
 
 
+@pytest.mark.requirement("H5.2", "H17.1")
 @pytest.mark.parametrize(
     "lines",
     [

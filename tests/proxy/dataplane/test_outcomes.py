@@ -230,12 +230,14 @@ CAUSES: dict[str, Cause] = {
 }
 
 
+@pytest.mark.requirement("H18.2")
 def test_the_list_is_closed() -> None:
     assert set(CAUSES) | NOT_ANSWERED | set(ELSEWHERE) == set(BY_CODE)
     assert not set(CAUSES) & NOT_ANSWERED
     assert {outcome.code for outcome in OUTCOMES if not outcome.status} == NOT_ANSWERED
 
 
+@pytest.mark.requirement("H17.2", "H18.1", "H18.2")
 @pytest.mark.parametrize("code", CAUSES)
 def test_what_an_answer_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     outcome = BY_CODE[code]

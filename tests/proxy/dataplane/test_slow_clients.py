@@ -56,6 +56,7 @@ async def until(condition: object, seconds: float = 5) -> None:
 # --- bodies that do not come ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("H13.2")
 @pytest.mark.parametrize(
     "lines",
     [
@@ -78,6 +79,7 @@ def test_a_body_that_never_begins(tmp_path: Path, lines: list[str]) -> None:
     play(tmp_path, scenario)
 
 
+@pytest.mark.requirement("H13.2")
 def test_a_body_that_trickles(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         reader, writer = await gateway.connect()
@@ -98,6 +100,7 @@ def test_a_body_that_trickles(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+@pytest.mark.requirement("H13.2")
 def test_a_body_that_is_slow_but_steady(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         reader, writer = await gateway.connect()
@@ -113,6 +116,7 @@ def test_a_body_that_is_slow_but_steady(tmp_path: Path) -> None:
 # --- answers that are not read --------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("H13.4")
 @pytest.mark.parametrize("line", ["Connection: close", "Connection: keep-alive"])
 def test_an_answer_nobody_reads(tmp_path: Path, line: str) -> None:
     async def scenario(gateway: Running) -> None:
@@ -126,6 +130,7 @@ def test_an_answer_nobody_reads(tmp_path: Path, line: str) -> None:
     play(tmp_path, scenario)
 
 
+@pytest.mark.requirement("H12.3", "H13.4")
 def test_a_pipeline_whose_answers_nobody_reads_is_held_back(tmp_path: Path) -> None:
     """Refusals need no upstream to hold them up: what is sent after them must not pile up here (H12)."""
     pipeline = request("GET", "/nowhere") * 2000
@@ -146,6 +151,7 @@ def test_a_pipeline_whose_answers_nobody_reads_is_held_back(tmp_path: Path) -> N
     play(tmp_path, scenario)
 
 
+@pytest.mark.requirement("M1")
 def test_a_pipeline_read_late_is_answered_whole(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         reader, writer = await gateway.connect()
@@ -156,6 +162,7 @@ def test_a_pipeline_read_late_is_answered_whole(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+@pytest.mark.requirement("H13.4")
 def test_an_early_answer_nobody_reads(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -174,6 +181,7 @@ def test_an_early_answer_nobody_reads(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+@pytest.mark.requirement("H13.4")
 @pytest.mark.parametrize("line", ["Connection: close", "Connection: keep-alive"])
 def test_an_answer_read_slowly_but_steadily(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
     monkeypatch.setattr(listener, "LEAST_TAKEN_PER_WINDOW", 1000)
@@ -211,6 +219,7 @@ def test_a_tunnel_whose_other_end_left_waits_for_no_reader(tmp_path: Path) -> No
     tunnelled(tmp_path, scenario)
 
 
+@pytest.mark.requirement("H13.3")
 @pytest.mark.parametrize("has_served", [False, True])
 def test_an_idle_connection_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_served: bool) -> None:
     monkeypatch.setattr(listener, "HEAD_SECONDS", SOON)
@@ -227,6 +236,7 @@ def test_an_idle_connection_is_closed(tmp_path: Path, monkeypatch: pytest.Monkey
     play(tmp_path, scenario)
 
 
+@pytest.mark.requirement("H13.1", "H13.2", "H13.3", "H13.4")
 def test_what_is_allowed_for() -> None:
     """The rules in figures; the tests above make them short."""
     assert (listener.HEAD_SECONDS, listener.IDLE_SECONDS, WRITE_STALL_SECONDS) == (10, 60, 30)
@@ -237,6 +247,7 @@ def test_what_is_allowed_for() -> None:
 # --- how many -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("H13.5")
 def test_an_address_has_only_so_many_connections(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         gateway.worker.max_per_address = 2
@@ -259,6 +270,7 @@ def test_an_address_has_only_so_many_connections(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+@pytest.mark.requirement("H13.5")
 def test_the_worker_has_only_so_many_connections(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         gateway.worker.max_connections = 1
@@ -272,6 +284,7 @@ def test_the_worker_has_only_so_many_connections(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+@pytest.mark.requirement("H13.6")
 def test_good_callers_are_served_beside_slow_ones(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         slow = [await gateway.connect() for _ in range(300)]

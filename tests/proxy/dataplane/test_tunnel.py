@@ -129,6 +129,7 @@ def tunnelled(
     play(tmp_path, whole, made or world())
 
 
+@pytest.mark.requirement("H9.2", "H16.2")
 def test_the_handshake_is_rebuilt_without_key_and_extensions(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         upstream = WebSocketUpstream(gateway)
@@ -155,6 +156,7 @@ def test_the_handshake_is_rebuilt_without_key_and_extensions(tmp_path: Path) -> 
     play(tmp_path, scenario, world())
 
 
+@pytest.mark.requirement("H16.5", "M11")
 def test_frames_pass_both_ways_and_are_metered_once(tmp_path: Path) -> None:
     async def scenario(gateway: Running, caller: Streams, upstream: Streams) -> None:
         first, second = frame(1, b"hel", masked=True, final=False), frame(0, b"lo", masked=True)
@@ -195,6 +197,7 @@ def test_an_open_tunnel_is_held_and_what_went_through_is_noted(tmp_path: Path) -
     play(tmp_path, scenario, world())
 
 
+@pytest.mark.requirement("H16.3", "H16.4")
 @pytest.mark.parametrize(
     ("raw", "code"),
     [
@@ -224,6 +227,7 @@ def test_a_violation_ends_it_on_both_sides(tmp_path: Path, raw: bytes, code: int
     tunnelled(tmp_path, scenario, world(max_message_bytes=1000))
 
 
+@pytest.mark.requirement("H16.4")
 def test_a_masked_frame_of_the_upstream_is_a_violation_too(tmp_path: Path) -> None:
     async def scenario(gateway: Running, caller: Streams, upstream: Streams) -> None:
         upstream[1].write(frame(1, b"x", masked=True))
@@ -234,6 +238,7 @@ def test_a_masked_frame_of_the_upstream_is_a_violation_too(tmp_path: Path) -> No
     tunnelled(tmp_path, scenario)
 
 
+@pytest.mark.requirement("H16.2", "K8.2")
 def test_a_revoked_key_ends_an_open_tunnel(tmp_path: Path) -> None:
     async def scenario(gateway: Running, caller: Streams, upstream: Streams) -> None:
         gateway.world.credential = replace(gateway.world.credential, state="revoked")
@@ -248,6 +253,7 @@ def test_a_revoked_key_ends_an_open_tunnel(tmp_path: Path) -> None:
     tunnelled(tmp_path, scenario)
 
 
+@pytest.mark.requirement("H16.2", "K8.2")
 def test_a_key_that_expires_ends_an_open_tunnel(tmp_path: Path) -> None:
     made = world()
     made.credential = replace(made.credential, expires_at=int(time.time()) + 2)
@@ -261,6 +267,7 @@ def test_a_key_that_expires_ends_an_open_tunnel(tmp_path: Path) -> None:
     tunnelled(tmp_path, scenario, made)
 
 
+@pytest.mark.requirement("K8.2")
 def test_a_retired_version_ends_an_open_tunnel(tmp_path: Path) -> None:
     async def scenario(gateway: Running, caller: Streams, upstream: Streams) -> None:
         gateway.world.version = replace(gateway.world.version, state="retired")
@@ -321,6 +328,7 @@ def test_a_slow_reader_holds_the_sender_back(tmp_path: Path) -> None:
     tunnelled(tmp_path, scenario)
 
 
+@pytest.mark.requirement("H16.1", "H16.2")
 @pytest.mark.parametrize(
     ("lines", "status"),
     [
@@ -343,6 +351,7 @@ def test_an_unsound_handshake_is_refused_before_the_upstream(
     play(tmp_path, scenario, world(websocket_origins=("https://good.test",)))
 
 
+@pytest.mark.requirement("H16.1")
 def test_a_listed_origin_may_connect(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         upstream = WebSocketUpstream(gateway)
@@ -353,6 +362,7 @@ def test_a_listed_origin_may_connect(tmp_path: Path) -> None:
     play(tmp_path, scenario, world(websocket_origins=("https://good.test",)))
 
 
+@pytest.mark.requirement("H5.2")
 @pytest.mark.parametrize(
     "answer",
     [
@@ -394,6 +404,7 @@ def test_what_is_not_listed_is_not_switched(tmp_path: Path) -> None:
     play(tmp_path, scenario, world(upgrades=("sound",)))
 
 
+@pytest.mark.requirement("M11")
 def test_another_protocol_is_an_opaque_tunnel(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         upstream = WebSocketUpstream(
@@ -417,6 +428,7 @@ def test_another_protocol_is_an_opaque_tunnel(tmp_path: Path) -> None:
     play(tmp_path, scenario, world(upgrades=("sound",)))
 
 
+@pytest.mark.requirement("H15.1")
 @pytest.mark.parametrize("protocol", ["h2c", "HTTP/2.0", "TLS/1.2", "h2c, websocket"])
 def test_no_tunnel_carries_requests_past_the_gateway(tmp_path: Path, protocol: str) -> None:
     """What would speak HTTP inside is not switched to, whatever a version lists (h2c smuggling)."""
@@ -438,6 +450,7 @@ def test_no_tunnel_carries_requests_past_the_gateway(tmp_path: Path, protocol: s
 # --- what is under way without a switch -----------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("K8.2")
 def test_a_revoked_key_ends_an_open_stream(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         over = asyncio.Event()

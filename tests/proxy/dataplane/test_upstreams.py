@@ -24,7 +24,8 @@ from apimgr.contracts import addresses
 from apimgr.contracts.addresses import Address, EgressRules
 from apimgr.contracts.snapshot import UpstreamDocument
 from proxy.dataplane.upstreams import connect, pool
-from proxy.dataplane.upstreams.connect import is_local_address
+from proxy.dataplane.upstreams.connect import CannotConnect, Connector, is_local_address
+from tests.asynchronous import run
 from tests.proxy.dataplane.support import Reply, Running, read_message, read_reply, request, response
 from tests.proxy.dataplane.test_gateway import last_outcome, play
 
@@ -125,6 +126,7 @@ MISBEHAVIOUR: dict[str, tuple[Handler, int | None, str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.requirement("H5.1", "H5.2", "H17.1")
 @pytest.mark.parametrize("what", MISBEHAVIOUR)
 def test_misbehaviour(tmp_path: Path, what: str) -> None:
     handler, status, outcome = MISBEHAVIOUR[what]
@@ -154,6 +156,7 @@ SPENT: dict[str, Handler] = {
 }
 
 
+@pytest.mark.requirement("H5.1")
 @pytest.mark.parametrize("what", SPENT)
 def test_spent_connections_are_not_used_again(tmp_path: Path, what: str) -> None:
     async def scenario(gateway: Running) -> None:
@@ -168,6 +171,7 @@ def test_spent_connections_are_not_used_again(tmp_path: Path, what: str) -> None
     play(tmp_path, scenario)
 
 
+@pytest.mark.requirement("H5.1", "M8")
 def test_an_early_answer_spends_the_connection(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -215,6 +219,7 @@ def test_a_slow_caller_is_not_the_upstreams_fault(tmp_path: Path) -> None:
     play(tmp_path, scenario, read_timeout_ms=300)
 
 
+@pytest.mark.requirement("M3")
 def test_interim_responses_buy_time(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         gateway.upstream.handler = answers(*[b"HTTP/1.1 102 Processing\r\n\r\n"] * 4, response(b"ok"), pause=0.2)
@@ -367,7 +372,15 @@ def at(name: str) -> Callable[[Running], None]:
     return move
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1", "0x7f000001", "2130706433", "[::ffff:127.0.0.1]"])
+LOOPBACK = ["127.0.0.1", "localhost", "127.1", "127.0.1", "0x7f000001", "0x7f.1", "2130706433", "0177.0.0.1",
+            "017700000001", "0.0.0.0", "0", "LOCALHOST", "user:password@127.0.0.1", "[::1]", "[::]",
+            "[::ffff:127.0.0.1]", "[0:0:0:0:0:ffff:7f00:1]", "[::127.0.0.1]"]  # fmt: skip
+NO_HOSTS = ["127.0.0.1.", "127\u30020\u30020\u30021", "\uff11\uff12\uff17.0.0.1", "\u2460\u2461\u2466.0.0.1",
+            "[fe80::1%25lo]", "256.256.256.256", "1.2.3.4.5", "-", "a" * 300, "\u00ad"]  # fmt: skip
+
+
+@pytest.mark.requirement("R2.2")
+@pytest.mark.parametrize("host", LOOPBACK)
 def test_loopback_is_not_called_unless_allowed(tmp_path: Path, host: str) -> None:
     async def scenario(gateway: Running) -> None:
         at(host)(gateway)
@@ -379,6 +392,54 @@ def test_loopback_is_not_called_unless_allowed(tmp_path: Path, host: str) -> Non
     play(tmp_path, scenario, egress=EgressRules(["10.0.0.0/8", "127.0.0.1:1"]))
 
 
+@pytest.mark.requirement("R2.2")
+@pytest.mark.parametrize("host", NO_HOSTS)
+def test_what_is_hardly_a_host_is_not_called(tmp_path: Path, host: str) -> None:
+    """Whether the system's resolver makes sense of it or not."""
+
+    async def scenario(gateway: Running) -> None:
+        at(host)(gateway)
+        assert (await gateway.get()).status == 502
+        assert last_outcome(gateway) in {"upstream_forbidden", "upstream_unreachable"}
+        assert gateway.upstream.connections == 0
+
+    play(tmp_path, scenario, egress=EgressRules())
+
+
+@pytest.mark.requirement("R1.2", "R2.1")
+@pytest.mark.parametrize("network", [network for network, _reason in addresses._denied_networks()], ids=str)
+def test_no_denied_network_is_connected_to(network: addresses.Network) -> None:
+    """First and last address, alone and behind a public one; nothing is even tried."""
+
+    async def opened() -> None:
+        for address in (network[0], network[-1]):
+            for found in ([address], [ip_address("8.8.8.8"), address]):
+                connector = Connector("evil.example", 80, tls=False, rules=EgressRules(), resolve=name_server(found))
+                with pytest.raises(CannotConnect) as caught:
+                    await connector.open(lambda: pytest.fail("it was connected to"), 5)
+                assert caught.value.code == "upstream_forbidden"
+                assert str(address) not in caught.value.detail
+
+    run(opened)
+
+
+@pytest.mark.requirement("R1.4")
+def test_redirects_are_relayed_and_proxies_of_the_environment_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+
+    async def scenario(gateway: Running) -> None:
+        gateway.upstream.reply = response(b"", "302 Found", "Location: http://169.254.169.254/latest/meta-data")
+        reply = await gateway.get()
+        assert (reply.status, reply.headers["location"]) == (302, "http://169.254.169.254/latest/meta-data")
+        assert gateway.upstream.connections == 1
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.requirement("R1.3")
 def test_an_allowed_name_keeps_its_host_field(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         gateway.worker.pools.resolve = name_server(["127.0.0.1"])
@@ -389,6 +450,7 @@ def test_an_allowed_name_keeps_its_host_field(tmp_path: Path) -> None:
     play(tmp_path, scenario, egress=EgressRules(["inner.example"]))
 
 
+@pytest.mark.requirement("R1.2", "R2.1")
 @pytest.mark.parametrize(
     "found", [["8.8.8.8", "127.0.0.1"], ["127.0.0.1"], ["::ffff:127.0.0.1"], ["64:ff9b::7f00:1"], ["169.254.169.254"],
               ["2606:4700::1", "fd00::1"], ["0.0.0.0"], ["100.64.0.1"], ["2002:7f00:1::"]]
@@ -404,6 +466,7 @@ def test_one_private_address_condemns_a_name(tmp_path: Path, found: list[str]) -
     play(tmp_path, scenario, egress=EgressRules())
 
 
+@pytest.mark.requirement("R1.1", "R1.2")
 def test_rebinding_gains_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A public address first (127.0.0.9 plays one, where nobody listens), loopback for ever after."""
     monkeypatch.setattr(connect, "FRESH_SECONDS", 0.0)
@@ -424,6 +487,7 @@ def test_rebinding_gains_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     play(tmp_path, scenario, egress=EgressRules())
 
 
+@pytest.mark.requirement("R1.1", "R1.2")
 def test_a_look_up_is_shared_and_soon_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connect, "FRESH_SECONDS", 0.3)
     asked: list[str] = []
@@ -441,6 +505,7 @@ def test_a_look_up_is_shared_and_soon_forgotten(tmp_path: Path, monkeypatch: pyt
     play(tmp_path, scenario, egress=EgressRules(["127.0.0.1"]))
 
 
+@pytest.mark.requirement("R1.4")
 def test_no_allow_list_opens_a_port_of_ours(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         at("127.0.0.1")(gateway)
@@ -602,6 +667,7 @@ def tls_server(certificate: tuple[Path, Path], newest: ssl.TLSVersion) -> Iterat
         thread.join()
 
 
+@pytest.mark.requirement("R1.3")
 @pytest.mark.parametrize(
     ("host", "newest", "trust", "status"),
     [

@@ -40,6 +40,7 @@ def test_a_call_goes_through_and_is_in_the_log_within_two_seconds(published: Pub
         assert wait_for(lambda: stored(request_id) == 1) < 2
 
 
+@pytest.mark.requirement("K8.1")
 def test_a_revoked_key_fails_within_a_second(published: Published, tmp_path: Path) -> None:
     with running(tmp_path / "node") as node:
         node.wait_ready()
