@@ -55,6 +55,28 @@ class GatewayNode(models.Model):
         return self.name
 
 
+class GatewayBoot(models.Model):
+    """What a node counted from one start to the next. Its rows of the ledger carry the same node and boot.
+
+    ``closed_at``: the node said that nothing of that boot waits any more; the counts are final.
+    """
+
+    pk = models.CompositePrimaryKey("node", "boot")
+    node = models.CharField(max_length=100)
+    boot = models.BigIntegerField()
+    software_version = models.CharField(max_length=40)
+    started_at = models.DateTimeField()
+    seen_at = models.DateTimeField()
+    closed_at = models.DateTimeField(null=True)
+    generated = models.BigIntegerField()
+    spooled = models.BigIntegerField()
+    unrecorded = models.BigIntegerField()
+    acknowledged = models.BigIntegerField()
+
+    def __str__(self) -> str:
+        return f"{self.node}/{self.boot}"
+
+
 class AppliedChanges(models.Model):
     """That a node enforced everything up to ``sequence`` at ``applied_at``: what receipts are read from."""
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any, Final
+from datetime import UTC, datetime, timedelta
+from typing import Final, Literal
 
 from django.contrib.auth.models import AnonymousUser
 from django.db import connection
@@ -15,38 +15,31 @@ from django.utils import timezone
 from apimgr.accounts.access import Permission, organisations_for, require_operator
 from apimgr.accounts.models import User
 from apimgr.catalog.models import Version
+from apimgr.contracts.usage import BOOKS_OF_ALL, COUNTED
 from portal.models import Credential
-from proxy.models import ChangeCounter, GatewayChange, GatewayNode
+from proxy.books import BootBooks, Counted, Stored
+from proxy.models import ChangeCounter, GatewayBoot, GatewayChange, GatewayNode
 
 Viewer = User | AnonymousUser | None
 # A node that has not been heard of for so long is away: it goes on with what it knows, but nobody can promise for it.
 CONNECTED: Final = timedelta(seconds=10)
+_LAST_MS: Final = 253_402_300_799_000  # of the year 9999
 
 
 @dataclass(frozen=True, slots=True)
 class NodeStanding:
-    """A node with what follows from its row. ``stored`` is the ledger's count for the same boot."""
+    """A node with what follows from its row."""
 
     node: GatewayNode
     is_connected: bool
     lag: int  # changes not applied yet
-    stored: int
-
-    @property
-    def books(self) -> list[int]:
-        counters = self.node.counters
-        return [*(int(counters.get(name, 0)) for name in ("generated", "spooled", "acknowledged")), self.stored]
-
-    @property
-    def gap(self) -> int:
-        """Calls on their way, or lost: 0 when every book says the same."""
-        return max(self.books) - min(self.books)
+    books: BootBooks  # since it started
 
     @property
     def state(self) -> str:
-        if not self.is_connected:
+        if not self.is_connected or self.books.lost:
             return "error"
-        return "warn" if self.lag or self.node.counters.get("quarantined") else "ok"
+        return "warn" if self.lag or self.books.in_database.quarantined else "ok"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +57,13 @@ class Rollout:
 
 def nodes(viewer: Viewer) -> list[NodeStanding]:
     require_operator(viewer)
-    last, stored, now = last_sequence(), _stored_per_boot(), timezone.now()
+    last, stored, now = last_sequence(), _stored(), timezone.now()
     return [
         NodeStanding(
             node=node,
             is_connected=now - node.heartbeat_at < CONNECTED,
             lag=max(0, last - node.applied_sequence),
-            stored=stored.get((node.name, node.boot), 0),
+            books=_running_books(node, stored.get((node.name, node.boot), Stored())),
         )
         for node in GatewayNode.objects.order_by("name")
     ]
@@ -162,17 +155,46 @@ def _rollout_of(kind: str, key: str) -> Rollout | None:
     return None if sequence is None else rollout(sequence)
 
 
-def _stored_per_boot() -> dict[tuple[str, int], int]:
-    """Calls in the database by node and boot, as the ledger has it."""
-    running = list(GatewayNode.objects.values_list("name", "boot"))
-    if not running:
-        return {}
-    names, boots = zip(*running, strict=True)
+def boots(viewer: Viewer) -> list[BootBooks]:
+    """The books of every node as it runs, of its earlier boots, the latest first, and of what else the ledger knows."""
+    require_operator(viewer)
+    stored = _stored()
+    running = {(node.name, node.boot): node for node in GatewayNode.objects.order_by("name")}
+    found = [_running_books(node, stored.pop(key, Stored())) for key, node in running.items()]
+    for boot in GatewayBoot.objects.order_by("-boot", "node"):
+        key = boot.node, boot.boot
+        if key not in running:
+            counted = Counted(boot.generated, boot.spooled, boot.unrecorded, boot.acknowledged)
+            state: Literal["open", "closed"] = "closed" if boot.closed_at else "open"
+            found.append(BootBooks(*key, boot.started_at, state, counted, stored.pop(key, Stored())))
+    others = [
+        BootBooks(node, boot, _boot_time(boot), "closed", None, of_database)
+        for (node, boot), of_database in sorted(stored.items())
+    ]
+    return found + others
+
+
+def counted_calls(viewer: Viewer) -> int:
+    """How many calls the counts of the dashboards hold in all: what the ledger's rolled-up ranges must add up to."""
+    require_operator(viewer)
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT node, boot, sum(events)::bigint FROM usage_batch"
-            " WHERE (node, boot) IN (SELECT * FROM unnest(%s::text[], %s::bigint[])) GROUP BY 1, 2",
-            [list(names), list(boots)],
-        )
-        rows: list[tuple[Any, ...]] = cursor.fetchall()
-    return {(node, boot): int(count) for node, boot, count in rows}
+        cursor.execute(COUNTED)
+        return int(cursor.fetchone()[0])
+
+
+def _running_books(node: GatewayNode, stored: Stored) -> BootBooks:
+    names = ("generated", "spooled", "unrecorded", "acknowledged", "missing")
+    counted = Counted(*(int(node.counters.get(name, 0)) for name in names))
+    return BootBooks(node.name, node.boot, node.started_at, "running", counted, stored)
+
+
+def _boot_time(boot: int) -> datetime:
+    """Boots are numbered by the millisecond they began in."""
+    return datetime.fromtimestamp(min(boot, _LAST_MS) / 1000, tz=UTC)
+
+
+def _stored() -> dict[tuple[str, int], Stored]:
+    """What the database holds, by node and boot."""
+    with connection.cursor() as cursor:
+        cursor.execute(BOOKS_OF_ALL)
+        return {(node, boot): Stored(*map(int, sums)) for node, boot, *sums in cursor.fetchall()}

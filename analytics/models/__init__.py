@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analytics.models.event import UsageBatch, UsageEvent, UsageNode
+from analytics.models.event import UsageBatch, UsageBoot, UsageEvent, UsageNode
 from analytics.models.rollup import (
     ConsumerDay,
     ConsumerHour,
@@ -22,6 +22,7 @@ __all__ = [
     "TrafficHour",
     "TrafficMinute",
     "UsageBatch",
+    "UsageBoot",
     "UsageEvent",
     "UsageNode",
 ]

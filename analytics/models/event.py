@@ -23,12 +23,32 @@ class UsageBatch(models.Model):
     last_at = models.DateTimeField()
     shipped_at = models.DateTimeField()
     rolled_up_at = models.DateTimeField(null=True)
+    kind = models.SmallIntegerField(default=0, db_default=0)  # of contracts.usage
 
     class Meta:
         db_table = "usage_batch"
 
     def __str__(self) -> str:
         return f"{self.node}/{self.boot}/{self.worker}/{self.segment}:{self.from_offset}"
+
+
+class UsageBoot(models.Model):
+    """The ledger's ranges of one boot that are rolled up, added up. ``rolled_up`` is how many calls the counts took."""
+
+    pk = models.CompositePrimaryKey("node", "boot")
+    node = models.TextField()
+    boot = models.BigIntegerField()
+    stored = models.BigIntegerField()
+    cut_off = models.BigIntegerField()
+    quarantined = models.BigIntegerField()
+    set_aside_bytes = models.BigIntegerField()
+    rolled_up = models.BigIntegerField()
+
+    class Meta:
+        db_table = "usage_boot"
+
+    def __str__(self) -> str:
+        return f"{self.node}/{self.boot}"
 
 
 class UsageNode(models.Model):

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from django.db import connection, transaction
 
 from analytics import partitions
-from apimgr.contracts.usage import COPY_EVENTS, EVENT_TYPES, INSERT_BATCH, UPSERT_NODE, UsageRecord
+from apimgr.contracts.usage import COPY_EVENTS, EVENT_TYPES, INSERT_BATCH, KIND_CALLS, UPSERT_NODE, UsageRecord
 from apimgr.contracts.usage_rows import at, event_rows
 
 
@@ -24,7 +24,7 @@ def write_batch(*, node: str, boot: int, worker: int, segment: int, records: Ite
         return 0
     first, last = at(min(r.started_at_us for r in rows)), at(max(r.started_at_us for r in rows))
     with connection.cursor() as cursor:
-        cursor.execute(INSERT_BATCH, (node, boot, worker, segment, 0, len(rows), len(rows), first, last))
+        cursor.execute(INSERT_BATCH, (node, boot, worker, segment, 0, len(rows), len(rows), first, last, KIND_CALLS))
         inserted = cursor.fetchone()
         if inserted is None:
             return 0

@@ -9,6 +9,7 @@ A late batch adds to its own minutes. Rows are never recounted: merging is addin
 # ruff: noqa: S608
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -17,6 +18,9 @@ from django.db import connection, transaction
 
 from analytics.histogram import index_sql
 from apimgr.contracts.outcomes import BY_CODE, OUTCOMES
+from apimgr.contracts.usage import LEDGER_SUMS
+
+log = logging.getLogger(__name__)
 
 # Any number of our own: one roll-up at a time, so that two never wait for each other's rows.
 _LOCK: Final = 0x_61_6E_61_02
@@ -150,6 +154,27 @@ SELECT array_agg(id), min(first_at), max(last_at), count(*) FROM counted WHERE b
 """
 
 
+# The books: what the ledger says of these batches, and how many calls were counted of each.
+_COUNTED: Final = "SELECT coalesce(sum(n), 0)::bigint FROM usage_delta WHERE cube = 'traffic' AND idx IS NULL"
+_CLAIMED: Final = "SELECT coalesce(sum(events), 0)::bigint FROM usage_batch WHERE id = ANY(%s)"
+_BOOK: Final = f"""
+INSERT INTO usage_boot AS kept (node, boot, stored, cut_off, quarantined, set_aside_bytes, rolled_up)
+SELECT node, boot, sum(stored), sum(cut_off), sum(quarantined), sum(set_aside_bytes), sum(counted) FROM (
+    SELECT node, boot, {LEDGER_SUMS}, %(counted)s
+    FROM usage_batch WHERE id = ANY(%(batches)s)
+) AS ranges (node, boot, stored, cut_off, quarantined, set_aside_bytes, counted)
+GROUP BY node, boot ORDER BY node, boot
+ON CONFLICT (node, boot) DO UPDATE SET stored = kept.stored + excluded.stored,
+    cut_off = kept.cut_off + excluded.cut_off, quarantined = kept.quarantined + excluded.quarantined,
+    set_aside_bytes = kept.set_aside_bytes + excluded.set_aside_bytes, rolled_up = kept.rolled_up + excluded.rolled_up
+"""
+_AS_CLAIMED: Final = "events"
+_ONE_BY_ONE: Final = (
+    "(SELECT count(*) FROM usage_event WHERE batch_id = usage_batch.id"
+    " AND started_at BETWEEN usage_batch.first_at AND usage_batch.last_at)"
+)
+
+
 def roll_up(*, max_events: int = MAX_EVENTS) -> int:
     """Roll up the batches that wait, or leave them to whoever is at it. Returns how many batches were rolled."""
     with transaction.atomic(), connection.cursor() as cursor:
@@ -161,6 +186,7 @@ def roll_up(*, max_events: int = MAX_EVENTS) -> int:
         if not count:
             return 0
         _add_calls(cursor, batches, first, last)
+        _book(cursor, batches)
         cursor.execute("UPDATE usage_batch SET rolled_up_at = now() WHERE id = ANY(%s)", [batches])
         return int(count)
 
@@ -183,3 +209,15 @@ def _add_calls(cursor: Any, batches: list[int], first: datetime, last: datetime)
     cursor.execute("ANALYZE usage_delta")
     for add in _ADDS:
         cursor.execute(add)
+
+
+def _book(cursor: Any, batches: list[int]) -> None:
+    """Add to the books of each boot what was counted now: by the counts, not by what the ledger says there was."""
+    cursor.execute(_COUNTED)
+    counted = cursor.fetchone()[0]
+    cursor.execute(_CLAIMED, [batches])
+    claimed = cursor.fetchone()[0]
+    if counted != claimed:
+        log.error("The ledger holds %d calls in %d batches, but %d were found", claimed, len(batches), counted)
+    how = _AS_CLAIMED if counted == claimed else _ONE_BY_ONE
+    cursor.execute(_BOOK.replace("%(counted)s", how), {"batches": batches})

@@ -145,11 +145,17 @@ EVENT_COLUMNS: Final = (
     "trail",
 )
 
+# What a range of the ledger is.
+KIND_CALLS: Final = 0
+KIND_CUT_OFF: Final = 1  # calls that a dead worker had under way
+KIND_QUARANTINED: Final = 2  # one record that the database refuses; set aside, not stored
+KIND_UNREADABLE: Final = 3  # bytes that cannot be read; set aside, not stored
+
 # A retry of a range that is stored already inserts nothing and returns no row: then there is nothing to COPY either.
 INSERT_BATCH: Final = (
     "INSERT INTO usage_batch"
-    " (node, boot, worker, segment, from_offset, to_offset, events, first_at, last_at)"
-    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING RETURNING id"
+    " (node, boot, worker, segment, from_offset, to_offset, events, first_at, last_at, kind)"
+    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING RETURNING id"
 )
 COPY_EVENTS: Final = f"COPY {EVENT_TABLE} ({', '.join(EVENT_COLUMNS)}) FROM STDIN (FORMAT BINARY)"
 # PostgreSQL types of EVENT_COLUMNS, as a binary COPY must name them.
@@ -160,6 +166,23 @@ EVENT_TYPES: Final = (
     *("int2",) * 5,
     *("inet", "text", "jsonb"),
 )
+# The database's books of each boot of a node. What is rolled up is added up in ``usage_boot``, in the transaction that
+# counts it; the rest still stands in the ledger, of which few rows wait.
+LEDGER_SUMS: Final = (
+    f"events, events * (kind = {KIND_CUT_OFF})::int, (kind = {KIND_QUARANTINED})::int,"
+    f" (to_offset - from_offset) * (kind = {KIND_UNREADABLE})::int"
+)
+BOOK_COLUMNS: Final = ("stored", "cut_off", "quarantined", "set_aside_bytes", "rolled_up")
+_BOOKS: Final = (  # of names of this module's own
+    f"SELECT node, boot, {', '.join(f'sum({name})::bigint' for name in BOOK_COLUMNS)} FROM ("  # noqa: S608
+    f"SELECT node, boot, {', '.join(BOOK_COLUMNS)} FROM usage_boot"
+    f" UNION ALL SELECT node, boot, {LEDGER_SUMS}, 0 FROM usage_batch WHERE rolled_up_at IS NULL"
+    ") AS books"
+)
+BOOKS_OF_ALL: Final = f"{_BOOKS} GROUP BY node, boot"
+BOOKS_OF_BOOT: Final = f"{_BOOKS} WHERE node = %s AND boot = %s GROUP BY node, boot"
+# How many calls the counts that are kept for ever hold in all.
+COUNTED: Final = "SELECT coalesce(sum(n), 0)::bigint FROM usage_traffic_day"
 # How far a node has shipped: everything it served before ``shipped_until`` is in the database. The agent says so
 # with each batch and each heartbeat, idle or not; without it quiet and behind look the same.
 NODE_TABLE: Final = "usage_node"

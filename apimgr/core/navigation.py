@@ -85,6 +85,7 @@ SECTIONS: Final = (
         [
             Entry("proxy:overview", _("Health"), "heartbeat"),
             Entry("proxy:nodes", _("Gateway nodes"), "server"),
+            Entry("proxy:books", _("Reconciliation"), "circle-check"),
             Entry("portal:ops-organisations", _("Organisations"), "users"),
         ],
     ),

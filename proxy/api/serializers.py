@@ -1,20 +1,56 @@
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
-from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from proxy.selectors import NodeStanding
+from proxy.books import BootBooks, Totals, figure
 
 
-class BooksSerializer(serializers.Serializer[Any]):
-    """One node's calls on their way to the database, since it started."""
+class TotalsSerializer(serializers.Serializer[Any]):
+    """Calls on their road: those that must have a row, and where they are."""
 
-    generated = serializers.IntegerField()
-    spooled = serializers.IntegerField()
-    acknowledged = serializers.IntegerField()
-    stored = serializers.IntegerField()
+    generated = serializers.IntegerField(help_text="Calls that must have a row.")
+    unrecorded = serializers.IntegerField(help_text="Calls whose record the spool did not take.")
+    in_flight = serializers.IntegerField(help_text="Calls under way.")
+    spooled = serializers.IntegerField(help_text="Records written on the node.")
+    cut_off = serializers.IntegerField(help_text="Calls whose process was killed under way; they have a row.")
+    waiting = serializers.IntegerField(help_text="Records on their way from the node to the database.")
+    quarantined = serializers.IntegerField(help_text="Records that the database refused; set aside on the node.")
+    set_aside_bytes = serializers.IntegerField(help_text="Bytes of the spool that could not be read.")
+    acknowledged = serializers.IntegerField(help_text="Records that the node knows to be stored.")
+    stored = serializers.IntegerField(help_text="Calls in the database, by the ledger.")
+    rolled_up = serializers.IntegerField(help_text="Of these, how many the counts of the dashboards took.")
+    to_roll_up = serializers.IntegerField(help_text="Of these, how many the counts have still to take.")
+    lost = serializers.IntegerField(help_text="Calls without a row that wait nowhere; 0 when nothing is lost.")
+    uncounted = serializers.IntegerField(help_text="Rows of calls whose process was killed before it had counted them.")
+
+
+class BooksSerializer(TotalsSerializer):
+    """One node's calls since it started."""
+
+    def to_representation(self, instance: BootBooks) -> dict[str, Any]:
+        return {field.name: figure(instance, field.name) for field in fields(Totals)}
+
+
+class BootSerializer(serializers.Serializer[Any]):
+    """The books of a node from one start to the next."""
+
+    node = serializers.CharField()
+    boot = serializers.IntegerField()
+    started_at = serializers.DateTimeField()
+    state = serializers.ChoiceField(
+        ["running", "open", "closed"],
+        help_text="open: it ended, and may have left records in its spool. closed: nothing of it waits any more.",
+    )
+    books = BooksSerializer(source="*")
+
+
+class ReconciliationSerializer(serializers.Serializer[Any]):
+    totals = TotalsSerializer()
+    counted = serializers.IntegerField(help_text="Calls in the counts that are kept for ever; equals rolled_up.")
+    boots = BootSerializer(many=True)
 
 
 class ChangeSerializer(serializers.Serializer[Any]):
@@ -42,9 +78,4 @@ class NodeSerializer(serializers.Serializer[Any]):
     heartbeat_at = serializers.DateTimeField(source="node.heartbeat_at")
     applied_sequence = serializers.IntegerField(source="node.applied_sequence")
     lag = serializers.IntegerField(help_text="Changes it has not applied yet.")
-    books = serializers.SerializerMethodField()
-    gap = serializers.IntegerField(help_text="Calls between the first of the books and the last; 0 when they agree.")
-
-    @extend_schema_field(BooksSerializer)
-    def get_books(self, standing: NodeStanding) -> dict[str, int]:
-        return dict(zip(("generated", "spooled", "acknowledged", "stored"), standing.books, strict=True))
+    books = BooksSerializer()

@@ -5,6 +5,7 @@ from django.urls import URLPattern, URLResolver, path
 from proxy.api import views
 
 urlpatterns: list[URLPattern | URLResolver] = [
+    path("reconciliation", views.Reconciliation.as_view(), name="api-reconciliation"),
     path("nodes", views.NodeList.as_view(), name="api-nodes"),
     path("gateway-changes", views.ChangeList.as_view(), name="api-gateway-changes"),
 ]

@@ -10,7 +10,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from proxy import selectors
-from proxy.api.serializers import ChangeSerializer, NodeSerializer
+from proxy.api.serializers import ChangeSerializer, NodeSerializer, ReconciliationSerializer
+from proxy.books import totals
 from proxy.models import GatewayChange
 from proxy.selectors import Rollout
 
@@ -48,6 +49,21 @@ def _as_told(change: GatewayChange, rollout: Rollout) -> dict[str, Any]:
         "connected_nodes": rollout.total,
         "live_after_ms": rollout.ms,
     }
+
+
+class Reconciliation(APIView):
+    @extend_schema(
+        operation_id="reconciliation_read",
+        summary="Read where every call is",
+        description="For each boot of each gateway node: calls generated, spooled, stored and rolled up, and what lies"
+        " between. For operators.",
+        responses=ReconciliationSerializer,
+        tags=["nodes"],
+    )
+    def get(self, request: Request) -> Response:
+        boots = selectors.boots(request.user)
+        body = {"totals": totals(boots), "counted": selectors.counted_calls(request.user), "boots": boots}
+        return Response(ReconciliationSerializer(body).data)
 
 
 class NodeList(APIView):

@@ -30,6 +30,7 @@ from proxy.dataplane.replica.feed import Feed, listen
 from proxy.dataplane.replica.file_feed import FileFeed
 from proxy.dataplane.replica.writer import ReplicaWriter
 from proxy.dataplane.stats import Snapshot, StatsReader
+from proxy.dataplane.usage.books import Shipped, counted, earlier_boots
 from proxy.dataplane.usage.durability import Durability
 from proxy.dataplane.usage.shipper import Shipper
 from proxy.dataplane.usage.spool import bytes_held
@@ -41,6 +42,7 @@ POLL_SECONDS: Final = 0.5
 SHIP_SECONDS: Final = 0.2
 BEAT_SECONDS: Final = 2.0
 SYNC_SECONDS: Final = 0.05
+BOOKS_SECONDS: Final = 10.0
 LAST_WORDS_SECONDS: Final = 5.0
 
 
@@ -55,7 +57,11 @@ class Agent:
         self.shipper = Shipper(config.spool_root)
         self.heart = Heart(config)
         self._stats = StatsReader(config.stats_path)
-        self._acknowledged_before: int | None = None
+        self._shipped_before = Shipped()  # of this boot, by the ledger
+        self._asked_ledger = False
+        self._of_database: dict[str, int] = {}  # its books of this boot, when it was asked last
+        self._of_database_at = -BOOKS_SECONDS
+        self._missing = 0
         self._shipped_until: datetime | None = None
         config.spool_root.mkdir(parents=True, exist_ok=True, mode=0o700)
         if self.writer.mark is not None:
@@ -81,17 +87,41 @@ class Agent:
             await asyncio.sleep(SHIP_SECONDS)
 
     async def ship_once(self, store: Store) -> None:
-        if self._acknowledged_before is None:
-            shipped = self.shipper.shipped.get(self.config.boot, 0)
-            self._acknowledged_before = await store.acknowledged(self.config.boot) - shipped
-        began = datetime.now(UTC)
-        await self.shipper.ship(store)
+        if not self._asked_ledger:
+            self._shipped_before = await store.shipped(self.config.boot)
+            self.shipper.shipped.clear()
+            self.shipper.met_another, self._asked_ledger = False, True
+        began, spooled = datetime.now(UTC), counted(self.workers())
+        try:
+            await self.shipper.ship(store)
+        except BaseException:
+            self._asked_ledger = False  # a commit may have happened whose answer was lost
+            raise
         self._shipped_until = began
+        if self.shipper.met_another:  # an agent that is leaving, say: our count of what is stored is too low
+            self._asked_ledger = False
+        else:
+            self._missing = spooled.missing(self.shipped())
 
     async def beat(self, connection: AsyncConnection[Any]) -> None:
+        store = Store(self.config.node_name, connection)
         while True:
+            if time.monotonic() >= self._of_database_at + BOOKS_SECONDS:
+                self._of_database = await store.books(self.config.boot)
+                self._of_database_at = time.monotonic()
             await self.heart.beat(connection, self.counters(), self._shipped_until)
+            await self.close_earlier_boots(connection)
             await asyncio.sleep(BEAT_SECONDS)
+
+    async def close_earlier_boots(self, connection: AsyncConnection[Any]) -> None:
+        """Tell what boots before this one had counted, and forget those of which nothing waits any more."""
+        store = Store(self.config.node_name, connection)
+        for earlier in earlier_boots(self.config.spool_root, self.config.boot):
+            stored = (await store.shipped(earlier.boot)).stored
+            is_over = earlier.is_shipped
+            await self.heart.tell_of_boot(connection, earlier.boot, earlier.counted, stored, is_over=is_over)
+            if is_over:
+                earlier.forget()
 
     async def make_durable(self) -> None:
         durability = Durability(self.config.spool_root)
@@ -110,18 +140,27 @@ class Agent:
     # --- Books --------------------------------------------------------------------------------------------------
 
     def counters(self) -> Counters:
-        workers = self.workers()
+        calls, shipped = counted(self.workers()), self.shipped()
         return Counters(
-            generated=sum(worker.counts["generated"] for worker in workers),
-            spooled=sum(worker.counts["spooled"] for worker in workers),
-            acknowledged=(self._acknowledged_before or 0) + self.shipper.shipped.get(self.config.boot, 0),
-            unrecorded=sum(worker.counts["unrecorded"] for worker in workers),
-            quarantined=self.shipper.quarantined,
-            set_aside_bytes=self.shipper.torn_bytes,
+            generated=calls.generated,
+            spooled=calls.spooled,
+            acknowledged=shipped.stored,
+            stored=self._of_database.get("stored", 0),
+            rolled_up=self._of_database.get("rolled_up", 0),
+            in_flight=calls.in_flight(shipped.cut_off),
+            cut_off=shipped.cut_off,
+            missing=self._missing,
+            unrecorded=calls.unrecorded,
+            quarantined=shipped.quarantined,
+            set_aside_bytes=shipped.set_aside_bytes,
             spool_bytes=bytes_held(self.config.spool_root),
             rejected_documents=self.feed.rejected + (self.file_feed.rejected if self.file_feed else 0),
             shipped_until=self._shipped_until.isoformat() if self._shipped_until else "",
         )
+
+    def shipped(self) -> Shipped:
+        """What became of this boot's spool, by this agent and those before it."""
+        return self._shipped_before + self.shipper.shipped.get(self.config.boot, Shipped())
 
     def workers(self) -> list[Snapshot]:
         return self._stats.read()

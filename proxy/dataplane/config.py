@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from apimgr.contracts.addresses import EgressRules, Network
 
+STATS_NAME: Final = "stats"
 SOFTWARE_VERSION: Final = "0.1.0"
 MAX_WORKERS: Final = 32
 # The number a supervisor gives to everything it starts, so that agent and workers agree on it.
@@ -87,7 +88,8 @@ class GatewayConfig:
 
     @property
     def stats_path(self) -> Path:
-        return self.home / "stats"
+        """Beside this boot's spool: its counts are told when the last of it is shipped, maybe by a later boot."""
+        return self.spool_path / STATS_NAME
 
 
 def parse_address(text: str, name: str) -> Address:

@@ -222,7 +222,6 @@ class Exchange:
         calls = worker.recorder.calls
         if calls is None:
             return
-        worker.stats[GENERATED] += 1
         self.known = known = KNOWN.pack(
             self.request_id, int(self.started_at * 1_000_000), version.api_id, version.id, self.operation_id,
             caller.application_id, caller.credential_id, caller.plan_id,
@@ -230,6 +229,7 @@ class Exchange:
         self.slot = calls.hold(
             known, _METHOD_NUMBERS.get(self.head.method, 0), caller.flags, self.client.address_of(self.head)
         )
+        worker.stats[GENERATED] += 1
 
     def note(self) -> None:
         """Keep how far the call has come: the best that can be said of it if this process dies."""

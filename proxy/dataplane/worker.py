@@ -106,17 +106,19 @@ class Worker:
 
         A call that is already made is never failed for it, but no further one begins.
         """
-        if not slot:
-            self.stats[stats.GENERATED] += 1
         try:
             self.recorder.append(frame, slot)
         except Exception:
             if not slot:  # else it is still held, and recorded when this process has ended
+                self.stats[stats.GENERATED] += 1
                 self.stats[stats.UNRECORDED] += 1
             if self.can_record():
                 log.exception("A usage record was lost; calls are refused until the spool takes records again")
             self._unrecordable_until = self.wheel.now + _RETRY_FULL_SPOOL_SECONDS
         else:
+            # Counted after it is written: who is killed in between leaves a row too many rather than one missing.
+            if not slot:
+                self.stats[stats.GENERATED] += 1
             self.stats[stats.SPOOLED] += 1
 
     def can_record(self) -> bool:

@@ -9,9 +9,11 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from proxy import selectors
+from proxy.books import totals
 from proxy.selectors import Rollout
 
 CHANGES_PER_PAGE = 50
+BOOTS_PER_PAGE = 50
 
 
 @login_required
@@ -23,8 +25,7 @@ def overview(request: HttpRequest) -> HttpResponse:
         "rollout": selectors.rollout(selectors.last_sequence()),
         "last_sequence": selectors.last_sequence(),
         "changes": selectors.rollouts(selectors.changes(request.user)[:8]),
-        "books": [sum(column) for column in zip(*(standing.books for standing in nodes), strict=True)],
-        "gap": sum(standing.gap for standing in nodes),
+        "totals": totals([standing.books for standing in nodes]) if nodes else None,
     }
     return render(request, "proxy/overview.html", context)
 
@@ -33,6 +34,16 @@ def overview(request: HttpRequest) -> HttpResponse:
 @require_GET
 def nodes(request: HttpRequest) -> HttpResponse:
     return render(request, "proxy/nodes.html", {"nodes": selectors.nodes(request.user)})
+
+
+@login_required
+@require_GET
+def books(request: HttpRequest) -> HttpResponse:
+    """Where every call is: generated, spooled, stored, rolled up, and what lies between."""
+    boots = selectors.boots(request.user)
+    page = Paginator(boots, BOOTS_PER_PAGE).get_page(request.GET.get("page"))
+    context = {"page": page, "totals": totals(boots), "counted": selectors.counted_calls(request.user)}
+    return render(request, "proxy/books.html", context)
 
 
 @login_required

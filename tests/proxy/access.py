@@ -38,11 +38,13 @@ def application(world: World) -> dict[str, Any]:
 ACCESS: dict[str, Row | tuple[Row, ...]] = {
     "proxy:overview": Row(allow=OPERATORS),
     "proxy:nodes": Row(allow=OPERATORS),
+    "proxy:books": Row(allow=OPERATORS),
     "proxy:changes": Row(allow=OPERATORS),
     "proxy:receipt": Row(kwargs=version, allow=ACME),
     "proxy:credential-receipt": Row(kwargs=credential, allow={"dev"}),
     "proxy:organisation-receipt": Row(kwargs=organisation, allow=OPERATORS),
     "proxy:application-receipt": Row(kwargs=application, allow=OPERATORS),
+    "api-reconciliation": Row(allow=OPERATORS),
     "api-nodes": Row(allow=OPERATORS),
     "api-gateway-changes": Row(allow=OPERATORS),
 }

@@ -9,14 +9,14 @@ go.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from apimgr.contracts.usage import UsageRecord
+from apimgr.contracts.usage import KIND_CALLS, KIND_CUT_OFF, KIND_QUARANTINED, KIND_UNREADABLE, UsageRecord
+from proxy.dataplane.usage.books import Shipped
 from proxy.dataplane.usage.inflight import LeftTable, find_tables
 from proxy.dataplane.usage.mapped import is_finished
 from proxy.dataplane.usage.segments import Segment, cut, find_segments, is_blank, recorded_ids
@@ -30,19 +30,18 @@ QUARANTINE: Final = "quarantine"
 
 
 class Shipper:
-    """Counts of this process: ``shipped`` records stored, ``quarantined`` records and ``torn_bytes`` set aside."""
+    """``shipped`` is what this process made of each boot's spool. ``met_another``: the ledger knew more than we did."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._positions: dict[str, int] = {}
         self._named: set[Path] = set()  # segments that tables refer to
-        self.shipped: dict[int, int] = {}  # per boot
-        self.quarantined = 0
-        self.torn_bytes = 0
+        self.shipped: dict[int, Shipped] = {}
+        self.met_another = False
 
     async def ship(self, store: Store) -> int:
         """Store everything that is whole by now. Returns how many records. Raises what the database raises."""
-        before = sum(self.shipped.values())
+        before = self._stored
         try:
             # Before the tables: what a table names later than this is not among them, and so not removed.
             segments = find_segments(self._root)
@@ -56,7 +55,11 @@ class Shipper:
         except BaseException:
             self._positions.clear()  # A commit may have happened whose answer was lost.
             raise
-        return sum(self.shipped.values()) - before
+        return self._stored - before
+
+    @property
+    def _stored(self) -> int:
+        return sum(shipped.stored for shipped in self.shipped.values())
 
     async def _ship_segment(self, store: Store, segment: Segment) -> None:
         try:
@@ -83,7 +86,8 @@ class Shipper:
         if calls:
             log.warning("Worker %d ended with %d calls under way, which are recorded as such", table.worker, len(calls))
             self._positions[segment.name] = await store.position(segment)
-            await self._store_range(store, segment, 0, calls)
+        while rest := [item for item in calls if item[0] > self._positions[segment.name]]:
+            await self._store_range(store, segment, self._positions[segment.name], rest, KIND_CUT_OFF)
         self._forget(segment)
         self._named.discard(_named_by(table))
 
@@ -96,67 +100,69 @@ class Shipper:
             await self._set_aside(store, segment, fd, bad)
         return bool(records or bad)
 
-    async def _store_range(self, store: Store, segment: Segment, start: int, records: Records) -> None:
+    async def _store_range(
+        self, store: Store, segment: Segment, start: int, records: Records, kind: int = KIND_CALLS
+    ) -> None:
         """Store ``records``; if the database refuses one of them, halve until it stands alone."""
         end = records[-1][0]
         try:
-            stored = await store.add(segment, start, end, [record for _, record in records])
+            stored = await store.add(segment, start, end, [record for _, record in records], kind)
         except REFUSALS as refusal:
             if len(records) == 1:
-                await self._store_refused(store, segment, start, records[0], refusal)
+                await self._store_refused(store, segment, start, records[0], refusal, kind)
                 return
             middle = len(records) // 2
-            await self._store_range(store, segment, start, records[:middle])
+            await self._store_range(store, segment, start, records[:middle], kind)
             if self._positions.get(segment.name) == records[middle - 1][0]:
-                await self._store_range(store, segment, records[middle - 1][0], records[middle:])
+                await self._store_range(store, segment, records[middle - 1][0], records[middle:], kind)
             return
-        await self._advance(store, segment, end, len(records) if stored else None)
+        await self._advance(store, segment, end, _kept(len(records), kind) if stored else None)
 
     async def _store_refused(
-        self, store: Store, segment: Segment, start: int, item: tuple[int, UsageRecord], refusal: Exception
+        self, store: Store, segment: Segment, start: int, item: tuple[int, UsageRecord], refusal: Exception, kind: int
     ) -> None:
         """Keep the count at least: without what the caller could choose freely. Else the row is set aside."""
         end, record = item
         bare = record._replace(path=b"", trail=b"")
         try:
-            stored = await store.add(segment, start, end, [bare])
+            stored = await store.add(segment, start, end, [bare], kind)
         except REFUSALS:
             log.exception("Usage record %s was refused by the database and set aside", record.request_id.hex())
             with segment.path.open("rb") as file:
-                await self._set_aside(store, segment, file.fileno(), (start, end))
-            self.quarantined += 1
+                await self._set_aside(store, segment, file.fileno(), (start, end), KIND_QUARANTINED)
             return
         log.warning("Usage record %s was stored without path and trail: %s", record.request_id.hex(), refusal)
-        await self._advance(store, segment, end, 1 if stored else None)
+        await self._advance(store, segment, end, _kept(1, kind) if stored else None)
 
-    async def _set_aside(self, store: Store, segment: Segment, fd: int, bad: tuple[int, int]) -> None:
-        """Keep an unreadable range in a file for people to look at, and note in the ledger that it is passed over."""
+    async def _set_aside(
+        self, store: Store, segment: Segment, fd: int, bad: tuple[int, int], kind: int = KIND_UNREADABLE
+    ) -> None:
+        """Keep a range that cannot be stored in a file to look at, and note in the ledger that it is passed over."""
         start, end = bad
         folder = self._root / QUARANTINE
         folder.mkdir(exist_ok=True, mode=0o700)
         (folder / f"{segment.name}-{start}-{end}.bin").write_bytes(os.pread(fd, end - start, start))
-        stored = await store.add(segment, start, end, [])
-        self.torn_bytes += end - start
+        stored = await store.add(segment, start, end, [], kind)
         log.error("Bytes %d to %d of usage segment %s were set aside", start, end, segment.name)
-        await self._advance(store, segment, end, 0 if stored else None)
+        gone = Shipped(quarantined=1) if kind == KIND_QUARANTINED else Shipped(set_aside_bytes=end - start)
+        await self._advance(store, segment, end, gone if stored else None)
 
-    async def _advance(self, store: Store, segment: Segment, end: int, stored: int | None) -> None:
+    async def _advance(self, store: Store, segment: Segment, end: int, made: Shipped | None) -> None:
         """Go on after a range; ``None`` says that the ledger had it already, and only it knows up to where."""
-        if stored is None:
+        if made is None:
+            self.met_another = True
             self._positions[segment.name] = await store.position(segment)
         else:
             self._positions[segment.name] = end
-            self.shipped[segment.boot] = self.shipped.get(segment.boot, 0) + stored
+            self.shipped[segment.boot] = self.shipped.get(segment.boot, Shipped()) + made
 
     def _forget(self, segment: Segment) -> None:
         segment.path.unlink(missing_ok=True)
         self._positions.pop(segment.name, None)
-        if segment.boot < self._newest_boot():
-            with contextlib.suppress(OSError):  # not empty yet
-                segment.path.parent.rmdir()
 
-    def _newest_boot(self) -> int:
-        return max((int(path.name) for path in self._root.iterdir() if path.name.isdecimal()), default=0)
+
+def _kept(calls: int, kind: int) -> Shipped:
+    return Shipped(stored=calls, cut_off=calls if kind == KIND_CUT_OFF else 0)
 
 
 def _named_by(table: LeftTable) -> Path:

@@ -10,14 +10,29 @@ from typing import Any, Final
 import psycopg
 from psycopg import AsyncConnection
 
-from apimgr.contracts.usage import COPY_EVENTS, EVENT_TYPES, INSERT_BATCH, UsageRecord
+from apimgr.contracts.usage import (
+    BOOK_COLUMNS,
+    BOOKS_OF_BOOT,
+    COPY_EVENTS,
+    EVENT_TYPES,
+    INSERT_BATCH,
+    KIND_CALLS,
+    LEDGER_SUMS,
+    UsageRecord,
+)
 from apimgr.contracts.usage_rows import at, event_rows
+from proxy.dataplane.usage.books import Shipped
 from proxy.dataplane.usage.segments import Segment
 
 # What says that a row itself cannot be stored; anything else is the database's trouble, and is waited out.
 REFUSALS: Final = (psycopg.DataError, psycopg.IntegrityError, ValueError, OverflowError, TypeError, struct.error)
 _POSITION: Final = (
     "SELECT max(to_offset) FROM usage_batch WHERE node = %s AND boot = %s AND worker = %s AND segment = %s"
+)
+_SHIPPED: Final = (
+    "SELECT coalesce(sum(a), 0)::bigint, coalesce(sum(b), 0)::bigint, coalesce(sum(c), 0)::bigint,"  # noqa: S608
+    f" coalesce(sum(d), 0)::bigint FROM (SELECT {LEDGER_SUMS} FROM usage_batch WHERE node = %s AND boot = %s)"
+    " AS ranges (a, b, c, d)"
 )
 
 
@@ -33,13 +48,16 @@ class Store:
         row = await (await self._connection.execute(_POSITION, self._identity(segment))).fetchone()
         return (row and row[0]) or 0
 
-    async def add(self, segment: Segment, start: int, end: int, records: Sequence[UsageRecord]) -> bool:
+    async def add(
+        self, segment: Segment, start: int, end: int, records: Sequence[UsageRecord], kind: int = KIND_CALLS
+    ) -> bool:
         """Store a range whole, or not at all. False if the ledger has one that starts there already.
 
-        Without records it notes a range that was set aside. Raises one of ``REFUSALS`` if a row cannot be stored.
+        Without records it notes a range that was set aside; ``kind`` says what it was. Raises one of ``REFUSALS`` if a
+        row cannot be stored.
         """
         first, last = _span(records)
-        row = (*self._identity(segment), start, end, len(records), first, last)
+        row = (*self._identity(segment), start, end, len(records), first, last, kind)
         async with self._connection.transaction(), self._connection.cursor() as cursor:
             await cursor.execute(INSERT_BATCH, row)
             inserted = await cursor.fetchone()
@@ -52,11 +70,15 @@ class Store:
                         await copy.write_row(event)
         return True
 
-    async def acknowledged(self, boot: int) -> int:
-        """How many calls of one boot are stored."""
-        query = "SELECT coalesce(sum(events), 0)::bigint FROM usage_batch WHERE node = %s AND boot = %s"
-        row = await (await self._connection.execute(query, (self._node, boot))).fetchone()
-        return int(row[0]) if row else 0
+    async def shipped(self, boot: int) -> Shipped:
+        """What the ledger knows of one boot."""
+        row = await (await self._connection.execute(_SHIPPED, (self._node, boot))).fetchone()
+        return Shipped(*map(int, row)) if row else Shipped()
+
+    async def books(self, boot: int) -> dict[str, int]:
+        """What the database holds of one boot, and how much of it is in the counts (``BOOK_COLUMNS``)."""
+        row = await (await self._connection.execute(BOOKS_OF_BOOT, (self._node, boot))).fetchone()
+        return dict(zip(BOOK_COLUMNS, map(int, row[2:]), strict=True)) if row else {}
 
     def _identity(self, segment: Segment) -> tuple[str, int, int, int]:
         return self._node, segment.boot, segment.worker, segment.number

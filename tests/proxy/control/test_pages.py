@@ -31,7 +31,7 @@ def test_operators_pages_look_right(browser_page: Page, live_server: Any, olga: 
     browser_page.context.add_cookies(
         [{"name": name, "value": morsel.value, "url": live_server.url} for name, morsel in client.cookies.items()]
     )
-    for name in ("overview", "nodes", "changes"):
+    for name in ("overview", "nodes", "books", "changes"):
         browser_page.goto(live_server.url + reverse(f"proxy:{name}"))
         assert browser_page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
         if folder := os.environ.get("PICTURES"):

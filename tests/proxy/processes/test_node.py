@@ -13,9 +13,10 @@ import pytest
 from django.db import connection
 
 from apimgr.contracts.outcomes import BY_CODE
-from proxy.models import AppliedChanges, GatewayNode
+from proxy import selectors
+from proxy.models import AppliedChanges, GatewayBoot, GatewayNode
 from tests.proxy.processes.conftest import Published
-from tests.proxy.processes.node import TOKEN, Upstream, database_url, running, wait_for
+from tests.proxy.processes.node import TOKEN, Upstream, database_url, has_ended, running, wait_for
 
 pytestmark = pytest.mark.processes
 
@@ -30,6 +31,13 @@ def rows_per_request() -> dict[str, int]:
     with connection.cursor() as cursor:
         cursor.execute("SELECT request_id, count(*) FROM usage_event GROUP BY 1")
         return {request_id.hex: rows for request_id, rows in cursor.fetchall()}
+
+
+def rows_of(published: Published) -> list[tuple[int, int]]:
+    """Outcome and status of each call with the published key."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT outcome, status FROM usage_event WHERE credential_id = %s", [published.credential.id])
+        return cursor.fetchall()
 
 
 def test_a_call_goes_through_and_is_in_the_log_within_two_seconds(published: Published, tmp_path: Path) -> None:
@@ -128,13 +136,42 @@ def test_a_call_that_is_with_the_upstream_when_its_worker_is_killed_has_a_row(
             wait_for(lambda: upstream.calls)
             node.kill("worker")
         caller.join()
-        wait_for(lambda: len(rows_per_request()) == 1)
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT outcome, status, application_id FROM usage_event")
-            ((outcome, status, application),) = cursor.fetchall()
-        assert (outcome, status) == (BY_CODE["gateway_aborted"].number, 500)
-        assert application, "who called is known"
+        wait_for(lambda: len(rows_of(published)) == 1)
+        assert rows_of(published) == [(BY_CODE["gateway_aborted"].number, 500)]
         assert not list((tmp_path / "node").glob("gateway/spool/*/*.calls"))[1:], "only the new worker has a table"
+
+
+def test_the_books_of_a_node_that_was_killed_are_closed_without_a_loss(
+    published: Published, upstream: Upstream, tmp_path: Path
+) -> None:
+    with running(tmp_path / "node", workers=2) as node:
+        node.wait_ready()
+        for _ in range(5):
+            assert node.call("/echo/things/1", published.key)[0] == 200
+        with upstream.held():
+            caller = threading.Thread(target=node.call, args=("/echo/things/1", published.key))
+            caller.start()
+            wait_for(lambda: len(upstream.calls) == 6)
+            family = [psutil.Process(node.process.pid), *node.children()]
+            for process in family:
+                process.kill()
+        caller.join()
+        wait_for(lambda: all(has_ended(process) for process in family))
+        (killed,) = (int(path.name) for path in (tmp_path / "node" / "gateway" / "spool").glob("*"))
+    with running(tmp_path / "node") as node:
+        wait_for(lambda: GatewayBoot.objects.filter(boot=killed, closed_at__isnull=False).exists())
+        assert node.call("/echo/things/1", published.key)[0] == 200
+        wait_for(lambda: node.metric("stored_total") == node.metric("generated_total") > 0, 40)
+    books = {boot.boot: boot for boot in selectors.boots(None)}
+    before = books.pop(killed)
+    assert before.state == "closed"
+    assert before.counted is not None
+    assert before.counted.generated - before.counted.spooled == before.in_database.cut_off == 1
+    assert before.in_database.stored == before.counted.generated >= 6
+    assert (before.lost, before.uncounted) == (0, 0)
+    assert not (tmp_path / "node" / "gateway" / "spool" / str(killed)).exists(), "nothing of it is left on the node"
+    (now,) = books.values()
+    assert (now.state, now.lost, now.in_flight, now.waiting) == ("running", 0, 0, 0)
 
 
 def test_sigterm_stops_every_process_and_leaves_no_usage_behind(published: Published, tmp_path: Path) -> None:

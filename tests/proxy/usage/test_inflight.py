@@ -90,7 +90,7 @@ class Ledger:
     async def position(self, segment: Segment) -> int:
         return max((end for (name, _), end in self.ranges.items() if name == segment.name), default=0)
 
-    async def add(self, segment: Segment, start: int, end: int, records: Sequence[UsageRecord]) -> bool:
+    async def add(self, segment: Segment, start: int, end: int, records: Sequence[UsageRecord], kind: int = 0) -> bool:
         self._step()
         if (segment.name, start) in self.ranges:
             return False

@@ -15,6 +15,7 @@ from django.db import connection
 from psycopg import AsyncConnection
 
 from apimgr.contracts.usage import UsageRecord, encode
+from proxy.dataplane.usage.books import Shipped
 from proxy.dataplane.usage.shipper import Shipper
 from proxy.dataplane.usage.spool import Spool
 from proxy.dataplane.usage.store import Store
@@ -79,7 +80,7 @@ def leave_blank(root: Path) -> None:
 def test_records_become_rows_and_a_finished_segment_goes(tmp_path: Path) -> None:
     records = [call(total_us=n) for n in range(5)]
     spooled(tmp_path, *map(encode, records))
-    assert ship(tmp_path).shipped == {1: 5}
+    assert ship(tmp_path).shipped == {1: Shipped(stored=5)}
     assert sorted(stored_ids()) == sorted(ids(*records))
     assert segments(tmp_path) == []
 
@@ -145,7 +146,7 @@ def test_a_killed_writer_s_blank_tail_is_no_loss(tmp_path: Path) -> None:
     leave_blank(tmp_path)
     shipper = ship(tmp_path)
     assert sorted(stored_ids()) == sorted(ids(*records))
-    assert (shipper.torn_bytes, segments(tmp_path)) == (0, [])
+    assert (shipper.shipped[1].set_aside_bytes, segments(tmp_path)) == (0, [])
 
 
 def test_a_torn_frame_before_a_blank_tail_is_cut(tmp_path: Path) -> None:
@@ -154,7 +155,7 @@ def test_a_torn_frame_before_a_blank_tail_is_cut(tmp_path: Path) -> None:
     leave_blank(tmp_path)
     shipper = ship(tmp_path)
     assert stored_ids() == ids(whole)
-    assert len(torn) - 16 <= shipper.torn_bytes <= len(torn)
+    assert len(torn) - 16 <= shipper.shipped[1].set_aside_bytes <= len(torn)
     assert segments(tmp_path) == []
 
 
@@ -163,7 +164,7 @@ def test_a_hole_that_a_power_cut_left_costs_its_records_alone(tmp_path: Path) ->
     spooled(tmp_path, encode(before), bytes(300), encode(after))
     shipper = ship(tmp_path)
     assert sorted(stored_ids()) == sorted(ids(before, after))
-    assert shipper.torn_bytes == 300
+    assert shipper.shipped[1].set_aside_bytes == 300
 
 
 def test_a_torn_tail_is_cut(tmp_path: Path) -> None:
@@ -171,7 +172,7 @@ def test_a_torn_tail_is_cut(tmp_path: Path) -> None:
     spooled(tmp_path, encode(whole), encode(call())[:-7])
     shipper = ship(tmp_path)
     assert stored_ids() == ids(whole)
-    assert shipper.torn_bytes > 0
+    assert shipper.shipped[1].set_aside_bytes > 0
     assert segments(tmp_path) == []
 
 
@@ -185,7 +186,7 @@ def test_a_flipped_byte_costs_its_record_alone(tmp_path: Path, at: int) -> None:
     assert sorted(stored_ids()) == sorted(ids(before, after))
     (kept,) = (tmp_path / "quarantine").iterdir()
     assert kept.read_bytes() == bytes(broken)
-    assert shipper.torn_bytes == len(broken)
+    assert shipper.shipped[1].set_aside_bytes == len(broken)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +204,7 @@ def test_any_path_is_stored(tmp_path: Path, path: bytes) -> None:
 )
 def test_any_trail_costs_at_most_itself(tmp_path: Path, trail: bytes) -> None:
     spooled(tmp_path, encode(call()), encode(call(trail=trail)), encode(call()))
-    assert ship(tmp_path).quarantined == 0
+    assert ship(tmp_path).shipped[1].quarantined == 0
     assert len(rows()) == 3
 
 
@@ -221,7 +222,7 @@ def test_poison_is_set_aside_and_later_records_flow(tmp_path: Path) -> None:
     spooled(tmp_path, *frames)
     shipper = ship(tmp_path)
     assert sorted(stored_ids()) == sorted(ids(*good))
-    assert shipper.quarantined == 1
+    assert shipper.shipped[1].quarantined == 1
     (kept,) = (tmp_path / "quarantine").iterdir()
     assert kept.read_bytes() == encode(poison)
     assert segments(tmp_path) == []
