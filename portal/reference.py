@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace", "query")
@@ -9,13 +10,42 @@ KEY_HEADER: Final = "X-Api-Key"
 _SCHEME: Final = {"type": "apiKey", "in": "header", "name": KEY_HEADER, "description": "Your API key."}
 
 
-def public_document(document: dict[str, Any], base_url: str) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class VersionChoice:
+    """What a call carries to get a version, where several share an address."""
+
+    by_header: bool
+    name: str
+    value: str
+    is_required: bool  # a call without it is refused, or gets another version
+
+    def is_of(self, parameter: dict[str, Any]) -> bool:
+        """Whether a document's own ``parameter`` is what chooses."""
+        name = str(parameter.get("name"))
+        if self.by_header:
+            return parameter.get("in") == "header" and name.lower() == self.name.lower()
+        return parameter.get("in") == "query" and name == self.name
+
+    def parameter(self, *, swagger: bool) -> dict[str, Any]:
+        """As a parameter of OpenAPI 3, or 2."""
+        schema = {"type": "string", "enum": [self.value], "default": self.value}
+        return {
+            "in": "header" if self.by_header else "query",
+            "name": self.name,
+            "description": "Chooses this version of the API.",
+            "required": self.is_required,
+            **(schema if swagger else {"schema": schema}),
+        }
+
+
+def public_document(document: dict[str, Any], base_url: str, choice: VersionChoice | None = None) -> dict[str, Any]:
     """``document`` with the gateway as its only server and the API key as its only way in.
 
-    Servers and security of single paths and operations go, too: they would name the upstream. The input is not changed.
+    Servers and security of single paths and operations go, too: they would name the upstream. ``choice`` becomes a
+    parameter of every path. The input is not changed.
     """
     public = {key: value for key, value in document.items() if key not in {"servers", "host", "basePath", "schemes"}}
-    public["paths"] = _public_paths(document.get("paths"))
+    public["paths"] = _public_paths(document.get("paths"), choice, swagger="swagger" in document)
     public["security"] = [{"apiKey": []}]
     if "swagger" in document:
         scheme, _separator, rest = base_url.partition("://")
@@ -32,19 +62,35 @@ def public_document(document: dict[str, Any], base_url: str) -> dict[str, Any]:
     return public
 
 
-def _public_paths(paths: Any) -> dict[str, Any]:
+def _public_paths(paths: Any, choice: VersionChoice | None, *, swagger: bool) -> dict[str, Any]:
     if not isinstance(paths, dict):
         return {}
-    return {path: _public_path(item) if isinstance(item, dict) else item for path, item in paths.items()}
+    public = {path: _public_path(item, choice) if isinstance(item, dict) else item for path, item in paths.items()}
+    if choice is not None:
+        for item in public.values():
+            if isinstance(item, dict):
+                item["parameters"] = [*_without(item.get("parameters"), choice), choice.parameter(swagger=swagger)]
+    return public
 
 
-def _public_path(item: dict[str, Any]) -> dict[str, Any]:
+def _public_path(item: dict[str, Any], choice: VersionChoice | None) -> dict[str, Any]:
     return {
-        key: _public_operation(value) if key in METHODS else value for key, value in item.items() if key != "servers"
+        key: _public_operation(value, choice) if key in METHODS else value
+        for key, value in item.items()
+        if key != "servers"
     }
 
 
-def _public_operation(operation: Any) -> Any:
+def _public_operation(operation: Any, choice: VersionChoice | None) -> Any:
     if not isinstance(operation, dict):
         return operation
-    return {key: value for key, value in operation.items() if key not in {"servers", "security"}}
+    public = {key: value for key, value in operation.items() if key not in {"servers", "security"}}
+    if choice is not None and "parameters" in public:
+        public["parameters"] = _without(public["parameters"], choice)  # an operation's own would hide the path's
+    return public
+
+
+def _without(parameters: Any, choice: VersionChoice) -> list[Any]:
+    """The parameters but the one that the document itself has for what chooses."""
+    given = parameters if isinstance(parameters, list) else []
+    return [item for item in given if not (isinstance(item, dict) and choice.is_of(item))]

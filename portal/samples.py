@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
-from portal.reference import KEY_HEADER, METHODS
+from portal.reference import KEY_HEADER, METHODS, VersionChoice
 
 KEY_PLACEHOLDER: Final = "YOUR_API_KEY"
 _SAFE: Final = ("get", "head")
@@ -26,10 +26,15 @@ class SampleCall:
     url: str
     summary: str
     is_ready: bool  # can be sent as it stands: safe, and no value had to be made up
+    fields: tuple[tuple[str, str], ...] = ()  # that it carries besides the key
+
+    def headers(self, key: str) -> list[tuple[str, str]]:
+        return [(KEY_HEADER, key), *self.fields]
 
     def curl(self, key: str) -> str:
         verb = "" if self.method == "GET" else f"-X {shlex.quote(self.method)} "
-        return f"curl {verb}{shlex.quote(self.url)} \\\n  -H {shlex.quote(f'{KEY_HEADER}: {key}')}"
+        fields = "".join(f" \\\n  -H {shlex.quote(f'{name}: {value}')}" for name, value in self.headers(key))
+        return f"curl {verb}{shlex.quote(self.url)}{fields}"
 
     def python(self, key: str) -> str:
         return (
@@ -37,7 +42,7 @@ class SampleCall:
             "request = urllib.request.Request(\n"
             f"    {json.dumps(self.url)},\n"
             f"    method={json.dumps(self.method)},\n"
-            f"    headers={{{json.dumps(KEY_HEADER)}: {json.dumps(key)}}},\n"
+            f"    headers={{{self._pairs(key)}}},\n"
             ")\n"
             "with urllib.request.urlopen(request) as response:\n"
             "    print(response.status, response.read().decode())"
@@ -47,19 +52,35 @@ class SampleCall:
         return (
             f"const response = await fetch({json.dumps(self.url)}, {{\n"
             f"  method: {json.dumps(self.method)},\n"
-            f"  headers: {{ {json.dumps(KEY_HEADER)}: {json.dumps(key)} }},\n"
+            f"  headers: {{ {self._pairs(key)} }},\n"
             "});\n"
             "console.log(response.status, await response.text());"
         )
+
+    def _pairs(self, key: str) -> str:
+        return ", ".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in self.headers(key))
 
     def languages(self, key: str) -> list[tuple[str, str]]:
         return [("curl", self.curl(key)), ("Python", self.python(key)), ("JavaScript", self.javascript(key))]
 
 
-def sample_call(document: dict[str, Any], base_url: str) -> SampleCall | None:
-    """The best first call: a GET without required parameters, else a GET with example values, else what comes first."""
-    calls = [_call(document, base_url, *found) for found in _operations(document)]
+def sample_call(document: dict[str, Any], base_url: str, choice: VersionChoice | None = None) -> SampleCall | None:
+    """The best first call: a GET without required parameters, else a GET with example values, else what comes first.
+
+    ``choice`` is what it carries to get the version, so that it works as printed.
+    """
+    calls = [_call(document, base_url, choice, *found) for found in _operations(document)]
     return max(calls, key=_merit, default=None)
+
+
+def choosing(call: SampleCall, choice: VersionChoice | None) -> SampleCall:
+    """``call`` with what gets it the version."""
+    if choice is None:
+        return call
+    if choice.by_header:
+        return replace(call, fields=((choice.name, choice.value),))
+    mark = "&" if "?" in call.url else "?"
+    return replace(call, url=f"{call.url}{mark}{urlencode({choice.name: choice.value})}")
 
 
 def _merit(call: SampleCall) -> tuple[bool, bool, bool]:
@@ -80,9 +101,16 @@ def _operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]
 
 
 def _call(
-    document: dict[str, Any], base_url: str, path: str, method: str, operation: dict[str, Any], parameters: list[Any]
+    document: dict[str, Any],
+    base_url: str,
+    choice: VersionChoice | None,
+    path: str,
+    method: str,
+    operation: dict[str, Any],
+    parameters: list[Any],
 ) -> SampleCall:
-    required = [p for p in (_resolve(document, p) for p in parameters) if p.get("required") or p.get("in") == "path"]
+    resolved = [p for p in (_resolve(document, p) for p in parameters) if choice is None or not choice.is_of(p)]
+    required = [p for p in resolved if p.get("required") or p.get("in") == "path"]
     values = {str(p.get("name")): _example(document, p) for p in required}
     complete = all(p.get("in") in {"path", "query"} and values[str(p.get("name"))] is not None for p in required)
     names = re.findall(r"{([^}]+)}", path)
@@ -94,7 +122,7 @@ def _call(
     url = base_url.rstrip("/") + quote(filled, safe="/%:@!$&'()*+,;=~") + (f"?{urlencode(query)}" if query else "")
     summary = str(operation.get("summary") or operation.get("operationId") or "")[:200]
     known = set(names) <= values.keys()
-    return SampleCall(method.upper(), path, url, summary, method in _SAFE and complete and known)
+    return choosing(SampleCall(method.upper(), path, url, summary, method in _SAFE and complete and known), choice)
 
 
 def _example(document: dict[str, Any], parameter: dict[str, Any]) -> Any:

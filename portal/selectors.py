@@ -15,10 +15,11 @@ from django.utils.translation import gettext as _
 from apimgr.accounts.access import Permission, organisations_for, require_operator
 from apimgr.accounts.models import Membership, Organisation, User
 from apimgr.audit.models import AuditEntry
-from apimgr.catalog.models import API, Operation, Version
+from apimgr.catalog.models import API, Operation, SelectBy, Version
 from apimgr.catalog.selectors import LIVE, operations_of, served_specification
 from apimgr.core.errors import NotFound
 from portal.models import Application, Credential, CredentialState, Subscription, SubscriptionState
+from portal.reference import VersionChoice
 
 _KEY_START = re.compile(r"[a-z][a-z0-9]{1,11}_(?:live|test)_[0-9A-Za-z]{1,6}")
 M = TypeVar("M", bound=Model)
@@ -29,6 +30,7 @@ _LIVE_VERSIONS = Prefetch(
     "product__versions",
     Version.objects.filter(state__in=LIVE)
     .select_related("api", "route", "deployed_revision")
+    .prefetch_related("api__selections")
     .order_by("-published_at", "-id"),
     to_attr="live_versions",
 )
@@ -38,11 +40,23 @@ _LIVE_VERSIONS = Prefetch(
 
 
 def base_url(version: Version) -> str:
-    """Where callers find a live version: the deployed route at the gateway's public address."""
-    route = _deployed(version).get("route") or {"host": version.route.host, "base_path": version.route.base_path}
+    """Where callers find a live version, at the gateway's public address: its deployed route, or the shared one."""
+    place: Any = version.api.selection or version.route
+    host, base_path = place.host, place.base_path
+    if version.api.selection is None and (route := _deployed(version).get("route")):
+        host, base_path = route["host"], route["base_path"]
     gateway = urlsplit(settings.GATEWAY_URL)
-    host = f"{route['host']}:{gateway.port}" if route["host"] and gateway.port else route["host"] or gateway.netloc
-    return f"{gateway.scheme}://{host}{route['base_path']}"
+    netloc = f"{host}:{gateway.port}" if host and gateway.port else host or gateway.netloc
+    return f"{gateway.scheme}://{netloc}{base_path}"
+
+
+def choice_of(version: Version) -> VersionChoice | None:
+    """What a call carries to get the version; none where its address is its own."""
+    selection = version.api.selection
+    if selection is None:
+        return None
+    is_default = selection.default_version_id == version.pk
+    return VersionChoice(selection.select_by == SelectBy.HEADER, selection.name, version.value, not is_default)
 
 
 def document_of(version: Version) -> dict[str, Any]:

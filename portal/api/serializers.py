@@ -171,6 +171,9 @@ class OfferedVersionSerializer(serializers.Serializer[Any]):
     name = serializers.CharField()
     state = serializers.CharField()
     base_url = serializers.SerializerMethodField()
+    choice = serializers.CharField(
+        help_text="What a call carries to get it, such as X-Api-Version: v1; empty where its address is its own."
+    )
     sunset_at = serializers.DateTimeField(allow_null=True)
 
     def get_base_url(self, version: Any) -> str:

@@ -23,12 +23,12 @@ from apimgr.products.selectors import public_plans
 from portal.forms import AccessForm, add_error
 from portal.gateway import call_gateway
 from portal.models import Application, ApplicationState, Credential, Subscription
-from portal.reference import KEY_HEADER
 from portal.samples import KEY_PLACEHOLDER, sample_call
 from portal.selectors import (
     OPEN,
     applications_for,
     base_url,
+    choice_of,
     credential_for,
     credentials_for,
     document_of,
@@ -94,7 +94,7 @@ def run(request: HttpRequest, credential_id: int) -> HttpResponse:
     """Send the sample call with the key in the form. The key is passed on and forgotten."""
     credential_for(request.user, credential_id)
     version = public_version(request.POST.get("api", ""), request.POST.get("version", ""))
-    call = sample_call(document_of(version), base_url(version))
+    call = sample_call(document_of(version), base_url(version), choice_of(version))
     context: dict[str, Any] = {"call": call, "credential_id": credential_id}
     if call is None or not call.is_ready:
         context["error"] = DomainError(_("This API has no operation that can be called without a choice of yours."))
@@ -103,7 +103,7 @@ def run(request: HttpRequest, credential_id: int) -> HttpResponse:
             key = request.POST.get("key", "").strip()
             if not key.isascii() or not key.isprintable():
                 raise DomainError(_("This is not a key: it has characters a key never has."))
-            context["answer"] = call_gateway(call.method, call.url, headers=[(KEY_HEADER, key)], keep=EXCERPT_BYTES)
+            context["answer"] = call_gateway(call.method, call.url, headers=call.headers(key), keep=EXCERPT_BYTES)
         except DomainError as error:
             context["error"] = error
     return render(request, "portal/_run.html" if getattr(request, "htmx", False) else "portal/run.html", context)
@@ -112,7 +112,7 @@ def run(request: HttpRequest, credential_id: int) -> HttpResponse:
 def _start_page(
     request: HttpRequest, credential: Credential, subscription: Subscription, version: Version, key: IssuedKey | None
 ) -> HttpResponse:
-    call = sample_call(document_of(version), base_url(version))
+    call = sample_call(document_of(version), base_url(version), choice_of(version))
     shown = key.secret if key else KEY_PLACEHOLDER
     context = {
         "credential": credential,

@@ -16,8 +16,8 @@ from apimgr.catalog.selectors import public_api, public_apis
 from apimgr.contracts.outcomes import OUTCOMES
 from apimgr.products.selectors import public_api_limits, public_plans
 from portal.reference import KEY_HEADER
-from portal.samples import KEY_PLACEHOLDER, SampleCall
-from portal.selectors import base_url, deployed_operations
+from portal.samples import KEY_PLACEHOLDER, SampleCall, choosing
+from portal.selectors import base_url, choice_of, deployed_operations
 
 PER_PAGE = 24
 
@@ -50,6 +50,7 @@ def api(request: HttpRequest, slug: str) -> HttpResponse:
     context = {
         "api": found,
         "versions": [(version, base_url(version)) for version in versions],
+        "selection": found.selection,
         "current": current,
         "operations": operations[:12],
         "operation_count": len(operations),
@@ -91,7 +92,7 @@ def _sample(version: Version, operations: list[Any]) -> str:
     if chosen is None:
         return ""
     call = SampleCall(chosen.method, chosen.path, base_url(version) + chosen.path, chosen.summary, is_ready=False)
-    return call.curl(KEY_PLACEHOLDER)
+    return choosing(call, choice_of(version)).curl(KEY_PLACEHOLDER)
 
 
 def _changes(versions: list[Version]) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_safe
 
 from apimgr.catalog.selectors import public_api, public_version
 from portal.reference import public_document
-from portal.selectors import base_url, deployed_operations, document_of
+from portal.selectors import base_url, choice_of, deployed_operations, document_of
 
 V = TypeVar("V", bound=Callable[..., HttpResponse])
 
@@ -36,6 +36,7 @@ def reference(request: HttpRequest, slug: str, name: str) -> HttpResponse:
         "versions": public_api(slug).live_versions,  # type: ignore[attr-defined]
         "operations": deployed_operations(version),
         "base_url": base_url(version),
+        "choice": version.choice,
         "document_url": reverse("portal:document", args=[slug, name]),
         "relay_url": reverse("portal:try"),
     }
@@ -54,12 +55,12 @@ def rest(request: HttpRequest) -> HttpResponse:
 def document(request: HttpRequest, slug: str, name: str) -> HttpResponse:
     """The OpenAPI document of what is live, with the gateway as its server."""
     version = public_version(slug, name)
-    address = base_url(version)
+    address, choice = base_url(version), choice_of(version)
     revision = version.deployed_revision_id or version.specification_id
-    etag = hashlib.blake2b(f"{revision} {address}".encode(), digest_size=12).hexdigest()
+    etag = hashlib.blake2b(f"{revision} {address} {choice}".encode(), digest_size=12).hexdigest()
     if request.headers.get("If-None-Match") == f'"{etag}"':
         return HttpResponse(status=304, headers={"ETag": f'"{etag}"'})
-    body = json.dumps(public_document(document_of(version), address), ensure_ascii=False, separators=(",", ":"))
+    body = json.dumps(public_document(document_of(version), address, choice), ensure_ascii=False, separators=(",", ":"))
     headers = {
         "ETag": f'"{etag}"',
         "Cache-Control": "no-cache",

@@ -13,6 +13,7 @@ from django.urls import reverse
 
 from apimgr.accounts.models import Organisation, User
 from apimgr.audit.models import AuditEntry
+from apimgr.catalog import services as catalog
 from apimgr.catalog.models import API
 from apimgr.contracts.credentials import KEY_PATTERN
 from apimgr.products.models import Plan
@@ -52,6 +53,27 @@ class TestPublicPages:
             assert limit in page
         assert "<strong>my parcel</strong>" in page
         assert "http://localhost:8080/orders/v1" in page
+
+    def test_an_api_says_how_to_choose_its_version(self, client: Client, plan: Plan, api: API) -> None:
+        catalog.set_selection(
+            actor=None, api=api, select_by="header", name="X-Api-Version", base_path="/shared", values={"v1": "1"}
+        )
+        page = text(client, "/apis/orders/")
+        assert "http://localhost:8080/shared" in page
+        assert "/orders/v1<" not in page
+        assert "X-Api-Version: 1" in page
+        assert "A call without it is refused." in page
+        assert "X-Api-Version: 1" in text(client, "/apis/orders/v1/reference/")
+        document = client.get("/apis/orders/v1/openapi.json")
+        assert document.json()["servers"] == [{"url": "http://localhost:8080/shared"}]
+        assert document.json()["paths"]["/get"]["parameters"][0]["name"] == "X-Api-Version"
+        catalog.set_selection(
+            actor=None, api=api, select_by="query", name="v", base_path="/shared", default_version="v1"
+        )
+        page = text(client, "/apis/orders/")
+        assert "/shared/get?v=1" in page
+        assert "Without it you get v1" in page
+        assert client.get("/apis/orders/v1/openapi.json")["ETag"] != document["ETag"]
 
     def test_hidden_plans_stay_hidden(self, client: Client, plan: Plan) -> None:
         make_plan(plan.product, "Partner", is_internal=True)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 
-from portal.reference import public_document
+from portal.reference import VersionChoice, public_document
 from portal.samples import sample_call
 
 BASE = "https://api.example.com/orders/v1"
@@ -75,6 +75,58 @@ def test_swagger_2_speaks_its_own_words() -> None:
     public = public_document({"swagger": "2.0", "host": "10.0.0.1", "basePath": "/", "paths": {}}, BASE)
     assert (public["schemes"], public["host"], public["basePath"]) == (["https"], "api.example.com", "/orders/v1")
     assert "servers" not in public
+
+
+BY_HEADER = VersionChoice(by_header=True, name="X-Api-Version", value="2024-10-01", is_required=True)
+BY_QUERY = VersionChoice(by_header=False, name="api-version", value="2024-10-01", is_required=False)
+
+
+def test_a_call_carries_what_chooses_the_version() -> None:
+    by_header = sample_call(document(a={"get": {}}), BASE, BY_HEADER)
+    assert by_header is not None
+    assert shlex.split(by_header.curl("KEY").replace("\\\n", " ")) == [
+        "curl", f"{BASE}/a", "-H", "X-Api-Key: KEY", "-H", "X-Api-Version: 2024-10-01",
+    ]  # fmt: skip
+    for code in (by_header.python("KEY"), by_header.javascript("KEY")):
+        assert '"X-Api-Key": "KEY", "X-Api-Version": "2024-10-01"' in code
+    ast.parse(by_header.python("KEY"))
+    needs = {"parameters": [{"name": "q", "in": "query", "required": True, "example": "x"}]}
+    by_query = sample_call(document(a={"get": needs}), BASE, BY_QUERY)
+    assert by_query is not None
+    assert by_query.url == f"{BASE}/a?q=x&api-version=2024-10-01"
+    assert by_query.headers("KEY") == [("X-Api-Key", "KEY")]
+
+
+def test_the_documents_own_word_for_it_gives_way() -> None:
+    """A document that names the parameter itself, with another value: once is enough, and ours is right."""
+    own = {"name": "api-version", "in": "query", "required": True, "schema": {"type": "string"}}
+    given = document(a={"parameters": [own], "get": {"parameters": [own, {"name": "q", "in": "query"}]}, "post": {}})
+    call = sample_call(given, BASE, BY_QUERY)
+    assert call is not None
+    assert (call.url, call.is_ready) == (f"{BASE}/a?api-version=2024-10-01", True)
+    public = public_document(given, BASE, BY_QUERY)
+    assert public["paths"]["/a"] == {
+        "parameters": [
+            {
+                "in": "query",
+                "name": "api-version",
+                "description": "Chooses this version of the API.",
+                "required": False,
+                "schema": {"type": "string", "enum": ["2024-10-01"], "default": "2024-10-01"},
+            }
+        ],
+        "get": {"parameters": [{"name": "q", "in": "query"}]},
+        "post": {},
+    }
+
+
+def test_header_names_are_one_whatever_their_case_and_swagger_has_its_own_form() -> None:
+    own = {"name": "x-api-version", "in": "header", "type": "string"}
+    public = public_document({"swagger": "2.0", "paths": {"/a": {"get": {"parameters": [own]}}}}, BASE, BY_HEADER)
+    assert public["paths"]["/a"]["get"]["parameters"] == []
+    (parameter,) = public["paths"]["/a"]["parameters"]
+    assert (parameter["name"], parameter["type"], parameter["required"]) == ("X-Api-Version", "string", True)
+    assert "schema" not in parameter
 
 
 CORPUS = settings.BASE_DIR.parent / "shared" / "corpora" / "openapi"

@@ -114,6 +114,9 @@ def _apis(actor: User, organisation: Organisation, upstream_url: str) -> tuple[d
         f"parcels {name}": add_version(actor, parcels, name, f"parcels-{name}.yaml", mirror, f"/parcels/{name}")
         for name in ("v1", "v2")
     }
+    catalog.set_selection(
+        actor=actor, api=parcels, select_by="header", name="X-Api-Version", base_path="/parcels", default_version="v2"
+    )
     sunset = timezone.now() + timedelta(days=75)
     two["parcels v1"] = catalog.deprecate_version(actor=actor, version=two["parcels v1"], sunset_at=sunset)
     return one, two

@@ -52,6 +52,11 @@ def test_the_world_is_whole(seed: Any) -> None:
         ("parcels", "v1", "deprecated"),
         ("parcels", "v2", "published"),
     ]
+    parcels = Version.objects.filter(api__slug="parcels").order_by("name")
+    assert [(version.address, version.choice) for version in parcels] == [
+        ("/parcels", "X-Api-Version: v1"),
+        ("/parcels", "X-Api-Version: v2"),
+    ]
     assert Version.objects.get(api__slug="httpbin").operations.count() >= 40
     assert Subscription.objects.filter(state="requested").count() == 1
     assert not UsageBatch.objects.filter(rolled_up_at=None).exists()

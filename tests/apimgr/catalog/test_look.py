@@ -1,0 +1,103 @@
+"""Gateway settings and version selection in a real browser, and what callers see of them in the portal."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.test import Client
+from playwright.sync_api import Page, expect
+
+from apimgr.accounts.models import User
+from apimgr.catalog import services
+from apimgr.catalog.models import API
+from apimgr.products.models import Product
+from proxy.models import GatewayChange
+from tests.browser import axe_violations, every_look
+from tests.factories import make_api, make_plan, make_product, make_version
+
+SHOTS = os.environ.get("APIMGR_SHOTS", "")
+
+
+@pytest.fixture
+def api(alice: User) -> API:
+    """Two versions live at an address of their own, the first deprecated."""
+    api = make_api(alice.memberships.get().organisation, "Parcels", summary="Where they are.")
+    for name in ("v1", "v2"):
+        version = make_version(api, name, state="draft")
+        if name == "v1":
+            make_plan(make_product(version))
+        Product.objects.get().versions.add(version)
+        services.publish_version(actor=alice, version=version)
+    services.deprecate_version(actor=alice, version=api.versions.get(name="v1"))
+    return api
+
+
+def sign_in(page: Page, live_server: Any, user: User) -> None:
+    client = Client()
+    client.force_login(user)
+    session = client.cookies[settings.SESSION_COOKIE_NAME].value
+    page.context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": session, "url": live_server.url}])
+
+
+def look(page: Page, name: str) -> None:
+    page.wait_for_load_state("networkidle")
+    if SHOTS:
+        scheme = "dark" if page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") else "light"
+        page.screenshot(path=Path(SHOTS) / f"{name}-{page.evaluate('innerWidth')}-{scheme}.png", full_page=True)
+    assert axe_violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} is too wide"
+
+
+@every_look
+@pytest.mark.django_db(transaction=True)
+def test_the_pages_look_right(
+    browser_page: Page, browser_problems: list[str], live_server: Any, api: API, alice: User
+) -> None:
+    sign_in(browser_page, live_server, alice)
+    console = f"{live_server.url}/console/apis/parcels"
+    browser_page.goto(f"{console}/gateway/?version=v2")
+    look(browser_page, "gateway")
+    browser_page.get_by_label("Other protocols").fill("h2c")
+    browser_page.get_by_label("Largest message").fill("much")
+    browser_page.get_by_role("button", name="Save changes").click()
+    expect(browser_page.get_by_text("Write a whole number and a unit")).to_be_visible()
+    look(browser_page, "gateway-refused")
+    browser_page.goto(f"{console}/settings/")
+    look(browser_page, "settings")
+    browser_page.get_by_label("Header field").check()
+    browser_page.get_by_label("Name of the field").fill("Authorization")
+    browser_page.get_by_role("button", name="Save for all versions").click()
+    expect(browser_page.get_by_text("has another meaning")).to_be_visible()
+    look(browser_page, "settings-refused")
+    browser_page.get_by_label("Name of the field").fill("X-Api-Version")
+    browser_page.get_by_label("Calls that name no version").select_option("v2")
+    browser_page.get_by_role("button", name="Save for all versions").click()
+    expect(browser_page.get_by_text("No gateway node is connected")).to_be_visible()
+    look(browser_page, "settings-set")
+    browser_problems[:] = [problem for problem in browser_problems if "422" not in problem]  # the two refusals
+    for path, name in (("/gateway/?version=v1", "gateway-shared"), ("/versions/", "versions"), ("/", "api")):
+        browser_page.goto(f"{console}{path}")
+        look(browser_page, name)
+    browser_page.goto(f"{live_server.url}/apis/parcels/")
+    look(browser_page, "portal")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_keyboard_is_enough(browser_page: Page, live_server: Any, api: API, alice: User) -> None:
+    sign_in(browser_page, live_server, alice)
+    browser_page.goto(f"{live_server.url}/console/apis/parcels/settings/")
+    browser_page.get_by_label("Path: each version").focus()
+    expect(browser_page.get_by_label("Name of the field")).to_be_hidden()
+    browser_page.keyboard.press("ArrowDown")
+    browser_page.keyboard.press("ArrowDown")
+    expect(browser_page.get_by_label("Query parameter")).to_be_checked()
+    browser_page.keyboard.press("Tab")
+    browser_page.keyboard.press("Control+A")
+    browser_page.keyboard.type("api-version")
+    browser_page.keyboard.press("Enter")
+    expect(browser_page.get_by_text("No gateway node is connected")).to_be_visible()
+    assert GatewayChange.objects.filter(kind="route", key="/parcels").exists()
