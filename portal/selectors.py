@@ -29,8 +29,7 @@ OPEN = (SubscriptionState.REQUESTED, SubscriptionState.ACTIVE, SubscriptionState
 _LIVE_VERSIONS = Prefetch(
     "product__versions",
     Version.objects.filter(state__in=LIVE)
-    .select_related("api", "route", "deployed_revision")
-    .prefetch_related("api__selections")
+    .select_related("api__selection", "route", "deployed_revision")
     .order_by("-published_at", "-id"),
     to_attr="live_versions",
 )

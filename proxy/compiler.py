@@ -211,9 +211,9 @@ def organisation_document(organisation: Organisation) -> OrganisationDocument:
 
 def everything() -> Iterator[Document]:
     """Every document there should be, one at a time."""
-    served = Version.objects.exclude(deployed_revision=None).select_related("api", "deployed_revision")
+    served = Version.objects.exclude(deployed_revision=None).select_related("api__selection", "deployed_revision")
     shared: set[str] = set()
-    for version in served.prefetch_related("api__selections").iterator(chunk_size=200):
+    for version in served.iterator():
         yield _loadable(version_document(version))
         if (selection := version.api.selection) is None or str(selection) not in shared:
             yield _loadable(route_document(version))

@@ -23,11 +23,7 @@ from proxy import compiler
 from proxy.models import GatewayChange
 from proxy.services import append_changes
 
-_SERVED = (
-    Version.objects.exclude(deployed_revision=None)
-    .select_related("api", "deployed_revision")
-    .prefetch_related("api__selections")
-)
+_SERVED = Version.objects.exclude(deployed_revision=None).select_related("api__selection", "deployed_revision")
 
 
 @receives(VersionPublished, VersionDeprecated, VersionRestored, VersionRetired)

@@ -251,7 +251,7 @@ class SelectionForm(forms.Form):
 
     def __init__(self, *args: Any, api: API, versions: list[Version], **kwargs: Any) -> None:
         # It stands beside the API's own form, which has a name, too.
-        super().__init__(*args, auto_id="selection_%s", **kwargs)
+        super().__init__(*args, **{"auto_id": "selection_%s", **kwargs})
         self.versions = versions
         usual = [("", _("Refuse them, naming the versions there are"))]
         default = self.fields["default_version"]

@@ -130,8 +130,15 @@ def served_specification(version: Version) -> Specification | None:
 
 
 def _with_parts(versions: QuerySet[Version]) -> QuerySet[Version]:
-    parts = versions.select_related("api__organisation", "route", "upstream", "specification", "deployed_revision")
-    return parts.prefetch_related("api__selections").defer(*(f"specification__{field}" for field in _HEAVY))
+    return versions.select_related(
+        "api__organisation",
+        "api__selection",
+        "route",
+        "upstream",
+        "gateway_settings",
+        "specification",
+        "deployed_revision",
+    ).defer(*(f"specification__{field}" for field in _HEAVY))
 
 
 def _matching(words: list[str]) -> Iterator[Q]:

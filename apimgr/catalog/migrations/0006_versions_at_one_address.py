@@ -25,12 +25,17 @@ class Migration(migrations.Migration):
                 ('name', models.CharField(max_length=60)),
                 ('host', models.CharField(blank=True, default='', max_length=253)),
                 ('base_path', models.CharField(max_length=200)),
-                ('is_in_force', models.BooleanField(default=True)),
                 ('api', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='selections', to='catalog.api')),
                 ('default_version', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='catalog.version')),
             ],
-            options={
-                'constraints': [models.UniqueConstraint(condition=models.Q(('is_in_force', True)), fields=('api',), name='selection_once_per_api'), models.UniqueConstraint(condition=models.Q(('is_in_force', True)), fields=('host', 'base_path'), name='selection_address_once')],
-            },
+        ),
+        migrations.AddField(
+            model_name='api',
+            name='selection',
+            field=models.OneToOneField(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='in_force_for', to='catalog.selection'),
+        ),
+        migrations.AddConstraint(
+            model_name='selection',
+            constraint=models.UniqueConstraint(fields=('api', 'host', 'base_path'), name='selection_once_per_address'),
         ),
     ]

@@ -1,14 +1,9 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from django.db import models
 
 from apimgr.accounts.models import Organisation
 from apimgr.core.ids import Entity
-
-if TYPE_CHECKING:
-    from apimgr.catalog.models.selection import Selection
 
 
 class Visibility(models.TextChoices):
@@ -24,6 +19,10 @@ class API(Entity):
     slug = models.SlugField(max_length=60, unique=True)
     summary = models.CharField(max_length=200, blank=True)
     description = models.TextField(blank=True)  # Markdown
+    # How callers choose a version, where all share one address; null where each version has its own.
+    selection = models.OneToOneField(
+        "Selection", null=True, blank=True, on_delete=models.SET_NULL, related_name="in_force_for"
+    )
     visibility = models.CharField(max_length=10, choices=Visibility.choices, default=Visibility.PUBLIC)
 
     class Meta:
@@ -31,8 +30,3 @@ class API(Entity):
 
     def __str__(self) -> str:
         return self.name
-
-    @property
-    def selection(self) -> Selection | None:
-        """How callers choose a version at one address; none where each version has its own."""
-        return next((selection for selection in self.selections.all() if selection.is_in_force), None)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from django.db import models
-from django.db.models import Q
 
 from apimgr.catalog.models.api import API
 from apimgr.catalog.models.version import Version
@@ -14,9 +13,9 @@ class SelectBy(models.TextChoices):
 
 
 class Selection(Entity):
-    """How callers choose a version where all of an API share one address. Without one each version has its own route.
+    """How callers choose a version where all of an API share one address: the API says which one is in force.
 
-    One that another address took the place of is kept: callers may still call there, so nobody else is given it.
+    One whose address another took the place of is kept: callers may still call there, so nobody else is given it.
     """
 
     api = models.ForeignKey(API, on_delete=models.CASCADE, related_name="selections")
@@ -26,14 +25,10 @@ class Selection(Entity):
     base_path = models.CharField(max_length=200)
     # What calls get that name no version; none: they are refused.
     default_version = models.ForeignKey(Version, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
-    is_in_force = models.BooleanField(default=True)
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["api"], condition=Q(is_in_force=True), name="selection_once_per_api"),
-            models.UniqueConstraint(
-                fields=["host", "base_path"], condition=Q(is_in_force=True), name="selection_address_once"
-            ),
+            models.UniqueConstraint(fields=["api", "host", "base_path"], name="selection_once_per_address"),
         ]
 
     def __str__(self) -> str:

@@ -96,7 +96,7 @@ def freeze(actor: User | None, version: Version) -> Revision:
 
 def configuration_of(version: Version) -> dict[str, Any]:
     """What a revision keeps and the gateway's documents are compiled from."""
-    upstream, route = Upstream.objects.get(version=version), Route.objects.get(version=version)
+    upstream, route = version.upstream, version.route
     operations = version.operations.filter(is_current=True).order_by("path", "method")
     return {
         "upstream": {
@@ -114,7 +114,8 @@ def configuration_of(version: Version) -> dict[str, Any]:
 
 def gateway_settings_of(version: Version) -> GatewaySettings:
     """The draft's, or what a new version has."""
-    return GatewaySettings.objects.filter(version=version).first() or GatewaySettings(version=version)
+    found: GatewaySettings | None = getattr(version, "gateway_settings", None)
+    return found or GatewaySettings(version=version)
 
 
 def is_ahead(version: Version) -> bool:

@@ -215,7 +215,7 @@ def _shared_near(api: API, host: str, base_path: str) -> Iterator[_Address]:
     found = (
         Selection.objects.exclude(api=api)
         .filter(_near(base_path))
-        .exclude(is_in_force=False, api__organisation=api.organisation_id)
+        .exclude(in_force_for=None, api__organisation=api.organisation_id)
         .select_related("api__organisation")
     )
     return _meets(host, [(row.api, row.host, row.base_path) for row in found])

@@ -53,7 +53,8 @@ def set_selection(
     _set_values(versions, values or {})
     selection = _at(api, host, base_path)
     selection.select_by, selection.name, selection.default_version = select_by, name, default
-    store(selection)
+    api.selection = store(selection)
+    api.save(update_fields=["selection"])
     audit.record(
         actor=actor,
         action="catalog.api.selection_set",
@@ -76,8 +77,8 @@ def remove_selection(*, actor: User | None, api: API) -> None:
     selection = api.selection
     if selection is None:
         return
-    selection.is_in_force = False
-    selection.save(update_fields=["is_in_force"])
+    api.selection = None
+    api.save(update_fields=["selection"])
     audit.record(
         actor=actor,
         action="catalog.api.selection_removed",
@@ -90,7 +91,8 @@ def remove_selection(*, actor: User | None, api: API) -> None:
 
 def lock_api(api: API) -> API:
     """The API as it is now, locked to the end of the transaction: names and values of its versions stay apart."""
-    return API.objects.select_for_update(of=("self",), no_key=True).select_related("organisation").get(pk=api.pk)
+    apis = API.objects.select_for_update(of=("self",), no_key=True).select_related("organisation", "selection")
+    return apis.get(pk=api.pk)
 
 
 def value_taken(api: API, name: str) -> bool:
@@ -99,18 +101,9 @@ def value_taken(api: API, name: str) -> bool:
 
 
 def _at(api: API, host: str, base_path: str) -> Selection:
-    """The API's selection at this address; one at another address goes out of force."""
-    current = api.selection
-    if current is not None and (current.host, current.base_path) == (host, base_path):
-        return current
-    if current is not None:
-        current.is_in_force = False
-        current.save(update_fields=["is_in_force"])
-    former = api.selections.filter(host=host, base_path=base_path).first()
-    if former is not None:
-        former.is_in_force = True
-        return former
-    return Selection(api=api, host=host, base_path=base_path)
+    """The API's selection at this address, which may be one of former days."""
+    known = api.selections.filter(host=host, base_path=base_path).first()
+    return known or Selection(api=api, host=host, base_path=base_path)
 
 
 def _checked_name(select_by: str, name: str) -> tuple[str, str]:

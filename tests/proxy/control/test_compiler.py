@@ -109,7 +109,7 @@ def test_versions_at_one_address(version: Version) -> None:
     second = Version.objects.create(id=8, api=version.api, name="v2", selector="2025-04-01", state="retired")
     deploy(second, CONFIGURATION | {"route": {"host": "", "base_path": "/orders/v2"}})
     Version.objects.create(id=9, api=version.api, name="v3")  # a draft: no gateway has heard of it
-    Selection.objects.create(
+    version.api.selection = Selection.objects.create(
         api=version.api,
         select_by="query",
         name="api-version",
@@ -117,6 +117,7 @@ def test_versions_at_one_address(version: Version) -> None:
         base_path="/orders",
         default_version=version,
     )
+    version.api.save()
     changes = compiler.changes_of([version, second])
     expect("shared", *changes.documents)
     assert changes.tombstones == (("route", "api.example.com/orders/v1"), ("route", "/orders/v2"))
@@ -135,7 +136,7 @@ def test_versions_at_one_address(version: Version) -> None:
 )
 def test_a_selection_no_gateway_could_choose_by_is_refused(version: Version, wrong: dict[str, str]) -> None:
     usual = {"select_by": "header", "name": "X-Version", "base_path": "/orders"}
-    Selection.objects.create(api=version.api, **usual | wrong)
+    version.api.selection = Selection.objects.create(api=version.api, **usual | wrong)
     with pytest.raises(DomainError) as error:
         compiler.version_changes(version)
     assert error.value.code == "bad_gateway_configuration"
