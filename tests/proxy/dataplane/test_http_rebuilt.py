@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.proxy.dataplane.support import Running, World, response
+from proxy.dataplane.http.body import ChunkedReader
+from tests.proxy.dataplane.support import Running, World, read_reply, response
 from tests.proxy.dataplane.test_gateway import play
 
 pytestmark = pytest.mark.processes
@@ -155,10 +157,13 @@ async def send(gateway: Running, head: str, body: bytes) -> None:
 
 
 @pytest.mark.requirement("H3.4", "H4.1", "H4.2", "H7.1", "H7.2", "H8.1", "H9.1", "H10.1", "H11.1", "M4", "M5", "M7")
+@pytest.mark.parametrize("authentication", ["key", "none"])
 @pytest.mark.parametrize("what", REQUESTS)
-def test_a_request_is_rebuilt(tmp_path: Path, what: str) -> None:
+def test_a_request_is_rebuilt(tmp_path: Path, what: str, authentication: str) -> None:
     """Exactly these lines, in any order, one framing field at most, and a body of just the bytes it announces."""
     head, body, expected, expected_body = REQUESTS[what]
+    world = World()
+    world.version = replace(world.version, authentication=authentication)  # type: ignore[arg-type]
 
     async def scenario(gateway: Running) -> None:
         await send(gateway, head, body)
@@ -176,7 +181,41 @@ def test_a_request_is_rebuilt(tmp_path: Path, what: str) -> None:
         assert len(lengths) <= 1
         assert not lengths[:1] or lengths in (["Transfer-Encoding: chunked"], [f"Content-Length: {len(found_body)}"])
 
+    play(tmp_path, scenario, world)
+
+
+@pytest.mark.requirement("H4.1", "M5")
+def test_it_does_not_matter_how_a_request_is_cut(tmp_path: Path) -> None:
+    """In two pieces, at every byte: the same head and the same payload reach the upstream."""
+
+    async def scenario(gateway: Running) -> None:
+        head = f"POST /orders/items HTTP/1.1\r\nHost: g\r\nX-Api-Key: {gateway.world.key}\r\n".encode()
+        for framing, body in (
+            (b"Content-Length: 5\r\n\r\n", b"hello"),
+            (b"Transfer-Encoding: chunked\r\n\r\n", b"2;x\r\nhe\r\n3\r\nllo\r\n0\r\nX: y\r\n\r\n"),
+        ):
+            raw = head + framing + body
+            for cut in range(len(head), len(raw)):
+                gateway.upstream.received.clear()
+                reader, writer = await gateway.connect()
+                writer.write(raw[:cut])
+                await asyncio.sleep(0.002)
+                writer.write(raw[cut:])
+                assert (await read_reply(reader)).status == 200, cut
+                writer.close()
+                (sent,) = gateway.upstream.received
+                sent_head, _, sent_body = sent.partition(b"\r\n\r\n")
+                assert framing.strip() in sent_head
+                assert (decoded(sent_body) if b"chunked" in framing else sent_body) == b"hello", cut
+
     play(tmp_path, scenario)
+
+
+def decoded(body: bytes) -> bytes:
+    reader = ChunkedReader()
+    payload, rest = reader.feed(body)
+    assert (reader.done, rest) == (True, b"")
+    return payload
 
 
 # --- responses ------------------------------------------------------------------------------------------------------
