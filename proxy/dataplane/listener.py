@@ -102,14 +102,14 @@ class ClientConnection(asyncio.Protocol, Timed):
     def eof_received(self) -> bool:
         """The caller sends no more, and nothing says whether it still reads.
 
-        A whole request is therefore answered if the answer begins soon; later, the caller counts as gone.
+        A whole request, and each that is whole behind it, is therefore answered if the answer begins soon; later, the
+        caller counts as gone.
         """
         exchange = self._exchange
         if exchange is None:
             if self._buffer and not self._lingering:
-                self._refuse_unread("bad_request", "The connection closed in the middle of a request head.")
+                self._refuse_cut_off()
             return False
-        self.keep_alive = False
         self._heard_all = True
         if not exchange.responding:
             self._wheel.arm(self, HALF_CLOSED_SECONDS)
@@ -223,7 +223,7 @@ class ClientConnection(asyncio.Protocol, Timed):
 
     def connection_line(self, is_http11: bool) -> bytes:
         """What the response says about the connection."""
-        if not self.keep_alive or self.worker.draining:
+        if not self.keep_alive or self.worker.draining or (self._heard_all and not self._buffer):
             self.keep_alive = False
             return b"Connection: close\r\n"
         return b"" if is_http11 else b"Connection: keep-alive\r\n"
@@ -232,7 +232,7 @@ class ClientConnection(asyncio.Protocol, Timed):
         """Write the last of a response and go on to the next request."""
         exchange, self._exchange = self._exchange, None
         self.write(data)
-        if not self.keep_alive:
+        if not self.keep_alive or (self._heard_all and not self._buffer):
             self._close(unread=exchange is None or exchange.body is not None)
             return
         if not self._writing_blocked:  # else the clock runs for the answers that are not taken
@@ -297,6 +297,9 @@ class ClientConnection(asyncio.Protocol, Timed):
         except Malformed as error:
             self._refuse_unread(error.code, error.detail)
             return False
+        if head is None and self._heard_all:
+            self._refuse_cut_off()
+            return False
         if head is None:
             self._tried = len(self._buffer)
             if not self._in_head:  # once per head: a trickle must not buy time
@@ -316,6 +319,15 @@ class ClientConnection(asyncio.Protocol, Timed):
         exchange.begin()
         if self._exchange is exchange and self._buffer:
             self._feed()
+        if self._exchange is exchange and self._heard_all:
+            self._last_of_a_pipeline(exchange)
+
+    def _last_of_a_pipeline(self, exchange: Exchange) -> None:
+        """The caller had closed its side before this request's turn came."""
+        if exchange.expects_body:
+            self.transport.close()
+        elif not exchange.responding:
+            self._wheel.arm(self, HALF_CLOSED_SECONDS)
 
     def _feed(self) -> None:
         """Give the exchange its body; keep what belongs to the next request."""
@@ -359,6 +371,9 @@ class ClientConnection(asyncio.Protocol, Timed):
         self.transport.close()
         if self.transport.get_write_buffer_size():
             self._watch_writing()
+
+    def _refuse_cut_off(self) -> None:
+        self._refuse_unread("bad_request", "The connection closed in the middle of a request head.")
 
     def _refuse_unread(self, code: str, detail: str, lines: bytes = b"") -> None:
         """Answer what could not be read as a request, and close: where the next one would start is unknown."""

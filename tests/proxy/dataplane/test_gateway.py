@@ -855,6 +855,44 @@ def test_half_closed_callers_are_answered(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+@pytest.mark.requirement("M1", "M9")
+@pytest.mark.parametrize(
+    ("tail", "last"),
+    [(b"", 200), (b"GET /orders/it", 400), (b"DELETE /orders/items/1 HTTP/1.1\r\nHost: g\r\n\r\n", 405)],
+)
+def test_a_pipeline_is_answered_whole_though_its_end_has_come(tmp_path: Path, tail: bytes, last: int) -> None:
+    async def scenario(gateway: Running) -> None:
+        one = request("POST", "/orders/items", f"X-Api-Key: {gateway.world.key}", body=b"hello")
+        reader, writer = await gateway.connect()
+        writer.write(one * 3 + tail)
+        writer.write_eof()
+        replies = [await read_reply(reader) for _ in range(4 if tail else 3)]
+        assert [reply.status for reply in replies] == [200, 200, 200, last][: len(replies)]
+        assert ["connection" in reply.headers for reply in replies] == [False] * (len(replies) - 1) + [True]
+        assert await reader.read() == b""
+        assert len(gateway.upstream.received) == 3
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.requirement("M9")
+def test_a_pipeline_that_ends_within_a_body(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        key = f"X-Api-Key: {gateway.world.key}"
+        reader, writer = await gateway.connect()
+        writer.write(
+            request("GET", "/orders/items/1", key) + request("POST", "/orders/items", key, "Content-Length: 9") + b"x"
+        )
+        writer.write_eof()
+        assert (await read_reply(reader)).status == 200
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        await asyncio.sleep(0.05)
+        assert [BY_NUMBER[record.outcome].code for record in gateway.recorder.records] == ["ok", "client_aborted"]
+        assert len(gateway.upstream.received) == 1, "the second was never whole"
+
+    play(tmp_path, scenario)
+
+
 @pytest.mark.requirement("H13.1")
 def test_a_trickle_buys_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "HEAD_SECONDS", 0.4)
