@@ -1,4 +1,7 @@
-"""``python -m tests.faults [--kills 50] [--reloads 100] [--outage 300] [--seed N] [fault]``: the whole, as a table."""
+"""``python -m tests.faults [--kills 50] [--reloads 100] [--outage 300] [--seed N] [fault]``: the whole, as a table.
+
+With ``--soak 3600`` an hour of load instead, and a table of what memory did.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.faults.faults import FAULTS, LONG
+from tests.faults.soak import is_flat, soak, table
 from tests.faults.stage import Database, Stage
 
 
@@ -20,12 +24,15 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--reloads", type=int, default=LONG.reloads)
     parser.add_argument("--outage", type=float, default=LONG.outage_seconds, help="seconds without a database")
     parser.add_argument("--seed", type=int, default=random.randrange(10_000))
+    parser.add_argument("--soak", type=float, default=0.0, help="seconds of load with an eye on memory")
     parser.add_argument("faults", nargs="*", choices=[[], *FAULTS], default=[])
     given = parser.parse_args(arguments)
     scale = replace(LONG, kills=given.kills, reloads=given.reloads, outage_seconds=given.outage)
     names = given.faults or list(FAULTS)
-    failed = 0
     print(f"seed {given.seed}")
+    if given.soak:
+        return _soak(given.soak, random.Random(given.seed))
+    failed = 0
     print(f"{'fault':40}{'calls':>9}{'rows':>9}{'lost':>6}{'twice':>6}{'odd':>5}{'failed':>8}{'cut off':>9}{'s':>7}")
     with tempfile.TemporaryDirectory(prefix="apimgr-faults-") as folder:
         database = Database(Path(folder) / "postgres")
@@ -53,6 +60,24 @@ def main(arguments: list[str]) -> int:
         finally:
             database.remove()
     return 1 if failed else 0
+
+
+def _soak(seconds: float, chance: random.Random) -> int:
+    with tempfile.TemporaryDirectory(prefix="apimgr-soak-") as folder:
+        database = Database(Path(folder) / "postgres")
+        try:
+            home = Path(folder) / "stage"
+            home.mkdir()
+            stage = Stage(home, database)
+            try:
+                curves, verdict = soak(stage, seconds, chance)
+            finally:
+                stage.close()
+        finally:
+            database.remove()
+    print(verdict)
+    print(table(curves, seconds))
+    return 0 if verdict.is_clean and is_flat(curves, seconds) else 1
 
 
 if __name__ == "__main__":

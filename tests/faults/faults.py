@@ -340,12 +340,12 @@ def callers_leave_at_each_stage(stage: Stage, scale: Scale, chance: random.Rando
     stage.upstream.manner = "slow"
     until = time.monotonic() + 3
     while time.monotonic() < until:
-        _leave(stage, chance)
+        leave_early(stage, chance)
     stage.upstream.manner = "answer"
     return stage.verdict(load)
 
 
-def _leave(stage: Stage, chance: random.Random) -> None:
+def leave_early(stage: Stage, chance: random.Random) -> None:
     whole = f"GET /echo/things/1 HTTP/1.1\r\nHost: x\r\nX-Api-Key: {stage.key}\r\n\r\n".encode()
     stage.leavers += 1
     with socket.create_connection(("127.0.0.1", stage.node.port), 5) as caller:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.faults.checker import Call, Row, check
+from tests.faults.soak import Curve, growth_mib, is_flat, table
 
 CALLS = [Call(n, float(n), n + 0.1, 200, f"r{n}") for n in range(3)]
 ROWS = [Row(f"r{n}", 0) for n in range(3)]
@@ -73,3 +74,14 @@ def test_a_revoked_key_that_passes_later() -> None:
     refused = Call(3, 3.0, 3.1, 401, "r3")
     assert check([*CALLS, refused], REACHED, [*ROWS, Row("r3", 33)], refused_after=2.5).is_clean
     assert check([*CALLS, refused], REACHED, [*ROWS, Row("r3", 33)], refused_after=3.5).failed == [refused]
+
+
+def test_memory_that_grows_is_told_from_memory_that_goes_up_and_down() -> None:
+    mib = 1024 * 1024
+    waves = Curve("worker 0", [(second, (30 + second % 5) * mib) for second in range(400)])
+    leak = Curve("worker 1", [(second, (30 + second % 5) * mib + second * mib // 50) for second in range(400)])
+    warming = Curve("agent", [(second, min(30 + second, 90) * mib) for second in range(400)])
+    assert is_flat([waves, warming], 400)
+    assert not is_flat([waves, leak], 400)
+    assert 5.5 < growth_mib(leak, 100) < 6.5
+    assert "worker 1" in table([leak], 400)
