@@ -13,7 +13,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from tests.faults.faults import FAULTS, LONG
+from tests.faults.catalogue import FAULTS
+from tests.faults.faults import LONG
+from tests.faults.host import NotHere
 from tests.faults.soak import is_flat, soak, table
 from tests.faults.stage import Database, Stage
 
@@ -44,6 +46,9 @@ def main(arguments: list[str]) -> int:
                 stage = Stage(home, database)
                 try:
                     verdict = FAULTS[name](stage, scale, random.Random(given.seed))
+                except NotHere as reason:
+                    print(f"{name:40}not run: {reason}")
+                    continue
                 finally:
                     stage.close()
                 numbers = (verdict.lost, verdict.doubled, verdict.invented, [*verdict.failed, *verdict.too_late])

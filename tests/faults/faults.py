@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import random
 import signal
 import socket
@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import psutil
 import psycopg
 
 from apimgr.contracts.usage import decode
 from tests.faults.checker import Verdict
+from tests.faults.load import request_head
 from tests.faults.stage import Stage, wait_until
 
 # A worker that was killed takes the calls on its connections with it; until another accepts, callers wait in the queue.
@@ -33,11 +33,11 @@ class Scale:
     reloads: int
     outage_seconds: float
     rate: float
-    idle: int
+    idle: int  # connections; two slow ones come with each five
 
 
 SHORT = Scale(kills=3, reloads=5, outage_seconds=4, rate=200, idle=200)
-LONG = Scale(kills=50, reloads=100, outage_seconds=300, rate=300, idle=5_000)
+LONG = Scale(kills=50, reloads=100, outage_seconds=300, rate=300, idle=10_000)
 
 Fault = Callable[[Stage, Scale, random.Random], Verdict]
 FAULTS: dict[str, Fault] = {}
@@ -111,57 +111,6 @@ def upgrades_under_load(stage: Stage, scale: Scale, chance: random.Random) -> Ve
         stage.node.upgrade()
         time.sleep(chance.uniform(0, 0.5))
     return stage.verdict(load)
-
-
-# --- Too little of everything ---------------------------------------------------------------------------------------
-
-
-@fault
-def descriptors_are_few(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
-    """Many more callers than there are descriptors: they wait in the queue, each has its turn, and nothing spins."""
-    stage.restart(descriptors=96)
-    load = stage.load(connections=8, rate=scale.rate)
-    workers, (agent,) = stage.node.children("worker"), stage.node.children("agent")
-    crowd = stage.crowd(300)
-    asked = stage.crowd(64, stage.node.admin_port)
-    time.sleep(0.5)
-    used = sum(_cpu_seconds(worker) for worker in workers)
-    time.sleep(2)
-    assert sum(_cpu_seconds(worker) for worker in workers) - used < 1.5, "two workers that spin use four seconds"
-    asked.leave()
-    assert crowd.call_and_leave() == {200: 300}
-    assert stage.node.children("worker") == workers
-    assert stage.node.children("agent") == [agent]
-    return stage.verdict(load)
-
-
-@fault
-def descriptors_run_out(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
-    """From one moment to the next there is not one more: kept connections are served, no record is lost."""
-    load = stage.load(connections=8, rate=scale.rate)
-    workers = stage.node.children("worker")
-    limits = [worker.rlimit(psutil.RLIMIT_NOFILE) for worker in workers]
-    for worker, (_, hard) in zip(workers, limits, strict=True):
-        worker.rlimit(psutil.RLIMIT_NOFILE, (8, hard))  # less than it has
-    before = len(load.calls)
-    crowd = stage.crowd(50)
-    used = sum(_cpu_seconds(worker) for worker in workers)
-    time.sleep(2)
-    assert sum(_cpu_seconds(worker) for worker in workers) - used < 1.5, "two workers that spin use four seconds"
-    with stage.excused(0.5):  # the upstream's connections go, and there can be no others
-        stage.upstream.drop()
-        time.sleep(1)
-    for worker, limit in zip(workers, limits, strict=True):
-        worker.rlimit(psutil.RLIMIT_NOFILE, limit)
-    statuses = {call.status for call in load.calls[before:]}
-    assert statuses == {200, 503}, statuses
-    assert crowd.call_and_leave() == {200: 50}
-    return stage.verdict(load)
-
-
-def _cpu_seconds(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return times.user + times.system
 
 
 # --- The database and the control plane -----------------------------------------------------------------------------
@@ -285,19 +234,79 @@ def _tear(path: Path, chance: random.Random) -> None:
 
 def _misbehaving(stage: Stage, scale: Scale, manner: str, seconds: float = 1.5) -> Verdict:
     load = stage.load(rate=scale.rate)
-    with stage.excused(4.0 if manner == "hang" else 0.5):
+    hangs = manner.startswith(("hang", "half-close"))
+    with stage.excused(4.0 if hangs else 0.5):
         stage.upstream.manner = manner
         time.sleep(seconds)
         stage.upstream.manner = "answer"
-    time.sleep(4.5 if manner == "hang" else 1)
+    time.sleep(4.5 if hangs else 1)
+    return stage.verdict(load)
+
+
+@fault
+def the_upstream_refuses(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
+    """Nobody listens at its port."""
+    load = stage.load(rate=scale.rate)
+    with stage.excused(0.5), stage.upstream.gone():
+        time.sleep(1.5)
+    time.sleep(1)
+    return stage.verdict(load)
+
+
+@fault
+def the_upstream_does_not_accept(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
+    """Its queue is full, so that connecting hangs."""
+    load = stage.load(rate=scale.rate)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf, contextlib.ExitStack() as callers:
+        for _ in range(4):
+            caller = callers.enter_context(socket.socket())
+            caller.settimeout(0)
+            caller.connect_ex(deaf.getsockname())
+        with stage.excused(1.5):
+            stage.publish(port=deaf.getsockname()[1], connect_timeout_ms=500)
+            time.sleep(2)
+            stage.publish()
+        time.sleep(2)
+    assert any(call.status == 504 for call in load.calls)
     return stage.verdict(load)
 
 
 @fault
 def the_upstream_hangs(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
+    return _hanging(stage, scale, "hang")
+
+
+@fault
+def the_upstream_hangs_in_the_head(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
+    return _hanging(stage, scale, "hang in the head")
+
+
+@fault
+def the_upstream_hangs_in_the_body(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
+    return _hanging(stage, scale, "hang in the body")
+
+
+def _hanging(stage: Stage, scale: Scale, manner: str) -> Verdict:
     stage.publish(read_timeout_ms=1_000)
     time.sleep(0.5)
-    return _misbehaving(stage, scale, "hang")
+    return _misbehaving(stage, scale, manner)
+
+
+@fault
+def the_upstream_closes_its_half(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
+    """In the middle of an answer, and goes on to listen."""
+    return _misbehaving(stage, scale, "half-close")
+
+
+@fault
+def the_upstream_answers_early(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
+    """Without having read the body, and then closes: the caller has the answer all the same."""
+    load = stage.load(rate=scale.rate)
+    stage.upstream.manner = "early"
+    assert {stage.upload(500_000).status for _ in range(5)} == {200}
+    stage.upstream.manner = "answer"
+    assert stage.upload(500_000).status == 200
+    return stage.verdict(load)
 
 
 @fault
@@ -335,7 +344,7 @@ def the_upstream_talks_nonsense(stage: Stage, scale: Scale, chance: random.Rando
 
 @fault
 def callers_leave_at_each_stage(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
-    """Within a head, behind it, while the upstream works, with a reset or without: the others notice nothing."""
+    """In the head, in the body, while the upstream works, in the answer; others notice nothing."""
     load = stage.load(rate=scale.rate)
     stage.upstream.manner = "slow"
     until = time.monotonic() + 3
@@ -346,10 +355,20 @@ def callers_leave_at_each_stage(stage: Stage, scale: Scale, chance: random.Rando
 
 
 def leave_early(stage: Stage, chance: random.Random) -> None:
-    whole = f"GET /echo/things/1 HTTP/1.1\r\nHost: x\r\nX-Api-Key: {stage.key}\r\n\r\n".encode()
+    whole = request_head(stage.key, "GET /echo/things/1")
+    sent = chance.choice(
+        [
+            whole[: chance.choice([1, 20, 60])],
+            whole,
+            request_head(stage.key, "GET /echo/things/long"),
+            request_head(stage.key, "POST /echo/things/1", "Content-Length: 9000") + b"x" * chance.choice([0, 4000]),
+        ]
+    )
     stage.leavers += 1
     with socket.create_connection(("127.0.0.1", stage.node.port), 5) as caller:
-        caller.sendall(whole[: chance.choice([1, 20, 60, len(whole), len(whole)])])
+        caller.sendall(sent)
+        if sent.startswith(b"GET /echo/things/long"):
+            caller.recv(5000)  # of a million
         time.sleep(chance.choice([0, 0.005, 0.03]))
         if chance.random() < 0.5:
             caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -357,24 +376,20 @@ def leave_early(stage: Stage, chance: random.Random) -> None:
 
 @fault
 def idle_and_slow_connections(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
-    """Thousands that say nothing, or one byte now and then, beside callers who work."""
+    """Thousands that made a call and now say nothing, thousands that say a byte now and then, and callers who work."""
+    idle = stage.crowd(scale.idle, hosts=8)
+    assert idle.call_and_stay() == {200: scale.idle}
     load = stage.load(rate=scale.rate)
-    stage.leavers += (scale.idle + 2) // 3  # the slow ones have begun a call
-    held = stage._loop.start(_hold(stage.node.port, scale.idle)).result(120)
-    time.sleep(3)
-    for writer in held:
-        stage._loop.loop.call_soon_threadsafe(writer.transport.abort)
-    return stage.verdict(load)
-
-
-async def _hold(port: int, count: int) -> list[asyncio.StreamWriter]:
-    held = []
-    for number in range(count):
-        _, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(f"127.0.2.{number // 5000 + 1}", 0))
-        if number % 3 == 0:
-            writer.write(b"GET /echo/things/1 HTTP/1.1\r\nX-Slow: ")
-        held.append(writer)
-    return held
+    slow = stage.crowd(scale.idle * 2 // 5, hosts=8)
+    stage.leavers += len(slow)  # each has begun a call
+    for number in range(5):
+        slow.say(request_head(stage.key, "GET /echo/things/1")[number : number + 1])
+        time.sleep(1)
+    assert stage.node.connections() >= scale.idle + len(slow)
+    verdict = stage.verdict(load)
+    idle.leave()
+    slow.leave()
+    return verdict
 
 
 @fault

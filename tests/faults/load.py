@@ -7,8 +7,9 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
@@ -16,6 +17,10 @@ from tests.faults.checker import Call
 
 _ID = re.compile(rb"\r\nx-request-id: ([0-9a-f]{32})\r\n", re.IGNORECASE)
 _LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
+
+
+# What the last part of a path asks for: a path is some twenty bytes.
+_TIMES = {b"long": 50_000, b"huge": 500_000}
 
 
 class Loop:
@@ -54,6 +59,9 @@ class Upstream:
                 found = _ID.search(head)
                 assert found, head
                 self.reached.append(found[1].decode())
+                length = _LENGTH.search(head)
+                if length and self.manner != "early":
+                    await _swallow(reader, int(length[1]))
                 if not await self._answer(writer, head.split(b" ")[1]):
                     return
         except (OSError, asyncio.IncompleteReadError):
@@ -64,15 +72,23 @@ class Upstream:
 
     async def _answer(self, writer: asyncio.StreamWriter, body: bytes) -> bool:
         """Answer in the present manner. False ends the connection."""
+        body *= _TIMES.get(body.rpartition(b"/")[2], 1)
         whole = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
-        match self.manner:
+        match manner := self.manner:
             case "answer":
                 writer.write(whole)
             case "slow":
                 await asyncio.sleep(0.02)
                 writer.write(whole)
-            case "hang":
+            case "hang" | "hang in the head" | "hang in the body" | "half-close":
+                writer.write({"hang": b"", "hang in the head": whole[:20]}.get(manner, whole[:-1]))
+                if manner == "half-close":
+                    writer.write_eof()
                 await asyncio.sleep(3)
+                return False
+            case "early":  # the rest of the request is not even read
+                writer.write(whole)
+                await writer.drain()
                 return False
             case "reset":
                 writer.transport.abort()
@@ -91,7 +107,7 @@ class Upstream:
                 writer.write(whole + b"more than was said")
             case "nonsense":
                 writer.write(b"HTTP/9.9 banana\r\n\r\n")
-            case manner:
+            case _:
                 raise ValueError(manner)
         await writer.drain()
         return True
@@ -105,6 +121,14 @@ class Upstream:
 
         self._loop.start(drop()).result(10)
 
+    @contextmanager
+    def gone(self) -> Iterator[None]:
+        """Nobody listens at its port for a while."""
+        self._loop.loop.call_soon_threadsafe(self._server.close)
+        self.drop()
+        yield
+        self._server = self._loop.start(asyncio.start_server(self._serve, "127.0.0.1", self.port)).result(10)
+
     def close(self) -> None:
         async def end() -> None:
             self._server.close()
@@ -112,6 +136,11 @@ class Upstream:
                 writer.transport.abort()
 
         self._loop.start(end()).result(10)
+
+
+async def _swallow(reader: asyncio.StreamReader, length: int) -> None:
+    while length:
+        length -= len(await reader.readexactly(min(length, 1 << 16)))
 
 
 class Load:
@@ -154,45 +183,98 @@ class Load:
 
 
 class Crowd:
-    """``count`` connections at once that say nothing, until each makes one call and leaves."""
+    """``count`` connections at once, from so many ``hosts``, that say nothing until they are told to."""
 
-    def __init__(self, loop: Loop, port: int, key: str, count: int, calls: list[Call]) -> None:
+    def __init__(self, loop: Loop, port: int, key: str, count: int, calls: list[Call], *, hosts: int = 1) -> None:
         self._loop = loop
         self._key = key
         self._calls = calls  # where to write down what each was answered
-        self._streams = [loop.start(asyncio.open_connection("127.0.0.1", port)) for _ in range(count)]
+        self._few = asyncio.Semaphore(100)
+        opening = [loop.start(self._open(port, f"127.0.2.{n % hosts + 1}")) for n in range(count)]
+        self._streams = [stream.result(60) for stream in opening]
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    async def _open(self, port: int, host: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        async with self._few:
+            return await asyncio.open_connection("127.0.0.1", port, local_addr=(host, 0))
+
+    def say(self, data: bytes) -> None:
+        for _, writer in self._streams:
+            self._loop.loop.call_soon_threadsafe(writer.write, data)
 
     def leave(self) -> None:
-        for stream in self._streams:
-            self._loop.loop.call_soon_threadsafe(stream.result(30)[1].transport.abort)
+        for _, writer in self._streams:
+            self._loop.loop.call_soon_threadsafe(writer.transport.abort)
 
     def call_and_leave(self) -> dict[int, int]:
-        """How often they were answered what."""
-        calls = [self._loop.start(self._call(stream.result(30), -n)) for n, stream in enumerate(self._streams, 1)]
+        """All at once, and each leaves when it has its answer. How often they were answered what."""
+        return self._ask(asyncio.Semaphore(len(self)), leaving=True)
+
+    def call_and_stay(self) -> dict[int, int]:
+        """A few at a time."""
+        return self._ask(self._few, leaving=False)
+
+    def _ask(self, at_once: asyncio.Semaphore, *, leaving: bool) -> dict[int, int]:
+        calls = [self._loop.start(self._call(*streams, at_once, leaving=leaving)) for streams in self._streams]
         answers = [call.result(90) for call in calls]
         self._calls += answers
         return dict(Counter(call.status for call in answers))
 
-    async def _call(self, streams: tuple[asyncio.StreamReader, asyncio.StreamWriter], number: int) -> Call:
-        began = time.monotonic()
-        try:
-            async with asyncio.timeout(60):
-                status, request_id, _ = await call(*streams, self._key, number)
-        except (OSError, TimeoutError, asyncio.IncompleteReadError):
-            status, request_id = 0, ""
-        streams[1].close()
-        return Call(number, began, time.monotonic(), status, request_id)
+    async def _call(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, at_once: asyncio.Semaphore, *, leaving: bool
+    ) -> Call:
+        async with at_once:
+            began = time.monotonic()
+            try:
+                async with asyncio.timeout(60):
+                    status, request_id, _ = await call(reader, writer, self._key, 0)
+            except (OSError, TimeoutError, asyncio.IncompleteReadError):
+                status, request_id = 0, ""
+            if leaving:
+                writer.close()
+            return Call(0, began, time.monotonic(), status, request_id)
 
 
 async def call(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key: str, number: int
 ) -> tuple[int, str, bool]:
     """Status, request id, and whether the connection is kept."""
-    request = f"GET /echo/things/{number} HTTP/1.1\r\nHost: x\r\nX-Api-Key: {key}\r\n\r\n"
-    writer.write(request.encode())
+    writer.write(request_head(key, f"GET /echo/things/{number}"))
+    return await _answer(reader)
+
+
+def request_head(key: str, line: str, *fields: str) -> bytes:
+    lines = [f"{line} HTTP/1.1", "Host: x", f"X-Api-Key: {key}", *fields]
+    return "".join(f"{line}\r\n" for line in [*lines, ""]).encode()
+
+
+async def _answer(reader: asyncio.StreamReader) -> tuple[int, str, bool]:
     head = await reader.readuntil(b"\r\n\r\n")
     found, length = _ID.search(head), _LENGTH.search(head)
     assert length, head
-    await reader.readexactly(int(length[1]))
+    await _swallow(reader, int(length[1]))
     keep = b"\r\nconnection: close\r\n" not in head.lower()
     return int(head.split(b" ")[1]), found[1].decode() if found else "", keep
+
+
+async def upload(port: int, key: str, size: int) -> Call:
+    """Send a body in pieces for as long as there is no answer."""
+    began = time.monotonic()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request_head(key, "POST /echo/things/1", f"Content-Length: {size}"))
+    answer = asyncio.ensure_future(_answer(reader))
+    try:
+        async with asyncio.timeout(30):
+            while size and not answer.done():
+                writer.write(b"x" * min(size, 1 << 14))
+                size -= min(size, 1 << 14)
+                await writer.drain()
+                await asyncio.sleep(0.01)
+            status, request_id, _ = await answer
+    except (OSError, TimeoutError, asyncio.IncompleteReadError):
+        status, request_id = 0, ""
+    answer.cancel()
+    writer.close()
+    return Call(0, began, time.monotonic(), status, request_id)

@@ -24,6 +24,7 @@ from apimgr.contracts.credentials import digest_key, generate_key
 from apimgr.contracts.snapshot import (
     ApplicationDocument,
     CredentialDocument,
+    LimitDocument,
     OperationDocument,
     PlanDocument,
     RouteDocument,
@@ -33,7 +34,7 @@ from apimgr.contracts.snapshot import (
 )
 from apimgr.env import BASE_DIR
 from tests.faults.checker import Call, Row, Span, Verdict, check
-from tests.faults.load import Crowd, Load, Loop, Upstream
+from tests.faults.load import Crowd, Load, Loop, Upstream, upload
 
 PEPPER = "pepper-of-the-fault-stage-000000"
 TOKEN = "admin-token-of-the-fault-stage-0"
@@ -104,6 +105,21 @@ class Database:
                 connection.execute(_APPEND, (snapshot.KIND_OF[type(document)], document.key, body))
             connection.execute("SELECT pg_notify('gateway_change', '')")
 
+    def execute(self, *statements: str) -> None:
+        """Each in a transaction of its own."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    def make_reachable(self, folder: Path) -> None:
+        """Give ``folder`` to whom the server runs as, who may pass through all above it."""
+        process = self._server.process()
+        assert process is not None
+        os.chown(folder, process.uids().real, process.gids().real)
+        for above in folder.parents:
+            if above.owner() == "root" and above != above.parent and not above.stat().st_mode & 0o001:
+                above.chmod(above.stat().st_mode | 0o001)
+
     def rows(self) -> list[Row]:
         with psycopg.connect(self.url) as connection:
             found = connection.execute("SELECT request_id, outcome, coalesce(path, '') FROM usage_event").fetchall()
@@ -124,7 +140,6 @@ class Node:
         self.home = home
         self.port, self.admin_port = _free_port(), _free_port()
         self.log = home.with_suffix(".log")
-        self.descriptors = 0  # how many each process may have; 0 for as many as usual
         self._environment = {
             **os.environ,
             "APIMGR_VAR": str(home),
@@ -140,12 +155,14 @@ class Node:
         }
         self.start()
 
-    def start(self) -> None:
+    def start(self, shell: str = "", **settings: str) -> None:
+        """``shell`` is what a shell does first; it and ``settings`` are for this one start."""
+        command = [sys.executable, "-m", "proxy.dataplane"]
+        if shell:
+            command = ["sh", "-c", f'{shell} && exec "$0" "$@"', *command]
+        environment = {**self._environment, **settings}
         with self.log.open("ab") as log:
-            command = [sys.executable, "-m", "proxy.dataplane"]
-            if self.descriptors:
-                command = ["sh", "-c", f'ulimit -n {self.descriptors} && exec "$0" "$@"', *command]
-            self.process = subprocess.Popen(command, cwd=BASE_DIR, env=self._environment, stderr=log, stdout=log)
+            self.process = subprocess.Popen(command, cwd=BASE_DIR, env=environment, stderr=log, stdout=log)
 
     def wait_ready(self) -> None:
         wait_until(lambda: self.admin("/ready")[0] == 200, 30, f"the node is ready; {self.log.read_text()[-2000:]}")
@@ -166,6 +183,11 @@ class Node:
     def metric(self, name: str) -> int:
         found = re.search(rf"^apimgr_gateway_{name} (\d+)$", self.admin("/metrics")[1], re.MULTILINE)
         return int(found[1]) if found else -1
+
+    def connections(self) -> int:
+        """Callers' connections of all workers."""
+        text = self.admin("/metrics")[1]
+        return sum(map(int, re.findall(r"^apimgr_gateway_connections\{.*\} (\d+)$", text, re.MULTILINE)))
 
     @property
     def pid(self) -> int:
@@ -216,6 +238,15 @@ class Node:
                     wait_until(lambda: not _lives(successor), 60, "the successor has ended")
 
 
+@contextmanager
+def stopping(node: Node) -> Iterator[None]:
+    """Before what the node runs on is taken away, also if something fails."""
+    try:
+        yield
+    finally:
+        node.stop()
+
+
 def _lives(process: psutil.Process) -> bool:
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
@@ -242,7 +273,7 @@ class Stage:
         self._crowds_calls: list[Call] = []
         self._load: Load | None = None
 
-    def publish(self, **upstream: int) -> None:
+    def publish(self, *, port: int = 0, limits: tuple[LimitDocument, ...] = (), **upstream: int) -> None:
         self.database.append(
             VersionDocument(
                 id=2,
@@ -251,12 +282,12 @@ class Stage:
                 name="v1",
                 state="published",
                 base_path="/echo",
-                upstream=UpstreamDocument(f"http://127.0.0.1:{self.upstream.port}", **upstream),
+                upstream=UpstreamDocument(f"http://127.0.0.1:{port or self.upstream.port}", **upstream),
                 product_ids=(4,),
-                operations=(OperationDocument(5, "GET", "/things/{id}"),),
+                operations=(OperationDocument(5, "GET", "/things/{id}"), OperationDocument(6, "POST", "/things/{id}")),
             ),
             RouteDocument("", "/echo", 2),
-            PlanDocument(6, "Unlimited"),
+            PlanDocument(6, "Generous", limits=limits),
             ApplicationDocument(8, 3, "App", subscriptions=(SubscriptionDocument(7, 4, 6),)),
             self.credential,
         )
@@ -266,17 +297,20 @@ class Stage:
         wait_until(lambda: sum(call.status == 200 for call in load.calls) > 20, 20, "calls get through")
         return load
 
-    def crowd(self, count: int, port: int = 0) -> Crowd:
-        crowd = Crowd(self._loop, port or self.node.port, self.key, count, self._crowds_calls)
+    def crowd(self, count: int, port: int = 0, *, hosts: int = 1) -> Crowd:
+        crowd = Crowd(self._loop, port or self.node.port, self.key, count, self._crowds_calls, hosts=hosts)
         self._crowds.append(crowd)
         return crowd
 
-    def restart(self, **attributes: int) -> None:
-        """Before there is load: run the node under other conditions."""
+    def upload(self, size: int) -> Call:
+        call = self._loop.start(upload(self.node.port, self.key, size)).result(60)
+        self._crowds_calls.append(call)
+        return call
+
+    def restart(self, shell: str = "", **settings: str) -> None:
+        """Before there is load: run the node under other conditions. ``shell`` is what a shell does first."""
         self.node.stop()
-        for name, value in attributes.items():
-            setattr(self.node, name, value)
-        self.node.start()
+        self.node.start(shell, **settings)
         self.node.wait_ready()
 
     @contextmanager
