@@ -35,7 +35,8 @@ def main(arguments: list[str]) -> int:
     if given.soak:
         return _soak(given.soak, random.Random(given.seed))
     failed = 0
-    print(f"{'fault':40}{'calls':>9}{'rows':>9}{'lost':>6}{'twice':>6}{'odd':>5}{'failed':>8}{'cut off':>9}{'s':>7}")
+    columns = ("calls", "rows", "lost", "twice", "odd", "failed", "cut off", "p99 ms", "s")
+    print(f"{'fault':36}" + "".join(f"{column:>9}" for column in columns))
     with tempfile.TemporaryDirectory(prefix="apimgr-faults-") as folder:
         database = Database(Path(folder) / "postgres")
         try:
@@ -47,7 +48,11 @@ def main(arguments: list[str]) -> int:
                 try:
                     verdict = FAULTS[name](stage, scale, random.Random(given.seed))
                 except NotHere as reason:
-                    print(f"{name:40}not run: {reason}")
+                    print(f"{name:36}not run: {reason}", flush=True)
+                    continue
+                except AssertionError as error:
+                    failed += 1
+                    print(f"{name:36}failed: {error}", flush=True)
                     continue
                 finally:
                     stage.close()
@@ -55,8 +60,8 @@ def main(arguments: list[str]) -> int:
                 lost, doubled, odd, outside = map(len, numbers)
                 took = time.monotonic() - began
                 print(
-                    f"{name:40}{verdict.calls:9,}{verdict.rows:9,}{lost:6}{doubled:6}{odd:5}{outside:8}{verdict.cut_off:9}"
-                    f"{took:7.0f}",
+                    f"{name:36}{verdict.calls:9,}{verdict.rows:9,}{lost:9}{doubled:9}{odd:9}{outside:9}{verdict.cut_off:9}"
+                    f"{verdict.p99_ms:9.1f}{took:9.0f}",
                     flush=True,
                 )
                 if not verdict.is_clean:

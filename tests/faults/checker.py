@@ -13,7 +13,10 @@ _CUT_OFF = BY_CODE["gateway_aborted"].number
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a caller saw. ``status`` 0 is a connection that broke before a whole answer; times are monotonic seconds."""
+    """What a caller saw. ``number`` is 0 where it is of no steady caller.
+
+    ``status`` 0 is a connection that broke before a whole answer; times are monotonic seconds.
+    """
 
     number: int
     began_at: float
@@ -42,6 +45,7 @@ class Verdict:
     invented: list[str] = field(default_factory=list)
     failed: list[Call] = field(default_factory=list)
     too_late: list[Call] = field(default_factory=list)
+    p99_ms: float = 0.0  # told, not held against anybody: of steady callers, outside what is excused
     cut_off: int = 0  # rows of calls that were under way when their worker was killed
 
     @property
@@ -88,6 +92,7 @@ def check(
     # A worker killed between noting a call and sending it on: nobody ever heard the id, but a caller lost a connection.
     cut_off = [row for row in unknown if row.outcome == _CUT_OFF][: sum(call.status == 0 for call in calls)]
     verdict.invented = sorted(row.request_id for row in unknown if row not in cut_off)[leavers:]
+    verdict.p99_ms = 1000 * _p99(c for c in calls if c.number and not any(_overlap(c, span) for span in spans))
     for call in calls:
         late = refused_after is not None and call.began_at > refused_after + 1
         if late and 200 <= call.status < 300:
@@ -95,6 +100,11 @@ def check(
         if not _is_fine(call, refused_after) and not any(_overlap(call, span) for span in spans):
             verdict.failed.append(call)
     return verdict
+
+
+def _p99(calls: Iterable[Call]) -> float:
+    times = sorted(call.ended_at - call.began_at for call in calls if 200 <= call.status < 300)
+    return times[len(times) * 99 // 100] if times else 0.0
 
 
 def _is_fine(call: Call, refused_after: float | None) -> bool:

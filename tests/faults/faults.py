@@ -232,14 +232,13 @@ def _tear(path: Path, chance: random.Random) -> None:
 # --- The upstream ---------------------------------------------------------------------------------------------------
 
 
-def _misbehaving(stage: Stage, scale: Scale, manner: str, seconds: float = 1.5) -> Verdict:
+def _misbehaving(stage: Stage, scale: Scale, manner: str) -> Verdict:
     load = stage.load(rate=scale.rate)
-    hangs = manner.startswith(("hang", "half-close"))
-    with stage.excused(4.0 if hangs else 0.5):
+    with stage.excused(0.5):
         stage.upstream.manner = manner
-        time.sleep(seconds)
+        time.sleep(1.3)
         stage.upstream.manner = "answer"
-    time.sleep(4.5 if hangs else 1)
+    time.sleep(1)
     return stage.verdict(load)
 
 
@@ -288,7 +287,7 @@ def the_upstream_hangs_in_the_body(stage: Stage, scale: Scale, chance: random.Ra
 
 def _hanging(stage: Stage, scale: Scale, manner: str) -> Verdict:
     stage.publish(read_timeout_ms=1_000)
-    time.sleep(0.5)
+    time.sleep(0.3)
     return _misbehaving(stage, scale, manner)
 
 

@@ -47,12 +47,14 @@ class Upstream:
         self.reached: list[str] = []
         self.manner = "answer"
         self._connections: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None] | None] = set()
         self._server: asyncio.Server = loop.start(asyncio.start_server(self._serve, "127.0.0.1", 0)).result(10)
         self._loop = loop
         self.port: int = self._server.sockets[0].getsockname()[1]
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections.add(writer)
+        self._serving.add(serving := asyncio.current_task())
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -64,9 +66,10 @@ class Upstream:
                     await _swallow(reader, int(length[1]))
                 if not await self._answer(writer, head.split(b" ")[1]):
                     return
-        except (OSError, asyncio.IncompleteReadError):
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
+            self._serving.discard(serving)
             self._connections.discard(writer)
             writer.close()
 
@@ -134,6 +137,9 @@ class Upstream:
             self._server.close()
             for writer in list(self._connections):
                 writer.transport.abort()
+            for serving in filter(None, list(self._serving)):  # also who still pretends to hang
+                serving.cancel()
+            await asyncio.sleep(0)
 
         self._loop.start(end()).result(10)
 

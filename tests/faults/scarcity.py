@@ -196,8 +196,8 @@ _USAGE_TABLES: Final = """
 def the_clock_steps(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
     """Back and forth by hours and days: calls pass as before, and each has its row.
 
-    When it steps back nobody can tell how full a rate's bucket is: it counts as empty, and fills as ever. Here that takes
-    less than a millisecond for each call.
+    When it steps back nobody can tell how full a rate's bucket is: it counts as empty, and fills as ever. Here that
+    takes less than a millisecond for each call.
     """
     clock = stage.home / "clock"
     clock.write_bytes(bytes(8))
@@ -208,6 +208,6 @@ def the_clock_steps(stage: Stage, scale: Scale, chance: random.Random) -> Verdic
     for step in (3_600, -7_200, 86_400, -86_400, 1, 0):
         with stage.excused(0.1), clock.open("r+b") as file:
             file.write(step.to_bytes(8, "little", signed=True))
-        time.sleep(chance.uniform(1, 1.5))
+        time.sleep(chance.uniform(0.6, 1))
     assert {call.status for call in load.calls} <= {200, 429}
     return stage.verdict(load)

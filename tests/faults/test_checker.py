@@ -76,6 +76,12 @@ def test_a_revoked_key_that_passes_later() -> None:
     assert check([*CALLS, refused], REACHED, [*ROWS, Row("r3", 33)], refused_after=3.5).failed == [refused]
 
 
+def test_the_slowest_of_the_calls_that_the_fault_did_not_touch_is_told() -> None:
+    calls = [Call(number, number, number + (1.0 if number > 195 else 0.001), 200) for number in range(200)]
+    assert 999 < check(calls, [], []).p99_ms < 1001
+    assert 0.9 < check(calls, [], [], excused=[(195, 300)]).p99_ms < 1.1
+
+
 def test_memory_that_grows_is_told_from_memory_that_goes_up_and_down() -> None:
     mib = 1024 * 1024
     waves = Curve("worker 0", [(second, (30 + second % 5) * mib) for second in range(400)])
