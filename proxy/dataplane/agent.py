@@ -16,7 +16,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 import uvloop
@@ -35,6 +35,9 @@ from proxy.dataplane.usage.durability import Durability
 from proxy.dataplane.usage.shipper import Shipper
 from proxy.dataplane.usage.spool import bytes_held
 from proxy.dataplane.usage.store import Store
+
+if TYPE_CHECKING:
+    from proxy.dataplane.limits.grantor import Grantor
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +66,7 @@ class Agent:
         self._of_database_at = -BOOKS_SECONDS
         self._missing = 0
         self._shipped_until: datetime | None = None
+        self.grantor = _grantor(config)
         config.spool_root.mkdir(parents=True, exist_ok=True, mode=0o700)
         if self.writer.mark is not None:
             self.heart.applied(self.writer.mark.sequence)
@@ -140,7 +144,8 @@ class Agent:
     # --- Books --------------------------------------------------------------------------------------------------
 
     def counters(self) -> Counters:
-        calls, shipped = counted(self.workers()), self.shipped()
+        workers = self.workers()
+        calls, shipped = counted(workers), self.shipped()
         return Counters(
             generated=calls.generated,
             spooled=calls.spooled,
@@ -151,6 +156,8 @@ class Agent:
             cut_off=shipped.cut_off,
             missing=self._missing,
             unrecorded=calls.unrecorded,
+            ungranted=sum(worker.counts["ungranted"] for worker in workers),
+            limits="" if self.grantor is None else "shared" if self.grantor.is_open else "unavailable",
             quarantined=shipped.quarantined,
             set_aside_bytes=shipped.set_aside_bytes,
             spool_bytes=bytes_held(self.config.spool_root),
@@ -177,6 +184,15 @@ class Agent:
                 async with await AsyncConnection.connect(self.config.database_url, autocommit=True) as connection:
                     await self.ship_once(Store(self.config.node_name, connection))
                     await self.heart.beat(connection, self.counters(), self._shipped_until)
+
+
+def _grantor(config: GatewayConfig) -> Grantor | None:
+    if not config.limits_url:
+        return None
+    # Imported here: most nodes need no client of Redis.
+    from proxy.dataplane.limits.grantor import Grantor
+
+    return Grantor(config.limits_url, config.limits_path, config.node_name)
 
 
 def run(config: GatewayConfig, listener: socket.socket) -> None:
@@ -212,6 +228,8 @@ async def _run(agent: Agent, listener: socket.socket) -> None:
 async def _jobs(agent: Agent) -> AsyncIterator[None]:
     url = agent.config.database_url
     jobs = [agent.make_durable()]
+    if agent.grantor is not None:
+        jobs.append(agent.grantor.run())
     if agent.file_feed:
         jobs.append(agent.file_feed.follow(agent.note_applied))
     elif url:

@@ -26,6 +26,8 @@ READY_VARIABLE: Final = "APIMGR_GATEWAY_READY_FD"
 STATS_VARIABLE: Final = "APIMGR_GATEWAY_STATS_OFFSET"
 # The supervisor tells workers which ports are the installation's own, since they are not told of the database.
 OWN_PORTS_VARIABLE: Final = "APIMGR_GATEWAY_OWN_PORTS"
+# And whether limits are shared with other hosts, since only the agent is told by which Redis.
+SHARES_LIMITS_VARIABLE: Final = "APIMGR_GATEWAY_SHARES_LIMITS"
 
 _ADDRESS: Final = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<host>[^\[\]:]*)):(?P<port>[0-9]{1,5})")
 _NODE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -65,6 +67,8 @@ class GatewayConfig:
     egress_allow: tuple[str, ...]
     trusted_proxies: tuple[Network, ...]
     own_ports: tuple[Address, ...]
+    shares_limits: bool
+    limits_url: str = field(repr=False)
     database_url: str = field(repr=False)
     key_pepper: bytes = field(repr=False)
     admin_token: str = field(repr=False)
@@ -90,6 +94,10 @@ class GatewayConfig:
     def stats_path(self) -> Path:
         """Beside this boot's spool: its counts are told when the last of it is shipped, maybe by a later boot."""
         return self.spool_path / STATS_NAME
+
+    @property
+    def limits_path(self) -> Path:
+        return self.home / "limits" / "table"
 
 
 def parse_address(text: str, name: str) -> Address:
@@ -151,13 +159,28 @@ def _trusted_proxies(environ: Mapping[str, str]) -> tuple[Network, ...]:
         ) from None
 
 
+def _limits_url(environ: Mapping[str, str]) -> str:
+    """The Redis that hosts share limits by; empty where this host counts for itself."""
+    name = "APIMGR_GATEWAY_LIMITS_URL"
+    given = environ.get(name, "").strip()
+    url = given or environ.get("REDIS_URL", "").strip()
+    if url == "local":
+        return ""
+    if url and urlsplit(url).scheme not in {"redis", "rediss", "unix"}:
+        raise ImproperConfiguration(
+            f"{name if given else 'REDIS_URL'} is not an address of Redis such as redis://host:6379/0;"
+            f" {name}=local has this host count for itself"
+        )
+    return url
+
+
 def _own_ports(environ: Mapping[str, str]) -> tuple[Address, ...]:
     """What no upstream may be: the listeners, the database and Redis of this installation."""
     told = _words(environ, OWN_PORTS_VARIABLE)
     if told:
         return tuple(parse_address(word, OWN_PORTS_VARIABLE) for word in told)
     own = [_listen(environ), _admin_listen(environ)]
-    for name, usual_port in (("DATABASE_URL", 5432), ("REDIS_URL", 6379)):
+    for name, usual_port in (("DATABASE_URL", 5432), ("REDIS_URL", 6379), ("APIMGR_GATEWAY_LIMITS_URL", 6379)):
         try:
             url = urlsplit(environ.get(name, "").strip())
             if url.hostname:
@@ -193,6 +216,8 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> GatewayConfig:
         egress_allow=_egress_allow(environ),
         trusted_proxies=_trusted_proxies(environ),
         own_ports=_own_ports(environ),
+        shares_limits=environ.get(SHARES_LIMITS_VARIABLE, "") == "1" or bool(_limits_url(environ)),
+        limits_url=_limits_url(environ),
         database_url=environ.get("DATABASE_URL", "").strip(),
         key_pepper=key_pepper(environ),
         admin_token=environ.get("APIMGR_GATEWAY_ADMIN_TOKEN", "").strip(),

@@ -40,7 +40,7 @@ from proxy.dataplane.policies.select import Fork
 from proxy.dataplane.policies.upgrade import WEBSOCKET, chosen_upgrade, field
 from proxy.dataplane.request_ids import new_request_id
 from proxy.dataplane.runtime import NOBODY, Caller, Version
-from proxy.dataplane.stats import GENERATED, REQUESTS, outcome_word
+from proxy.dataplane.stats import GENERATED, REQUESTS, UNGRANTED, outcome_word
 from proxy.dataplane.trail import explain
 from proxy.dataplane.tunnel import Tunnel
 from proxy.dataplane.upstreams.connection import UpstreamConnection
@@ -70,9 +70,9 @@ class Exchange:
 
     __slots__ = (
         "body", "bytes_in", "bytes_out", "caller", "chunked_response", "client", "connection", "ended", "ended_ns",
-        "first", "fork", "has_spent", "head", "id_text", "is_head", "known", "limit_lines", "meter", "operation_id",
-        "request_id", "responding", "rest", "retried", "sent_at", "slot", "started_at", "started_ns", "status",
-        "upgrade", "upstream_status", "upstream_us", "version", "worker",
+        "first", "fork", "grant_due_at", "has_spent", "head", "id_text", "is_head", "known", "limit_lines", "meter",
+        "operation_id", "request_id", "responding", "rest", "retried", "sent_at", "slot", "started_at", "started_ns",
+        "status", "upgrade", "upstream_status", "upstream_us", "version", "worker",
     )  # fmt: skip
 
     def __init__(self, client: ClientConnection, head: RequestHead) -> None:
@@ -88,6 +88,7 @@ class Exchange:
         self.fork: Fork | None = None  # where the call chose among versions
         self.meter: Meter | None = None
         self.has_spent = False
+        self.grant_due_at = 0.0
         self.caller: Caller | None = None
         self.connection: UpstreamConnection | None = None
         self.body: BodyReader | None = None
@@ -114,16 +115,37 @@ class Exchange:
             check_body_size(version, head)  # before the key: says nothing about callers, and costs nothing
             self._identify(version)
             self._check_recording()  # before the limits: such a refusal is not the caller's to pay
-            self._spend(version)
-        except Refusal as refusal:
-            self.caller = self.caller or refusal.caller
-            self.refuse(refusal.outcome, refusal.detail, refusal.lines)
-        except Exception:
-            # A document or a replica that cannot be read: never pass a call on a guess.
-            log.exception("A request could not be decided")
-            self.refuse(BY_CODE["internal_error"], "")
+            may_go = self._spend(version, self.started_at)
+        except Exception as reason:
+            self._not_admitted(reason)
         else:
-            self._forward()
+            self._forward() if may_go else self._wait_for_grant()
+
+    def _not_admitted(self, reason: Exception) -> None:
+        if isinstance(reason, Refusal):
+            self.caller = self.caller or reason.caller
+            self.refuse(reason.outcome, reason.detail, reason.lines)
+        else:
+            # A document or a replica that cannot be read: never pass a call on a guess.
+            log.error("A request could not be decided", exc_info=reason)
+            self.refuse(BY_CODE["internal_error"], "")
+
+    def _wait_for_grant(self) -> None:
+        """The limits are shared with other hosts, and what was granted to this one is spent."""
+        assert self.meter is not None, "it asks"
+        self.client.wait()
+        self.worker.asker.ask(self.meter.lacking, self)
+
+    def go_on(self, *, waited: bool) -> None:
+        """The grantor was heard, or ``waited`` for in vain."""
+        if self.ended:
+            return
+        try:
+            may_go = self._spend(self._version, time.time(), waited=waited)
+        except Exception as reason:
+            self._not_admitted(reason)
+        else:
+            self._forward() if may_go else self._wait_for_grant()
 
     def _refresh(self) -> None:
         runtime = self.worker.runtime
@@ -167,15 +189,21 @@ class Exchange:
         if not self.worker.can_record():
             raise Refusal("usage_unavailable", lines=b"Retry-After: 5\r\n")
 
-    def _spend(self, version: Version) -> None:
+    def _spend(self, version: Version, now: float, *, waited: bool = False) -> bool:
+        """Whether the call may go on at once."""
         meter = self.caller.meter if self.caller is not None else version.meter
-        if meter is not None:
-            if meter.narrows:
-                meter = meter.for_operation(self.operation_id)
-            self.meter = meter
-            spend(meter, self.started_at)
-            self.has_spent = True
-            self.limit_lines = meter.fields(self.started_at)
+        if meter is None:
+            return True
+        if meter.narrows:
+            meter = meter.for_operation(self.operation_id)
+        self.meter = meter
+        if not spend(meter, now, waited=waited):
+            return False
+        if not meter.is_granted:
+            self.worker.stats[UNGRANTED] += 1
+        self.has_spent = True
+        self.limit_lines = meter.fields(now)
+        return True
 
     @property
     def expects_body(self) -> bool:

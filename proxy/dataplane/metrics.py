@@ -19,6 +19,7 @@ _HELP: Final = {
     "cut_off": ("counter", "Usage records of calls whose process was killed under way."),
     "missing": ("gauge", "Usage records that were spooled and that a pass over the spool did not find."),
     "unrecorded": ("counter", "Usage records that the spool did not take."),
+    "ungranted": ("counter", "Calls that passed a limit of several hosts without a grant."),
     "quarantined": ("counter", "Usage records that the database refused and that were set aside."),
     "set_aside_bytes": ("counter", "Bytes of the spool that could not be read and were set aside."),
     "spool_bytes": ("gauge", "Bytes the spool holds."),
@@ -32,6 +33,9 @@ def exposition(counters: Counters, workers: Iterable[Snapshot], sequence: int, *
     for name, (kind, sentence) in _HELP.items():
         suffix = "_total" if kind == "counter" else ""
         lines += _metric(f"{name}{suffix}", kind, sentence, [("", getattr(counters, name))])
+    if counters.limits:
+        sentence = "Whether grants are to be had for limits that hosts share."
+        lines += _metric("limits_shared", "gauge", sentence, [("", int(counters.limits == "shared"))])
     snapshots = list(workers)
     lines += _metric("ready", "gauge", "Whether the node has a configuration to serve.", [("", int(ready))])
     lines += _metric("applied_sequence", "gauge", "The last change that this node enforces.", [("", sequence)])

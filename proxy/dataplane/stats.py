@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Final
 
 MAX_WORKERS: Final = 128  # twice what a node may run: in a reload the old ones still count
-NAMES: Final = ("requests", "generated", "spooled", "unrecorded", "connections", "connections_refused")
+NAMES: Final = ("requests", "generated", "spooled", "unrecorded", "connections", "connections_refused", "ungranted")
 _WORDS: Final = 256
 _OUTCOMES_AT: Final = 64
-REQUESTS, GENERATED, SPOOLED, UNRECORDED, CONNECTIONS, CONNECTIONS_REFUSED = range(len(NAMES))
+REQUESTS, GENERATED, SPOOLED, UNRECORDED, CONNECTIONS, CONNECTIONS_REFUSED, UNGRANTED = range(len(NAMES))
 _SIZE: Final = MAX_WORKERS * _WORDS * 8
 
 

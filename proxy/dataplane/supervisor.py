@@ -31,6 +31,7 @@ from proxy.dataplane.config import (
     BOOT_VARIABLE,
     OWN_PORTS_VARIABLE,
     READY_VARIABLE,
+    SHARES_LIMITS_VARIABLE,
     STATS_VARIABLE,
     Address,
     GatewayConfig,
@@ -49,7 +50,9 @@ SUCCESSOR_SECONDS: Final = 30.0  # nor a successor, all of it
 WORKER_GRACE_SECONDS: Final = 35.0  # a worker drains for 30
 AGENT_GRACE_SECONDS: Final = 10.0
 # What a worker, which faces the world, has no business to know.
-AGENTS_SECRETS: Final = frozenset({"DATABASE_URL", "APIMGR_GATEWAY_ADMIN_TOKEN", "APIMGR_SECRET_KEY"})
+AGENTS_SECRETS: Final = frozenset(
+    {"DATABASE_URL", "REDIS_URL", "APIMGR_GATEWAY_LIMITS_URL", "APIMGR_GATEWAY_ADMIN_TOKEN", "APIMGR_SECRET_KEY"}
+)
 
 
 class CannotStart(RuntimeError):
@@ -142,6 +145,7 @@ class Supervisor:
             **self._given,
             BOOT_VARIABLE: str(config.boot),
             OWN_PORTS_VARIABLE: ",".join(sorted(own_ports)),
+            SHARES_LIMITS_VARIABLE: str(int(config.shares_limits)),
         }
         workers = self._new_workers(self._handover.stats_offset if self._handover else 0)
         self._children = [Child("agent", self._admin.fileno()), *workers]

@@ -6,13 +6,13 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from apimgr.contracts.outcomes import Outcome
-from proxy.dataplane.limits.windows import Window
+from proxy.dataplane.limits.meter import Window
 
 if TYPE_CHECKING:
     from proxy.dataplane.exchange import Exchange
 
 
-_LIMITED: Final = frozenset({"rate_limited", "quota_exceeded", "concurrency_exceeded"})
+_LIMITED: Final = frozenset({"rate_limited", "quota_exceeded", "concurrency_exceeded", "limits_unavailable"})
 
 
 def _limit(window: Window, now: float) -> dict[str, object]:

@@ -19,6 +19,7 @@ import uvloop
 from apimgr.contracts.addresses import EgressRules, Network
 from proxy.dataplane import descriptors, stats
 from proxy.dataplane.door import Door
+from proxy.dataplane.limits.asking import Asker
 from proxy.dataplane.limits.table import Table
 from proxy.dataplane.listener import IDLE_SECONDS, LEAVING_IDLE_SECONDS, ClientConnection
 from proxy.dataplane.request_ids import reseed
@@ -77,6 +78,7 @@ class Worker:
         places: int = sys.maxsize,
     ) -> None:
         self.wheel = Wheel(time.monotonic)
+        self._asker = Asker(limits.path.parent) if limits.shared else None
         self.runtime = Runtime(replica, limits)
         self.pools = Pools(self.wheel, egress)
         self.stats = stats_block
@@ -100,6 +102,12 @@ class Worker:
         self._date = (0, b"")
         self._checked_by = b""
         self._check_at = 0.0
+
+    @property
+    def asker(self) -> Asker:
+        """Where to ask for more of limits that several hosts share."""
+        assert self._asker is not None, "nobody asks where nothing is shared"
+        return self._asker
 
     def record(self, frame: bytes, slot: int) -> None:
         """Append one usage record; ``slot`` is where the call was held, or 0.
@@ -137,6 +145,8 @@ class Worker:
         """Accept until ``stop`` is set, then finish what is in flight. ``accepting`` is called once it does."""
         loop = asyncio.get_running_loop()
         self._doors = [Door(sock, lambda: ClientConnection(self), self._room) for sock in sockets]
+        if self._asker is not None:
+            self._asker.start()
         ticking = loop.create_task(self._tick())
         accepting()
         try:
@@ -146,6 +156,8 @@ class Worker:
             await self._drain()
         finally:
             ticking.cancel()
+            if self._asker is not None:
+                self._asker.close()
             self.pools.close()
 
     def _room(self) -> int:
@@ -160,6 +172,8 @@ class Worker:
             now = time.time()
             self.runtime.check_age(now, self.max_staleness)
             self.runtime.limits.tick()
+            if self._asker is not None:
+                self._asker.tick()
             self._recheck(now)
 
     def _recheck(self, now: float) -> None:
@@ -217,7 +231,7 @@ def run(config: GatewayConfig, number: int, sockets: list[socket.socket], ready_
     worker = Worker(
         replica=ReplicaReader(config.replica_path),
         recorder=spool,
-        limits=Table(config.home / "limits" / "table", time.time(), may_be_alone=config.workers == 1),
+        limits=Table(config.limits_path, time.time(), may_be_alone=config.workers == 1, shared=config.shares_limits),
         stats_block=stats.open_block(config.stats_path, config.stats_offset + number),
         pepper=config.key_pepper,
         node_name=config.node_name,

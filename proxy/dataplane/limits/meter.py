@@ -9,19 +9,26 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from apimgr.contracts.snapshot import LimitDocument, PlanDocument, SubscriptionDocument, VersionDocument
-from proxy.dataplane.limits.table import CHANGES, Table
-from proxy.dataplane.limits.windows import ConcurrencyWindow, QuotaWindow, Window, window_for
+from proxy.dataplane.limits import ASKING, REFUSED, TAKEN
+from proxy.dataplane.limits.leased import ASK, CLOSED, LeasedConcurrency, LeasedQuota, LeasedRate
+from proxy.dataplane.limits.table import ASKED, CHANGES, Table
+from proxy.dataplane.limits.windows import ConcurrencyWindow, QuotaWindow, RateWindow, name_of
+
+Window = RateWindow | QuotaWindow | ConcurrencyWindow
 
 
 class Meter:
     """The windows that hold for one caller of one version. ``denied_by`` and ``retry_after`` explain the last refusal.
 
-    ``narrows``: some hold for certain operations only; then ask ``for_operation``.
+    ``narrows``: some hold for certain operations only; then ask ``for_operation``. ``shared``: with other hosts; then
+    ``lacking`` are the slots whose leases the last call that was ``ASKING`` found spent, ``is_granted`` says whether
+    the last one taken rests on grants alone, and ``unavailable`` whether the last refusal is for want of the grantor.
     """
 
     __slots__ = (
         "_all", "_by_operation", "_changes", "_owners", "_quotas", "_slots", "_table", "_template", "_template_until",
-        "counts_failures", "denied_by", "narrows", "retry_after", "slots_held", "windows",
+        "counts_failures", "denied_by", "is_granted", "lacking", "narrows", "retry_after", "shared", "slots_held",
+        "unavailable", "windows",
     )  # fmt: skip
 
     def __init__(self, table: Table, windows: Iterable[Window], *, counts_failures: bool, operation: int = 0) -> None:
@@ -37,6 +44,10 @@ class Meter:
         self.counts_failures = counts_failures
         self.denied_by: Window | None = None
         self.retry_after = 0
+        self.shared = table.shared
+        self.is_granted = True
+        self.unavailable = False
+        self.lacking: tuple[int, ...] = ()
         self._changes = -1
         self._template = b""
         self._template_until = 0.0
@@ -49,8 +60,12 @@ class Meter:
             self._by_operation[operation] = narrow
         return narrow
 
-    def take(self, now: float) -> bool:
-        """Spend one call. False, and nothing spent, if a window has none left."""
+    def take(self, now: float, *, waited: bool = False) -> int:
+        """Spend one call: ``TAKEN``. If a window has none left, nothing is spent: ``REFUSED``.
+
+        ``ASKING``: nothing is spent yet, for the grantor must be asked about ``lacking``. Who has ``waited`` for it
+        long enough gets an answer without it.
+        """
         table = self._table
         table.look_around()
         if table.alone:
@@ -60,7 +75,7 @@ class Meter:
         while True:
             with table.locked(*self._owners):
                 if table.cells[CHANGES] == self._changes:
-                    return self._decide(now)
+                    return self._decide_shared(now, waited=waited) if self.shared else self._decide(now)
             # Not under the owner's lock: the index has one of its own, which comes first.
             self._find_slots(now)
 
@@ -72,7 +87,7 @@ class Meter:
         # What changed meanwhile, by ourselves as well, is found at the next call.
         self._changes = changes
 
-    def _decide(self, now: float) -> bool:
+    def _decide(self, now: float) -> int:
         longest, by = 0, None
         for window in self.windows:
             wait = window.wait(now)
@@ -80,10 +95,33 @@ class Meter:
                 longest, by = wait, window
         if by is not None:
             self.denied_by, self.retry_after = by, longest
-            return False
+            return REFUSED
         for window in self.windows:
             window.spend()
-        return True
+        return TAKEN
+
+    def _decide_shared(self, now: float, *, waited: bool) -> int:
+        if not self.windows:
+            return TAKEN
+        answers = [_answer(window, now, waited=waited) for window in self.windows]
+        wait, by = max(zip(answers, self.windows, strict=True), key=lambda pair: pair[0])
+        self.unavailable = wait <= 0 and CLOSED in answers
+        if wait > 0 or self.unavailable:
+            # Asking for others would be in vain: a call spends of all or of none.
+            self.denied_by = self.windows[answers.index(CLOSED)] if self.unavailable else by
+            self.retry_after = max(wait, 1)
+            return REFUSED
+        if ASK in answers:
+            self.lacking = tuple(
+                window.at for window, answer in zip(self.windows, answers, strict=True) if answer == ASK
+            )
+            for at in self.lacking:
+                self._table.cells[at + ASKED] += 1
+            return ASKING
+        for window in self.windows:
+            window.spend()
+        self.is_granted = all(window.granted for window in self.windows)
+        return TAKEN
 
     def ended(self, *, counts: bool) -> None:
         """A call that was let through is over. ``counts``: whether it counts against quotas."""
@@ -125,17 +163,44 @@ class Meter:
         self._template_until = min((window.end for window in self._quotas), default=float("inf"))
 
 
+def _answer(window: Window, now: float, *, waited: bool) -> int:
+    answer = window.wait(now)
+    if waited and answer == ASK:
+        assert isinstance(window, LeasedRate | LeasedQuota | LeasedConcurrency), "the others never ask"
+        return window.without(now)
+    return answer
+
+
+def window_for(table: Table, owner: int, limit: LimitDocument, anchor: int, *, opens: bool = True) -> Window:
+    """The window of a limit. ``owner`` below zero is an API; ``anchor`` is where billing months begin.
+
+    ``opens``: without the grantor, calls pass.
+    """
+    name = name_of(owner, limit)
+    if table.shared:
+        if limit.kind == "rate":
+            return LeasedRate(table, owner, limit, name, opens=opens)
+        if limit.kind == "quota":
+            return LeasedQuota(table, owner, limit, name, anchor, opens=opens)
+        return LeasedConcurrency(table, owner, limit, name, opens=opens)
+    if limit.kind == "rate":
+        return RateWindow(table, owner, limit, name)
+    if limit.kind == "quota":
+        return QuotaWindow(table, owner, limit, name, anchor)
+    return ConcurrencyWindow(table, owner, limit, name)
+
+
 def meter_of_caller(
     table: Table, plan: PlanDocument, subscription: SubscriptionDocument, version: VersionDocument
 ) -> Meter | None:
     """The limits of a subscriber's calls to a version; ``None`` if there are none."""
-    anchor = subscription.billing_anchor
+    anchor, opens = subscription.billing_anchor, plan.without_grantor == "open"
     windows = [
-        window_for(table, subscription.id, limit, anchor)
+        window_for(table, subscription.id, limit, anchor, opens=opens)
         for limit in plan.limits
         if limit.api_id in (0, version.api_id) and _may_apply(limit, version)
     ]
-    windows += [window_for(table, -version.api_id, limit, 0) for limit in version.limits]
+    windows += [window_for(table, -version.api_id, limit, 0, opens=opens) for limit in version.limits]
     return Meter(table, windows, counts_failures=plan.counts_failures) if windows else None
 
 

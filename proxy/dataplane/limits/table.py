@@ -6,9 +6,9 @@ owner, a POSIX lock of one byte, which the kernel releases when its process dies
 
 The file, in 64-bit words::
 
-    0            header: magic, changes, next slot, first free slot, columns
+    0            header: magic, changes, next slot, first free slot, columns; then what the grantor says
     64           buckets: the first slot of each chain of slots whose keys hash alike
-    64 + 16384   slots of 24 words, the first one unused because 0 means none
+    64 + 16384   slots of 32 words, the first one unused because 0 means none
 
 Rules that make ``kill -9`` at any point harmless: an index is changed by one store that publishes what is complete; a
 slot that was taken and not published is found again by ``_rebuild``, which the first process runs; a period that ends
@@ -41,13 +41,17 @@ from apimgr.contracts.snapshot import LimitDocument
 
 log = logging.getLogger(__name__)
 
-MAGIC: Final = int.from_bytes(b"APIMGRL1", "little")
+MAGIC: Final = int.from_bytes(b"APIMGRL2", "little")
 CHANGES: Final = 1  # in the header: another number whenever a slot changed hands or somebody knocked
 _NEXT, _FREE, _COLUMN_COUNT = 2, 3, 4
+# In the header, of limits that several hosts share (``grantor``):
+GRANTED_UNTIL: Final = 5  # Unix nanoseconds until which the grantor can be counted on
+INCARNATION: Final = 6  # of the grantor's memory to which all that this node holds has been told
+NODE_ID: Final = 7  # by which the grantor knows this table
 _HEADER_WORDS: Final = 64
 _BUCKETS: Final = 16_384
 _BASE: Final = _HEADER_WORDS + _BUCKETS
-SLOT_WORDS: Final = 24
+SLOT_WORDS: Final = 32
 _FIRST_SLOTS: Final = 1024
 
 # The words of a slot. What a limit is (the first five) can be read by whoever wants to know who needs what.
@@ -59,17 +63,16 @@ ANCHOR: Final = 4  # of a billing month, Unix seconds
 CHAIN: Final = 5  # the next slot in the bucket, or the next free one
 START: Final = 6  # of a quota: when the period began that was counted last, Unix seconds
 COUNT: Final = 7  # of a quota: calls in that period; of a rate: when the bucket is full again, Unix nanoseconds
-CELLS: Final = 8  # of concurrency: calls under way, 16 bits for each column, to the end of the slot
-# Of rates and quotas that several hosts share (see ``windows``):
-LEASE: Final = 8  # calls that may still be spent of what was granted
-LEASE_UNTIL: Final = 9  # Unix nanoseconds; what is left by then has lapsed
+# Of limits that several hosts share (``leased``):
+LEASE: Final = 8  # calls that may still be spent of what was granted; of concurrency: how many may be under way here
+LEASE_UNTIL: Final = 9  # of a rate or concurrency: Unix nanoseconds; what is left by then has lapsed
 REFUSED_UNTIL: Final = 10  # Unix nanoseconds; until then the grantor has nothing to grant
-ASKED: Final = 11  # calls that found the lease empty, since the grantor last took note
-LEFT: Final = 12  # calls left on all hosts, as the grantor said last
-MODE: Final = 13  # LOCAL, LEASED or ALONE_OPEN
-SPARE: Final = 14  # to 23: the grantor's
-
-LOCAL, LEASED, ALONE_OPEN = 0, 1, 2  # ALONE_OPEN: leased, but the grantor is away: this node counts by itself
+ASKED: Final = 11  # calls that found the lease empty since the grantor last took note
+SPENT: Final = 12  # calls spent, ever: how fast it grows says how much to ask for
+LEFT: Final = 13  # of a rate: calls left on all hosts beside the lease, as the grantor said last
+FULL_AT: Final = 14  # of a rate: Unix nanoseconds at which the bucket of all hosts is full again
+OTHERS: Final = 15  # of a quota or concurrency: calls that other hosts hold or have spent, as the grantor said last
+CELLS: Final = 16  # of concurrency: calls under way, 16 bits for each column, to the end of the slot
 
 KINDS: Final = ("", "rate", "quota", "concurrency")
 PERIODS: Final = ("", "second", "minute", "hour", "day", "month", "billing", "none")
@@ -117,12 +120,22 @@ class Table:
     """The table at ``path``. A file that is not one is set aside as ``*.corrupt`` and a new one begun.
 
     ``may_be_alone``: nobody else is meant to spend here, so do without locks while that is so. ``counts_calls``: this
-    process has calls under way, so give it a column.
+    process has calls under way, so give it a column. ``shared``: the limits are those of several hosts, and what may be
+    spent here is what the node's agent was granted.
     """
 
-    def __init__(self, path: Path, now: float, *, may_be_alone: bool = False, counts_calls: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        now: float,
+        *,
+        may_be_alone: bool = False,
+        counts_calls: bool = True,
+        shared: bool = False,
+    ) -> None:
         self.path = path
-        self.may_be_alone = may_be_alone
+        self.shared = shared
+        self.may_be_alone = may_be_alone and not shared  # the agent spends, too
         self.alone = False
         self.column = -1
         self._capacity = 0
@@ -242,6 +255,14 @@ class Table:
             if described is not None:
                 yield described
 
+    def exists(self, at: int) -> bool:
+        """Whether ``at`` is where a slot begins. Whoever was told a number by another process asks first."""
+        number, rest = divmod(at - _BASE, SLOT_WORDS)
+        if number >= self._capacity:
+            with self._index():  # it may have grown
+                pass
+        return not rest and 0 < number < self.cells[_NEXT]
+
     def is_for(self, at: int, owner: int, limit_id: int) -> bool:
         """Whether a slot is still whose it was. Under the owner's lock, so that it stays so."""
         return self.cells[at + OWNER] == owner and self.cells[at + LIMIT] == limit_id
@@ -354,11 +375,11 @@ class Table:
         cells, form = self.cells, self.cells[at + FORM]
         kind = KINDS[form & 255] if form & 255 < len(KINDS) else ""
         if kind == "rate":
-            return cells[at + COUNT] < now * 1e9
+            return max(cells[at + COUNT], cells[at + FULL_AT], cells[at + LEASE_UNTIL]) < now * 1e9
         if kind == "quota":
             keep = 33 * _DAY if PERIODS[form >> 8 & 7] in ("month", "billing") else 2 * _DAY
             return cells[at + START] + keep < now
-        return not any(cells[at + CELLS : at + SLOT_WORDS])
+        return cells[at + LEASE_UNTIL] < now * 1e9 and not any(cells[at + CELLS : at + SLOT_WORDS])
 
     def _rebuild(self, now: float) -> None:
         """Make the index anew from the slots: all is as it should be whatever the last process was doing as it died."""

@@ -1,6 +1,7 @@
 """One limit's arithmetic over its slot in the table: a smooth rate, a count per calendar period, or calls under way.
 
-``now`` is Unix seconds, passed in. Whoever calls holds the owner's lock, or is alone with the table.
+``now`` is Unix seconds, passed in. Whoever calls holds the owner's lock, or is alone with the table. ``granted`` and
+``without`` have a meaning where hosts share limits (``leased``).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class RateWindow:
     __slots__ = ("amount", "at", "interval_ns", "limit", "name", "owner", "period_ns", "table")
 
     kind = "rate"
+    granted = True
 
     def __init__(self, table: Table, owner: int, limit: LimitDocument, name: str) -> None:
         self.table, self.owner, self.limit, self.name = table, owner, limit, name
@@ -63,11 +65,16 @@ class RateWindow:
 
 
 class QuotaWindow:
-    """A count that starts again with each calendar period (UTC)."""
+    """A count that starts again with each calendar period (UTC).
+
+    A clock that steps back over the start of a period must not have it counted twice: calls then count in the one that
+    has begun already. Only a period further ahead than the next was the clock's mistake.
+    """
 
     __slots__ = ("amount", "anchor", "at", "end", "limit", "name", "owner", "start", "table")
 
     kind = "quota"
+    granted = True
 
     def __init__(self, table: Table, owner: int, limit: LimitDocument, name: str, anchor: int) -> None:
         self.table, self.owner, self.limit, self.name = table, owner, limit, name
@@ -87,11 +94,11 @@ class QuotaWindow:
 
     def _used(self) -> int:
         cells, at = self.table.cells, self.at
-        return cells[at + COUNT] if cells[at + START] == self.start else 0
+        return cells[at + COUNT] if cells[at + START] in (self.start, self.end) else 0
 
     def spend(self) -> None:
         cells, at = self.table.cells, self.at
-        if cells[at + START] != self.start:
+        if cells[at + START] not in (self.start, self.end):
             # Zero first: who dies in between has neither given the old count a new period, nor lost one.
             cells[at + COUNT] = 0
             cells[at + START] = self.start
@@ -100,7 +107,7 @@ class QuotaWindow:
     def give_back(self) -> None:
         """A call that was counted in this period does not count after all."""
         cells, at = self.table.cells, self.at
-        if cells[at + START] == self.start and cells[at + COUNT] > 0:
+        if cells[at + START] in (self.start, self.end) and cells[at + COUNT] > 0:
             cells[at + COUNT] -= 1
 
     def state(self, now: float) -> tuple[int, ...]:
@@ -114,6 +121,7 @@ class ConcurrencyWindow:
     __slots__ = ("amount", "at", "limit", "name", "owner", "table")
 
     kind = "concurrency"
+    granted = True
 
     def __init__(self, table: Table, owner: int, limit: LimitDocument, name: str) -> None:
         self.table, self.owner, self.limit, self.name = table, owner, limit, name
@@ -129,10 +137,13 @@ class ConcurrencyWindow:
         return sum(self.table.calls[first : first + self.table.columns])
 
     def wait(self, now: float) -> int:
-        if self._under_way() < self.amount:
-            return 0
+        return 0 if self._has_room(self.amount) else 1
+
+    def _has_room(self, amount: int) -> bool:
+        if self._under_way() < amount:
+            return True
         self.table.clear_dead_columns()
-        return 0 if self._under_way() < self.amount else 1
+        return self._under_way() < amount
 
     def spend(self) -> None:
         cell = (self.at + CELLS) * 4 + self.table.column
@@ -147,20 +158,11 @@ class ConcurrencyWindow:
         return (max(self.amount - self._under_way(), 0),)
 
 
-Window = RateWindow | QuotaWindow | ConcurrencyWindow
-
-
-def window_for(table: Table, owner: int, limit: LimitDocument, anchor: int) -> Window:
-    """The window of a limit. ``owner`` below zero is an API; ``anchor`` is where billing months begin."""
+def name_of(owner: int, limit: LimitDocument) -> str:
+    """What ``RateLimit`` fields and trails call a limit. ``owner`` below zero is an API."""
     name = limit.kind if limit.kind == "concurrency" else f"{limit.kind}-{limit.period}"
     if owner < 0:
         name = f"api-{name}"
     if limit.operation_id:
-        name += "-operation"
-    elif limit.api_id:
-        name += "-of-api"
-    if limit.kind == "rate":
-        return RateWindow(table, owner, limit, name)
-    if limit.kind == "quota":
-        return QuotaWindow(table, owner, limit, name, anchor)
-    return ConcurrencyWindow(table, owner, limit, name)
+        return f"{name}-operation"
+    return f"{name}-of-api" if limit.api_id else name

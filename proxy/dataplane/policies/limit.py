@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from proxy.dataplane.limits import ASKING, TAKEN
 from proxy.dataplane.policies.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -12,13 +13,21 @@ if TYPE_CHECKING:
 _CODES: Final = {"rate": "rate_limited", "quota": "quota_exceeded", "concurrency": "concurrency_exceeded"}
 
 
-def spend(meter: Meter, now: float) -> None:
-    """Count the call, or refuse it and count nothing."""
-    if meter.take(now):
-        return
+def spend(meter: Meter, now: float, *, waited: bool = False) -> bool:
+    """Count the call, or refuse it and count nothing. False, and nothing counted, if the grantor must be asked first.
+
+    Who has ``waited`` for the grantor is told without it.
+    """
+    taken = meter.take(now, waited=waited)
+    if taken == TAKEN:
+        return True
+    if taken == ASKING:
+        return False
     window = meter.denied_by
     assert window is not None, "a refusal names its window"
     lines = b"Retry-After: %d\r\n" % meter.retry_after + meter.fields(now)
+    if meter.unavailable:
+        raise Refusal("limits_unavailable", f"The gateway cannot ask how much is left of {window.name}.", lines)
     raise Refusal(_CODES[window.kind], _sentence(window.owner, window.amount, window.limit.period), lines)
 
 

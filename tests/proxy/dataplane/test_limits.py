@@ -230,7 +230,7 @@ import sys, json, time, os
 from pathlib import Path
 from apimgr.contracts.snapshot import *
 from proxy.dataplane.limits.meter import meter_of_caller
-from proxy.dataplane.limits.table import Table
+from proxy.dataplane.limits.table import CELLS, Table
 path, kind, period, amount, calls = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
 version = VersionDocument(1, 1, 1, "v1", "published", "/", UpstreamDocument("http://x"))
 table = Table(Path(path), time.time())
@@ -242,7 +242,7 @@ for n in range(calls):
     if meter.take(float(sys.argv[6])):
         admitted += 1
         if kind == "concurrency":
-            over += sum(table.calls[(meter.windows[0].at + 8) * 4:][:table.columns]) > amount
+            over += sum(table.calls[(meter.windows[0].at + CELLS) * 4:][:table.columns]) > amount
             meter.ended(counts=True)
 print(json.dumps([admitted, over]), flush=True)
 """

@@ -1,0 +1,476 @@
+"""Limits that several hosts share: the arithmetic with the clock in our hands, then hosts around a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from apimgr.contracts.snapshot import LimitDocument, PlanDocument, SubscriptionDocument
+from proxy.dataplane.limits import ASKING, REFUSED, TAKEN
+from proxy.dataplane.limits import grantor as grantor_module
+from proxy.dataplane.limits.asking import Asker, answer, question, read_answer, read_question
+from proxy.dataplane.limits.grantor import Grantor
+from proxy.dataplane.limits.meter import Meter, meter_of_caller
+from proxy.dataplane.limits.table import (
+    COUNT,
+    GRANTED_UNTIL,
+    LEASE,
+    LEASE_UNTIL,
+    OTHERS,
+    REFUSED_UNTIL,
+    START,
+    Table,
+)
+from tests.asynchronous import run
+from tests.proxy.dataplane.support import VERSION
+from tests.redis_server import RedisServer
+
+NOW = datetime(2026, 2, 28, 23, 59, 50, tzinfo=UTC).timestamp()
+NS = 1_000_000_000
+Rule = Literal["open", "closed"]
+
+
+def limit(kind: str, amount: int, period: str) -> LimitDocument:
+    return LimitDocument(1, kind, amount, period)  # type: ignore[arg-type]
+
+
+RATE, QUOTA, AT_ONCE = limit("rate", 3, "minute"), limit("quota", 3, "day"), limit("concurrency", 3, "none")
+KINDS = pytest.mark.parametrize("of", [RATE, QUOTA, AT_ONCE], ids=lambda of: of.kind)
+
+
+def meter(table: Table, *limits: LimitDocument, rule: Rule = "closed", subscription: int = 5) -> Meter:
+    plan = PlanDocument(1, "Plan", limits, without_grantor=rule)
+    found = meter_of_caller(table, plan, SubscriptionDocument(subscription, 1, 1), VERSION)
+    assert found is not None
+    return found
+
+
+# --- the arithmetic ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Table:
+    shared = Table(tmp_path / "table", NOW, shared=True, may_be_alone=True)
+    assert not shared.alone, "the agent spends, too"
+    shared.cells[GRANTED_UNTIL] = int((NOW + 1) * NS)
+    return shared
+
+
+def grant(table: Table, of: Meter, amount: int) -> int:
+    """As the agent does it. Gives the slot."""
+    at = of.windows[0].at
+    table.cells[at + LEASE] += amount
+    table.cells[at + LEASE_UNTIL] = int((NOW + 2) * NS)
+    start = getattr(of.windows[0], "start", 0)
+    table.cells[at + START] = start
+    return at
+
+
+@KINDS
+def test_what_was_granted_is_spent_and_then_asked_for(table: Table, of: LimitDocument) -> None:
+    limited = meter(table, of)
+    assert limited.take(NOW) == ASKING
+    assert limited.lacking == (limited.windows[0].at,)
+    at = grant(table, limited, 2)
+    assert [limited.take(NOW) for _ in range(3)] == [TAKEN, TAKEN, ASKING]
+    assert limited.is_granted
+    table.cells[at + REFUSED_UNTIL] = int((NOW + 0.5) * NS)
+    assert limited.take(NOW) == REFUSED
+    assert not limited.unavailable
+    assert limited.retry_after == (10 if of is QUOTA else 1)
+    assert limited.take(NOW + 0.6) == ASKING
+
+
+@KINDS
+@pytest.mark.parametrize("waited", [True, False])
+def test_without_the_grantor_a_closed_plan_refuses(table: Table, of: LimitDocument, waited: bool) -> None:
+    limited = meter(table, of)
+    if not waited:
+        table.cells[GRANTED_UNTIL] = 0
+    assert limited.take(NOW, waited=waited) == REFUSED
+    assert limited.unavailable
+    assert limited.denied_by is limited.windows[0]
+    grant(table, limited, 1)
+    assert [limited.take(NOW, waited=waited) for _ in range(2)] == [TAKEN, REFUSED], "a lease in hand is spent first"
+
+
+@KINDS
+def test_without_the_grantor_an_open_plan_passes_what_this_node_alone_would(table: Table, of: LimitDocument) -> None:
+    limited = meter(table, of, rule="open")
+    table.cells[GRANTED_UNTIL] = 0
+    assert [limited.take(NOW) for _ in range(4)] == [TAKEN, TAKEN, TAKEN, REFUSED]
+    assert not limited.is_granted
+    assert not limited.unavailable
+
+
+def test_an_open_quota_counts_what_the_others_were_known_to_hold(table: Table) -> None:
+    limited = meter(table, QUOTA, rule="open")
+    assert limited.take(NOW) == ASKING
+    at = grant(table, limited, 0)
+    table.cells[at + OTHERS] = 2
+    table.cells[GRANTED_UNTIL] = 0
+    assert [limited.take(NOW) for _ in range(2)] == [TAKEN, REFUSED]
+    assert table.cells[at + COUNT] == 1, "a debt, to be told"
+
+
+def test_a_lease_of_yesterday_is_void(table: Table) -> None:
+    limited = meter(table, QUOTA)
+    assert limited.take(NOW) == ASKING
+    grant(table, limited, 3)
+    assert limited.take(NOW) == TAKEN
+    table.cells[GRANTED_UNTIL] = int((NOW + 11) * NS)
+    assert limited.take(NOW + 10) == ASKING
+
+
+@pytest.mark.parametrize("of", [RATE, AT_ONCE], ids=lambda of: of.kind)
+def test_leases_that_lapse(table: Table, of: LimitDocument) -> None:
+    limited = meter(table, of)
+    assert limited.take(NOW) == ASKING
+    grant(table, limited, 3)
+    table.cells[GRANTED_UNTIL] = int((NOW + 5) * NS)
+    assert limited.take(NOW + 3) == ASKING
+
+
+@pytest.mark.parametrize("step", [-3600.0, 3600.0])
+def test_a_clock_that_steps_makes_no_refusal_last(table: Table, step: float) -> None:
+    limited = meter(table, RATE)
+    assert limited.take(NOW) == ASKING
+    table.cells[limited.windows[0].at + REFUSED_UNTIL] = int((NOW + 1) * NS)
+    assert limited.take(NOW) == REFUSED
+    table.cells[GRANTED_UNTIL] = int((NOW + step + 1) * NS)
+    assert limited.take(NOW + step) == ASKING
+
+
+def test_a_refusal_by_one_limit_asks_for_no_other(table: Table) -> None:
+    limited = meter(table, RATE, LimitDocument(2, "quota", 3, "day"))
+    assert limited.take(NOW) == ASKING
+    assert len(limited.lacking) == 2
+    table.cells[limited.windows[0].at + REFUSED_UNTIL] = int((NOW + 1) * NS)
+    assert limited.take(NOW) == REFUSED
+    assert limited.denied_by is limited.windows[0]
+
+
+def test_a_call_that_does_not_count_goes_back_into_the_lease(table: Table) -> None:
+    limited = meter(table, QUOTA)
+    assert limited.take(NOW) == ASKING
+    at = grant(table, limited, 1)
+    assert limited.take(NOW) == TAKEN
+    limited.ended(counts=False)
+    assert (table.cells[at + COUNT], table.cells[at + LEASE]) == (0, 1)
+    assert limited.take(NOW) == TAKEN
+
+
+def test_fields_tell_of_all_hosts(table: Table) -> None:
+    limited = meter(table, LimitDocument(2, "quota", 10, "day"))
+    assert limited.take(NOW) == ASKING
+    at = grant(table, limited, 2)
+    table.cells[at + OTHERS] = 6
+    assert limited.take(NOW) == TAKEN
+    assert b'RateLimit: "quota-day";r=3;t=10\r\n' in limited.fields(NOW)
+
+
+def test_datagrams_read_back() -> None:
+    assert read_question(question(7, [1, 2**40])) == (7, [1, 2**40])
+    assert read_answer(answer([3, 4])) == [3, 4]
+    assert read_question(b"abc") == (0, [])
+
+
+# --- hosts around Redis -----------------------------------------------------------------------------------------------
+
+
+class Call:
+    """What an exchange is to the asker."""
+
+    def __init__(self, host: Host, of: Meter) -> None:
+        self.host, self.of = host, of
+        self.grant_due_at = 0.0
+        self.passed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.go_on(waited=False)
+
+    def go_on(self, *, waited: bool) -> None:
+        taken = self.of.take(time.time(), waited=waited)
+        if taken == ASKING:
+            self.host.asker.ask(self.of.lacking, self)
+        else:
+            self.passed.set_result(taken == TAKEN)
+
+
+class Host:
+    """A node's table, its worker's side and its agent's side, in this event loop."""
+
+    def __init__(self, folder: Path, url: str, name: str) -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder, self.url, self.name = folder, url, name
+        self.table = Table(folder / "table", time.time(), shared=True)
+        self.grantor = Grantor(url, folder / "table", name)
+        self.asker = Asker(folder)
+        self.asker.start()
+        self.serving = asyncio.ensure_future(self.grantor.run())
+
+    async def call(self, of: Meter) -> bool:
+        call = Call(self, of)
+        while not call.passed.done():
+            await asyncio.wait([call.passed], timeout=0.05)
+            self.asker.tick()
+        return call.passed.result()
+
+    async def ready(self) -> None:
+        await until(lambda: self.grantor.is_open)
+
+    async def close(self) -> None:
+        self.serving.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self.serving
+        self.asker.close()
+        self.table.close()
+
+
+async def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    give_up_at = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < give_up_at
+        await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def hosts(folder: Path, server: RedisServer, count: int = 3) -> AsyncIterator[list[Host]]:
+    async with AsyncExitStack() as stack:
+        made = [Host(folder / f"host{number}", server.url, f"host{number}") for number in range(count)]
+        for host in made:
+            stack.push_async_callback(host.close)
+        for host in made:
+            await host.ready()
+        yield made
+
+
+async def storm(made: list[Host], of: LimitDocument, calls: int, *, rule: Rule = "closed", callers: int = 4) -> int:
+    """How many of ``calls`` per caller pass; ``callers`` at each host, one call after the other."""
+    passed = 0
+
+    async def caller(host: Host) -> None:
+        nonlocal passed
+        limited = meter(host.table, of, rule=rule)
+        for _ in range(calls):
+            if await host.call(limited):
+                passed += 1
+            await asyncio.sleep(0)
+
+    await asyncio.gather(*(caller(host) for host in made for _ in range(callers)))
+    return passed
+
+
+def together(folder: Path, server: RedisServer, work: Callable[[list[Host]], Any], count: int = 3) -> Any:
+    async def main() -> Any:
+        async with hosts(folder, server, count) as made:
+            return await work(made)
+
+    return run(main)
+
+
+@pytest.mark.processes
+def test_a_quota_of_three_hosts_is_spent_to_the_call(tmp_path: Path, redis_server: RedisServer) -> None:
+    async def work(made: list[Host]) -> None:
+        of = limit("quota", 500, "month")
+        passed = await storm(made, of, 400)
+        give_up_at = time.monotonic() + 20
+        while passed < 500 and time.monotonic() < give_up_at:  # what one host has left over, it gives back
+            await asyncio.sleep(0.3)
+            passed += await storm(made, of, 5)
+        assert passed == 500
+        assert await storm(made, of, 20) == 0
+
+    together(tmp_path, redis_server, work)
+
+
+@pytest.mark.processes
+def test_a_rate_of_three_hosts_admits_bucket_and_flow(tmp_path: Path, redis_server: RedisServer) -> None:
+    async def work(made: list[Host]) -> None:
+        of, began = limit("rate", 100, "second"), time.monotonic()
+        passed = 0
+        while time.monotonic() - began < 3:
+            passed += await storm(made, of, 50)
+        took = time.monotonic() - began
+        assert passed <= 100 + took * 100 + 1
+        assert passed >= 0.8 * (100 + took * 100), "and not much less"
+
+    together(tmp_path, redis_server, work)
+
+
+@pytest.mark.processes
+def test_calls_under_way_of_three_hosts(tmp_path: Path, redis_server: RedisServer) -> None:
+    async def work(made: list[Host]) -> None:
+        of, under_way, most, passed = limit("concurrency", 4, "none"), 0, 0, 0
+
+        async def caller(host: Host) -> None:
+            nonlocal under_way, most, passed
+            limited = meter(host.table, of)
+            for _ in range(60):
+                if await host.call(limited):
+                    under_way, passed = under_way + 1, passed + 1
+                    most = max(most, under_way)
+                    await asyncio.sleep(0.003)
+                    under_way -= 1
+                    limited.ended(counts=True)
+                else:
+                    await asyncio.sleep(0.003)
+
+        await asyncio.gather(*(caller(host) for host in made for _ in range(4)))
+        assert most <= 4
+        assert passed > 60
+        # What nobody uses any more makes room on the other hosts, and on those alone.
+        for turn in (0, 1):
+            holds, waits = meter(made[turn].table, of), meter(made[1 - turn].table, of)
+            held, give_up_at = 0, time.monotonic() + 20
+            while held < 4 and time.monotonic() < give_up_at:
+                if await made[turn].call(holds):
+                    held += 1
+                await asyncio.sleep(0.05)
+            assert held == 4
+            assert not await made[1 - turn].call(waits)
+            for _ in range(4):
+                holds.ended(counts=True)
+
+    together(tmp_path, redis_server, work)
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("loss", ["emptied", "killed", "killed, durable", "frozen"])
+def test_a_quota_is_not_exceeded_when_the_server_loses_its_memory(tmp_path: Path, loss: str) -> None:
+    server = RedisServer(tmp_path / "redis", durable="durable" in loss)
+
+    async def work(made: list[Host]) -> None:
+        of = limit("quota", 300, "month")
+        passed = await storm(made, of, 20)
+        assert 0 < passed < 300
+        if loss == "emptied":
+            server.empty()
+        elif loss == "frozen":
+            server.freeze()
+        else:
+            server.kill()
+        passed += await storm(made, of, 30)
+        if loss == "frozen":
+            server.thaw()
+        elif loss != "emptied":
+            await asyncio.to_thread(server.start)
+        give_up_at = time.monotonic() + 40
+        while passed < 300 and time.monotonic() < give_up_at:
+            passed += await storm(made, of, 20)
+            await asyncio.sleep(0.1)
+        assert passed == 300
+        assert await storm(made, of, 50) == 0
+
+    try:
+        together(tmp_path, server, work)
+    finally:
+        server.close()
+
+
+@pytest.mark.processes
+def test_a_rate_is_not_forgotten_with_the_memory(tmp_path: Path, redis_server: RedisServer) -> None:
+    async def work(made: list[Host]) -> None:
+        of = limit("rate", 60, "day")
+        passed = await storm(made, of, 40)
+        assert passed == 60
+        redis_server.empty()
+        await until(lambda: not made[0].grantor.is_open or not made[1].grantor.is_open)
+        for host in made:
+            await host.ready()
+        assert await storm(made, of, 40) <= 1
+
+    together(tmp_path, redis_server, work)
+
+
+@pytest.mark.processes
+def test_an_open_quota_pays_its_debts(tmp_path: Path, redis_server: RedisServer) -> None:
+    async def work(made: list[Host]) -> None:
+        of = limit("quota", 30, "month")
+        assert await storm(made, of, 1, rule="open", callers=1) == 3
+        redis_server.kill()
+        alone = await storm(made, of, 40, rule="open", callers=1)
+        assert 27 <= alone <= 3 * 29, "each host for itself, less what it knew of the others"
+        await asyncio.to_thread(redis_server.start)
+        for host in made:
+            await host.ready()
+        assert await storm(made, of, 40, rule="open") == 0
+
+    together(tmp_path, redis_server, work)
+
+
+@pytest.mark.processes
+def test_a_host_that_comes_back_goes_on_where_it_was(tmp_path: Path, redis_server: RedisServer) -> None:
+    async def work(made: list[Host]) -> None:
+        of = limit("quota", 40, "month")
+        passed = await storm(made[:1], of, 10, callers=1)
+        await made[0].close()
+        again = Host(made[0].folder, redis_server.url, made[0].name)
+        await again.ready()
+        made[0] = again
+        give_up_at = time.monotonic() + 20
+        while passed < 40 and time.monotonic() < give_up_at:
+            passed += await storm(made, of, 10, callers=1)
+            await asyncio.sleep(0.1)
+        assert passed == 40
+        assert await storm(made, of, 10) == 0
+
+    async def main() -> None:
+        async with AsyncExitStack() as stack:
+            made = [Host(tmp_path / f"host{n}", redis_server.url, f"host{n}") for n in range(2)]
+            for host in made:
+                await host.ready()
+            stack.push_async_callback(made[1].close)
+            await work(made)
+            await made[0].close()
+
+    run(main)
+
+
+@pytest.mark.processes
+def test_grants_wait_for_a_host_that_others_remember(
+    tmp_path: Path, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The memory is lost while a host that has spent all of the quota cannot be heard: nobody may spend it again."""
+
+    async def main() -> None:
+        of = limit("quota", 10, "month")
+        made = [Host(tmp_path / f"host{n}", redis_server.url, f"host{n}") for n in range(2)]
+        for host in made:
+            await host.ready()
+        await until(lambda: bool(made[1].grantor._peers))
+        assert await storm(made[:1], of, 20) == 10
+        await made[0].close()
+        redis_server.empty()
+        await until(lambda: not made[1].grantor.is_open)
+        await asyncio.sleep(2)
+        assert not made[1].grantor.is_open, "the other one is awaited"
+        assert await storm(made[1:], of, 3) == 0
+        back = Host(made[0].folder, redis_server.url, made[0].name)
+        await back.ready()
+        await made[1].ready()
+        assert await storm([made[1]], of, 20) == 0, "what it holds was told"
+        await back.close()
+        await made[1].close()
+
+    run(main)
+
+
+@pytest.mark.processes
+def test_one_agent_at_a_time(tmp_path: Path, redis_server: RedisServer) -> None:
+    async def main() -> None:
+        first = Host(tmp_path / "host", redis_server.url, "host")
+        await first.ready()
+        second = asyncio.ensure_future(Grantor(redis_server.url, tmp_path / "host" / "table", "host").run())
+        await asyncio.sleep(5 * grantor_module.TICK_SECONDS)
+        assert await first.call(meter(first.table, QUOTA))
+        second.cancel()
+        await first.close()
+
+    run(main)
