@@ -109,12 +109,16 @@ class Exchange:
             self._refresh()  # first: nothing below may rest on what was changed a moment ago
             version = self._find_version()
             self.operation_id = find_operation(version, self.rest, head)
-            check_hops(head, worker.pseudonym)
+            if head.block.via:
+                check_hops(head, worker.pseudonym)
             if head.block.upgrade:
                 self.upgrade = chosen_upgrade(version, head)
-            check_body_size(version, head)  # before the key: says nothing about callers, and costs nothing
-            self._identify(version)
-            self._check_recording()  # before the limits: such a refusal is not the caller's to pay
+            if head.body_length:
+                check_body_size(version, head)  # before the key: says nothing about callers, and costs nothing
+            if version.is_keyed:
+                self.caller = identify(worker.runtime, version, find_key(head), worker.pepper, self.started_at)
+            if not worker.can_record():  # before the limits: such a refusal is not the caller's to pay
+                raise Refusal("usage_unavailable", lines=b"Retry-After: 5\r\n")
             may_go = self._spend(version, self.started_at)
         except Exception as reason:
             self._not_admitted(reason)
@@ -180,15 +184,6 @@ class Exchange:
         assert self.version is not None, "found by an earlier step"
         return self.version
 
-    def _identify(self, version: Version) -> None:
-        if version.is_keyed:
-            worker = self.worker
-            self.caller = identify(worker.runtime, version, find_key(self.head), worker.pepper, self.started_at)
-
-    def _check_recording(self) -> None:
-        if not self.worker.can_record():
-            raise Refusal("usage_unavailable", lines=b"Retry-After: 5\r\n")
-
     def _spend(self, version: Version, now: float, *, waited: bool = False) -> bool:
         """Whether the call may go on at once."""
         meter = self.caller.meter if self.caller is not None else version.meter
@@ -246,7 +241,8 @@ class Exchange:
 
     def _hold(self) -> None:
         """Have the call on disk before its upstream hears of it: from here on it has a row, whatever happens."""
-        worker, version, caller = self.worker, self._version, self.caller or NOBODY
+        worker, version, caller = self.worker, self.version, self.caller or NOBODY
+        assert version is not None, "found by an earlier step"
         calls = worker.recorder.calls
         if calls is None:
             return
@@ -267,7 +263,8 @@ class Exchange:
 
     def _request_bytes(self) -> bytes:
         """The request, rebuilt from its parts (H4)."""
-        head, version = self.head, self._version
+        head, version = self.head, self.version
+        assert version is not None, "found by an earlier step"
         block, target = head.block, version.target
         fields = block.passed_on if not self.upgrade else self._fields_to_switch()
         parts = [

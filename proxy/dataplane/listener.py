@@ -290,6 +290,7 @@ class ClientConnection(asyncio.Protocol, Timed):
             self._parsing = False
 
     def _begin_next(self) -> bool:
+        """Begin an exchange with the request at the start of the buffer. False if another one has to wait."""
         if self._tried and not worth_another_try(self._buffer, self._tried):
             return False
         try:
@@ -306,10 +307,6 @@ class ClientConnection(asyncio.Protocol, Timed):
                 self._in_head = True
                 self._wheel.arm(self, HEAD_SECONDS)
             return False
-        self._begin(head)
-        return self._exchange is None and not self.transport.is_closing()
-
-    def _begin(self, head: RequestHead) -> None:
         self._buffer = self._buffer[head.size :]
         self._tried = 0
         self.keep_alive = head.block.keep_alive and not self.worker.draining
@@ -321,6 +318,7 @@ class ClientConnection(asyncio.Protocol, Timed):
             self._feed()
         if self._exchange is exchange and self._heard_all:
             self._last_of_a_pipeline(exchange)
+        return self._exchange is None and not self.transport.is_closing()
 
     def _last_of_a_pipeline(self, exchange: Exchange) -> None:
         """The caller had closed its side before this request's turn came."""

@@ -148,8 +148,8 @@ class Runtime:
         self._plans: dict[int, PlanDocument] = {}
         self._routes: dict[str, dict[bytes, Place]] = {}
         self._routes_held = 0
-        # In two generations, so that whoever called lately is kept when there is no more room.
-        self._callers: dict[tuple[bytes, int], Caller] = {}
+        # By digest of the key and version. In two generations: when there is no more room, who called lately is kept.
+        self.callers: dict[tuple[bytes, int], Caller] = {}
         self._older_callers: dict[tuple[bytes, int], Caller] = {}
 
     def refresh(self) -> bool:
@@ -178,7 +178,7 @@ class Runtime:
         if moved & {"route", "version"}:
             self._routes, self._routes_held = {}, 0
         if moved - {"route"}:
-            self._callers, self._older_callers = {}, {}
+            self.callers, self._older_callers = {}, {}
 
     def version_at(self, host: str, path: bytes) -> Found | None:
         """What is published at the longest base path of ``path``, and that base path's length.
@@ -239,26 +239,20 @@ class Runtime:
             self._versions[version_id] = version
         return version
 
-    def caller(self, digest: bytes, version_id: int) -> Caller | None:
-        """Who was let through to a version before with the key of ``digest``, as far as that is remembered."""
-        key = digest, version_id
-        known = self._callers.get(key)
-        if known is None:
-            known = self._older_callers.pop(key, None)
-            if known is not None:
-                self._keep_caller(key, known)
+    def recall_caller(self, key: tuple[bytes, int]) -> Caller | None:
+        """One who is not among ``callers`` but has called before, as far as that is remembered."""
+        known = self._older_callers.pop(key, None)
+        if known is not None:
+            self.remember_caller(key, known)
         return known
+
+    def remember_caller(self, key: tuple[bytes, int], caller: Caller) -> None:
+        if len(self.callers) >= _MAX_CALLERS // 2:
+            self.callers, self._older_callers = {}, self.callers
+        self.callers[key] = caller
 
     def new_caller(self) -> Caller:
         return Caller()
-
-    def remember_caller(self, digest: bytes, version_id: int, caller: Caller) -> None:
-        self._keep_caller((digest, version_id), caller)
-
-    def _keep_caller(self, key: tuple[bytes, int], caller: Caller) -> None:
-        if len(self._callers) >= _MAX_CALLERS // 2:
-            self._callers, self._older_callers = {}, self._callers
-        self._callers[key] = caller
 
     def credential(self, digest: str) -> CredentialDocument | None:
         found = self.replica.get("credential", digest)

@@ -41,7 +41,8 @@ def identify(runtime: Runtime, version: Version, key: bytes, pepper: bytes, now:
     if len(key) > MAX_KEY_BYTES:
         raise Refusal("key_malformed", lines=INVALID_TOKEN)
     digest = digest_key(key, pepper)
-    known = runtime.caller(digest, version.id)
+    place = digest, version.id
+    known = runtime.callers.get(place) or runtime.recall_caller(place)
     if known is not None and not 0 < known.expires_at <= now:
         return known
     # Before any look-up in the replica; a digest found above is that of a well-formed key.
@@ -53,7 +54,7 @@ def identify(runtime: Runtime, version: Version, key: bytes, pepper: bytes, now:
     except Refusal as refusal:
         refusal.caller = caller
         raise
-    runtime.remember_caller(digest, version.id, caller)
+    runtime.remember_caller(place, caller)
     return caller
 
 
