@@ -57,22 +57,30 @@ def streams(seed: int) -> Iterator[bytes]:
         yield mutate(stream, chance.choice(PIECES), chance) if chance.random() < 0.8 else stream
 
 
+def read_one(stream: bytes) -> tuple[Request | None, bytes]:
+    """The request that ``stream`` begins with, if it is sound and whole, and what follows it."""
+    try:
+        head = reference.read_request(stream)
+        length, rest = reference.body_length(head), stream[head.size :]
+        if length < 0:
+            payload, rest = reference.read_chunked(rest)
+        elif len(rest) < length:
+            return None, b""
+        else:
+            payload, rest = rest[:length], rest[length:]
+    except (reference.Refused, reference.Incomplete):
+        return None, b""
+    return (head.start[0], head.start[1], payload), rest
+
+
 def read(stream: bytes) -> tuple[list[Request], bytes]:
     """The requests that ``stream`` begins with, and what is left where the next one is wrong or not whole."""
     found: list[Request] = []
     while stream:
-        try:
-            head = reference.read_request(stream)
-            length, rest = reference.body_length(head), stream[head.size :]
-            if length < 0:
-                payload, rest = reference.read_chunked(rest)
-            elif len(rest) < length:
-                break
-            else:
-                payload, rest = rest[:length], rest[length:]
-        except (reference.Refused, reference.Incomplete):
+        request, rest = read_one(stream)
+        if request is None:
             break
-        found.append((head.start[0], head.start[1], payload))
+        found.append(request)
         stream = rest
     return found, stream
 
