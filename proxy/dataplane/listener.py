@@ -284,13 +284,13 @@ class ClientConnection(asyncio.Protocol, Timed):
         self._parsing = True
         try:
             while self._exchange is None and self._buffer and not self._lingering and not self._writing_blocked:
-                if not self._begin_next():
+                if not self._begin_next() or self.transport.is_closing():
                     break
         finally:
             self._parsing = False
 
     def _begin_next(self) -> bool:
-        """Begin an exchange with the request at the start of the buffer. False if another one has to wait."""
+        """Begin an exchange with the request at the start of the buffer. False if there is none that is whole."""
         if self._tried and not worth_another_try(self._buffer, self._tried):
             return False
         try:
@@ -318,7 +318,7 @@ class ClientConnection(asyncio.Protocol, Timed):
             self._feed()
         if self._exchange is exchange and self._heard_all:
             self._last_of_a_pipeline(exchange)
-        return self._exchange is None and not self.transport.is_closing()
+        return True
 
     def _last_of_a_pipeline(self, exchange: Exchange) -> None:
         """The caller had closed its side before this request's turn came."""

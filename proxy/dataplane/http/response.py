@@ -20,8 +20,8 @@ CHUNKED: Final = -1
 _HEAD: Final = re.compile(
     rb"HTTP/1\.([01]) ([1-5][0-9]{2}(?: " + f.VALUE + rb"*+)?)(\r\n" + f.FIELD_LINE + rb"{0,%d}+)\r\n" % MAX_FIELDS
 )
-# What differs from response to response is taken out first, as it is of requests; but not the date, which all of a second
-# share. First letters as sets: most lines are passed over by them.
+# What differs from response to response is taken out first, as it is of requests; but not the date, which all of one
+# second share. First letters as sets: most lines are passed over by them.
 _OWN_FIELD: Final = re.compile(
     rb"\n([Cc][Oo](?i:ntent-Length)|[Ee](?i:Tag|xpires)|[Ll](?i:ast-Modified)|[Aa](?i:ge)|[Ss](?i:et-Cookie)"
     rb"|[Xx](?i:-Request-Id)):[ \t]*+([^\r]*+)\r"
