@@ -2,13 +2,14 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from django.urls import reverse
 from rest_framework import serializers
 
 from analytics.metrics import METRICS
 from analytics.models import UsageEvent
 from analytics.selectors.cubes import DIMENSIONS
 from analytics.selectors.periods import DEFAULT, RANGES
-from analytics.selectors.requests import MAX_PAGE, PAGE
+from analytics.selectors.requests import MAX_PAGE, PAGE, reason
 from apimgr.contracts.outcomes import OUTCOMES
 from apimgr.core.rest import IdField
 
@@ -142,12 +143,30 @@ class ExplainedRequestSerializer(RequestSerializer):
 
     title = serializers.CharField(source="verdict.title")
     fix = serializers.CharField(source="verdict.fix")
+    detail = serializers.SerializerMethodField(help_text="What the gateway said of this very call.")
+    docs = serializers.SerializerMethodField(help_text="Where the outcome is explained.")
     client = serializers.IPAddressField(allow_null=True)
     trail = serializers.JSONField(allow_null=True)
 
     class Meta(RequestSerializer.Meta):
-        fields: ClassVar[list[str]] = [*RequestSerializer.Meta.fields, "title", "fix", "client", "trail"]
+        fields: ClassVar[list[str]] = [
+            *RequestSerializer.Meta.fields,
+            "title",
+            "fix",
+            "detail",
+            "docs",
+            "client",
+            "trail",
+        ]
         read_only_fields = fields
+
+    def get_detail(self, event: UsageEvent) -> str:
+        return reason(event.trail)
+
+    def get_docs(self, event: UsageEvent) -> str:
+        address = f"{reverse('portal:docs')}#{event.verdict.code}"
+        request = self.context.get("request")
+        return request.build_absolute_uri(address) if request is not None else address
 
 
 class RequestPageSerializer(serializers.Serializer[Any]):

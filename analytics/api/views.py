@@ -86,7 +86,11 @@ class RequestView(APIView):
         tags=["usage"],
     )
     def get(self, request: Request, request_id: UUID) -> Response:
-        return Response(ExplainedRequestSerializer(requests.one(_viewer(request), request_id)).data)
+        return Response(self._explained(request, request_id).data)
+
+    def _explained(self, request: Request, request_id: UUID) -> ExplainedRequestSerializer:
+        event = requests.one(_viewer(request), request_id)
+        return ExplainedRequestSerializer(event, context={"request": request})
 
 
 def _viewer(request: Request) -> User:

@@ -84,7 +84,10 @@ def of_credential(viewer: User, credential_id: int, limit: int = 1) -> list[Usag
 
 
 def one(viewer: User, request_id: UUID) -> UsageEvent:
-    """One call, for the owners of its API and of its application and for nobody else."""
+    """One call, for the owners of its API and of its application and for nobody else.
+
+    Where the upstream is, is for those alone who look after the API.
+    """
     at = moment(request_id)
     near = UsageEvent.objects.filter(started_at__range=(at - _SLACK, at + _SLACK), request_id=request_id)
     seen = Q(api_id__in=scope.apis(viewer).values("pk")) | Q(application_id__in=scope.applications(viewer).values("pk"))
@@ -94,7 +97,28 @@ def one(viewer: User, request_id: UUID) -> UsageEvent:
             _("No call with this request id, or none of yours."),
             fix=_("Calls are kept for a limited time; check the id for a missing character."),
         )
+    if not scope.apis(viewer).filter(pk=event.api_id).exists():
+        event.trail = _without_hosts(event.trail)
     return event
+
+
+def _without_hosts(trail: Any) -> Any:
+    """A trail without where upstreams are. One that was cut could not be told apart, so it is left out."""
+    if not isinstance(trail, list):
+        return None
+    return [
+        {name: value for name, value in step.items() if name != "host"} if isinstance(step, dict) else step
+        for step in trail
+    ]
+
+
+def reason(trail: Any) -> str:
+    """What the last step said: why the call was refused, or how it ended."""
+    match trail:
+        case [*_, {"step": "refused" | "ended", "detail": str(detail)}]:
+            return detail
+        case _:
+            return ""
 
 
 def names_of(events: Sequence[UsageEvent]) -> dict[str, dict[int, str]]:

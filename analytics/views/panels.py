@@ -16,7 +16,7 @@ from analytics.models import KeyHour
 from analytics.selectors import requests, scope, usage
 from analytics.selectors.labels import labels
 from analytics.selectors.periods import period
-from analytics.views.requests import reason, rows_context
+from analytics.views.requests import rows_context
 from analytics.views.shared import Chart, asked_period, frame, person
 from apimgr.catalog.models import Version
 
@@ -131,7 +131,7 @@ def first_call(request: HttpRequest, credential_id: int) -> HttpResponse:
         **row,
         "credential": credential,
         "is_done": answered is not None,
-        "reason": reason(event.trail) if event else "",
+        "reason": requests.reason(event.trail) if event else "",
         "panel": reverse("analytics:first-call", args=[credential_id]),
     }
     return render(request, "analytics/_first_call.html", context)

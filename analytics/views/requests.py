@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 from uuid import UUID
 
@@ -27,7 +28,26 @@ STEPS: Final[dict[str, str | Promise]] = {
     "application": _("Application"),
     "subscription": _("Subscription"),
     "plan": _("Plan"),
+    "limit": _("Limit"),
+    "upstream": _("Upstream"),
+    "tunnel": _("Tunnel"),
     "refused": _("Refused"),
+    "ended": _("Ended"),
+}
+
+CONNECTIONS: Final[dict[str, str | Promise]] = {"kept": _("kept connection"), "new": _("new connection")}
+# How far it had come when it ended.
+STAGES: Final[dict[str, str | Promise]] = {
+    "wait": _("gave up while it waited for a connection"),
+    "resolve": _("gave up while the name was looked up"),
+    "connect": _("gave up while it connected"),
+    "answer": _("ended before anything was heard"),
+    "head": _("ended in the middle of the answer's head"),
+    "body": _("ended in the middle of the answer's body"),
+}
+LIMITS: Final[dict[str, str | Promise]] = {
+    "connect_timeout_ms": _("limit for connecting"),
+    "read_timeout_ms": _("limit for each part of the answer"),
 }
 
 
@@ -64,7 +84,7 @@ def detail(request: HttpRequest, request_id: UUID) -> HttpResponse:
     row = requests.as_row(event, requests.names_of([event]))
     plan = labels("plan_id", [event.plan_id])[event.plan_id] if event.plan_id else ""
     context = {**row, "plan": plan, "trail": steps(event.trail, row["operation"])}
-    context |= {"reason": reason(event.trail), "is_publisher": scope.reads_usage(viewer)}
+    context |= {"reason": requests.reason(event.trail), "is_publisher": scope.reads_usage(viewer)}
     return render(request, "analytics/request.html", context)
 
 
@@ -87,27 +107,41 @@ def steps(trail: Any, operation: str = "") -> list[tuple[str, str]]:
             return []
 
 
-def reason(trail: Any) -> str:
-    """What the refusing step said, with the numbers in force."""
-    match trail:
-        case [*_, {"step": "refused", "detail": str(detail)}]:
-            return detail
-        case _:
-            return ""
-
-
 def _step(number: int, item: Any, operation: str) -> tuple[str, str]:
     match item:
         case {"step": "operation"} if operation:
             return str(STEPS["operation"]), operation
-        case {"step": "refused", "detail": detail}:
-            return str(STEPS["refused"]), str(detail)
+        case {"step": "refused" | "ended" as name, "detail": detail}:
+            return str(STEPS[name]), str(detail)
+        case {"step": "upstream"}:
+            return str(STEPS["upstream"]), " · ".join(upstream_facts(item))
         case {"step": name, **facts}:
             return str(STEPS.get(name, name)), " · ".join(_text(value) for value in facts.values())
         case [name, *rest]:
             return str(STEPS.get(name, name)), " · ".join(_text(value) for value in rest)
         case _:
             return str(number), _text(item)
+
+
+def upstream_facts(facts: dict[str, Any]) -> Iterator[str]:
+    """An attempt to have the upstream answer, in the order in which things happened."""
+    told = {
+        "attempt": _("attempt %s"),
+        "host": "%s",
+        "connection": CONNECTIONS.get(facts.get("connection", ""), "%s"),
+        "resolve_ms": _("name resolved in %s ms"),
+        "connect_ms": _("connected in %s ms"),
+        "sent_after_ms": _("sent after %s ms"),
+        "stage": STAGES.get(facts.get("stage", ""), "%s"),
+        "took_ms": _("after %s ms"),
+        "status": _("it had answered %s"),
+        "relayed_bytes": _("%s bytes had been relayed"),
+        "limit": LIMITS.get(facts.get("limit", ""), "%s"),
+        "limit_ms": _("%s ms"),
+    }
+    for name, sentence in told.items():
+        if name in facts:
+            yield str(sentence) % _text(facts[name]) if "%s" in str(sentence) else str(sentence)
 
 
 def _text(value: Any) -> str:

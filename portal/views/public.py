@@ -67,7 +67,7 @@ def api(request: HttpRequest, slug: str) -> HttpResponse:
 
 @require_safe
 def docs(request: HttpRequest) -> HttpResponse:
-    context = {"outcomes": [outcome for outcome in OUTCOMES if outcome.status], "key_header": KEY_HEADER}
+    context = {"outcomes": [outcome for outcome in OUTCOMES if outcome.code != "ok"], "key_header": KEY_HEADER}
     return render(request, "portal/docs.html", {**context, "web_url": settings.WEB_URL})
 
 

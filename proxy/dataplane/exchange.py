@@ -41,8 +41,9 @@ from proxy.dataplane.policies.upgrade import WEBSOCKET, chosen_upgrade, field
 from proxy.dataplane.request_ids import new_request_id
 from proxy.dataplane.runtime import NOBODY, Caller, Version
 from proxy.dataplane.stats import GENERATED, REQUESTS, UNGRANTED, outcome_word
-from proxy.dataplane.trail import explain
+from proxy.dataplane.trail import attempt, explain
 from proxy.dataplane.tunnel import Tunnel
+from proxy.dataplane.upstreams.connect import CannotConnect
 from proxy.dataplane.upstreams.connection import UpstreamConnection
 
 if TYPE_CHECKING:
@@ -69,8 +70,9 @@ class Exchange:
     """
 
     __slots__ = (
-        "body", "bytes_in", "bytes_out", "caller", "chunked_response", "client", "connection", "ended", "ended_ns",
-        "first", "fork", "grant_due_at", "has_spent", "head", "id_text", "is_head", "known", "limit_lines", "meter",
+        "attempts", "body", "bytes_in", "bytes_out", "caller", "chunked_response", "client", "connection", "ended",
+        "ended_ns", "first", "fork", "grant_due_at", "has_spent", "head", "id_text", "is_head", "known", "limit_lines",
+        "meter",
         "operation_id", "request_id", "responding", "rest", "retried", "sent_at", "slot", "started_at", "started_ns",
         "status", "upgrade", "upstream_status", "upstream_us", "version", "worker",
     )  # fmt: skip
@@ -90,6 +92,7 @@ class Exchange:
         self.has_spent = False
         self.grant_due_at = 0.0
         self.caller: Caller | None = None
+        self.attempts: tuple[dict[str, object], ...] = ()  # to have the upstream answer, that failed
         self.connection: UpstreamConnection | None = None
         self.body: BodyReader | None = None
         self.rest = self.limit_lines = self.upgrade = self.first = self.known = b""
@@ -217,18 +220,20 @@ class Exchange:
         pool = target.pool or self.worker.pools.of(target)
         connection = pool.take(self.connected, fresh=self.retried)
         if connection is not None:
-            self.connected(connection, "", "")
+            self.connected(connection)
         else:
             self.client.wait()
 
-    def connected(self, connection: UpstreamConnection | None, code: str, detail: str) -> None:
+    def connected(self, connection: UpstreamConnection | None, trouble: CannotConnect | None = None) -> None:
         """The pool's answer."""
         if self.ended:
             if connection is not None:
                 connection.release()
             return
         if connection is None:
-            self.failed(code, detail)
+            assert trouble is not None, "one or the other"
+            self.attempts = (*self.attempts, attempt(self, None, trouble.code, trouble.stage))
+            self._give_up(trouble.code, trouble.detail)
             return
         self.connection = connection
         if not self.slot:
@@ -462,14 +467,19 @@ class Exchange:
         connection, self.connection = self.connection, None
         if self.ended:
             return
+        self.attempts = (*self.attempts, attempt(self, connection, code))
         if connection is not None and self._may_retry(connection, code):
             self.retried = True
             self._forward()
             return
+        self._give_up(code, detail)
+
+    def _give_up(self, code: str, detail: str) -> None:
         if self.sent_at:
             self.upstream_us = (time.monotonic_ns() - self.sent_at) // 1000
         if self.responding:
-            self._end(BY_CODE["upstream_aborted" if code != "upstream_timeout" else code])
+            outcome = BY_CODE["upstream_aborted" if code != "upstream_timeout" else code]
+            self._end(outcome, explain(self, outcome, detail))
             self.client.abort()
         else:
             self.refuse(BY_CODE[code], detail, b"Retry-After: 1\r\n" if code in _SOON_OVER else b"")
@@ -490,8 +500,9 @@ class Exchange:
         """Answer with a problem document."""
         if self.ended:
             return
+        self._note_attempt(outcome)
         if self.responding:
-            self._end(outcome)
+            self._end(outcome, explain(self, outcome, detail))
             self._drop_upstream()
             self.client.abort()
             return
@@ -518,7 +529,8 @@ class Exchange:
         self.status = self.status or _CLIENT_CLOSED_REQUEST
         if self.sent_at:
             self.upstream_us = (time.monotonic_ns() - self.sent_at) // 1000
-        self._end(_CLIENT_ABORTED)
+        self._note_attempt(_CLIENT_ABORTED)
+        self._end(_CLIENT_ABORTED, explain(self, _CLIENT_ABORTED, ""))
         self._drop_upstream()
 
     def client_timed_out(self) -> None:
@@ -529,6 +541,11 @@ class Exchange:
         else:
             self.worker.pools.of(self._version.target).give_up(self.connected)
             self.refuse(BY_CODE["upstream_saturated"], "", b"Retry-After: 1\r\n")
+
+    def _note_attempt(self, outcome: Outcome) -> None:
+        """Remember how far the upstream had come when somebody else ended the call."""
+        if self.connection is not None:
+            self.attempts = (*self.attempts, attempt(self, self.connection, outcome.code))
 
     def _drop_upstream(self) -> None:
         connection, self.connection = self.connection, None

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 from django.test import Client
+from django.urls import reverse
+from rest_framework.test import APIClient
 
 from analytics.metrics import METRICS
 from apimgr.accounts.models import Organisation, User
@@ -13,6 +16,26 @@ from apimgr.accounts.services import issue_api_token
 from apimgr.core.ids import encode_id
 from tests.analytics.calls import store
 from tests.analytics.world import Scene, told
+
+UPSTREAM_TRAIL = json.dumps(
+    [
+        {"step": "route", "base_path": "/orders/v1", "version": "v1"},
+        {
+            "step": "upstream",
+            "attempt": 1,
+            "stage": "answer",
+            "connection": "new",
+            "resolve_ms": 1.2,
+            "connect_ms": 3.4,
+            "sent_after_ms": 5.0,
+            "took_ms": 30000.1,
+            "limit": "read_timeout_ms",
+            "limit_ms": 30000,
+            "host": "orders.internal.example:8443",
+        },
+        {"step": "ended", "code": "upstream_timeout", "detail": "The upstream did not answer in time."},
+    ]
+).encode()
 
 
 @pytest.fixture
@@ -76,6 +99,48 @@ def test_a_wrong_question_says_what_is_wrong(ask: Any, scene: Scene, query: dict
     problem = ask("ada", "/usage", 422, **query)
     assert problem["detail"]
     assert problem["code"] in {"invalid", "not_combinable"}
+
+
+def test_an_upstream_s_failure_is_explained_and_its_host_is_the_publishers_alone(
+    ask: Any, scene: Scene, now: datetime
+) -> None:
+    record = scene.refusal(now, "upstream_timeout", trail=UPSTREAM_TRAIL)
+    store(record)
+    path = f"/requests/{UUID(bytes=record.request_id)}"
+    publisher, developer = ask("ada", path), ask("dev", path)
+    for told_ in (publisher, developer):
+        assert told_["title"] == "The API's upstream did not answer in time."
+        assert told_["detail"] == "The upstream did not answer in time."
+        assert told_["fix"] == "Try again later."
+        assert told_["docs"] == "http://testserver/docs/#upstream_timeout"
+    upstream = publisher["trail"][1]
+    assert upstream["host"] == "orders.internal.example:8443"
+    del upstream["host"]
+    assert developer["trail"][1] == upstream
+    assert (upstream["stage"], upstream["limit_ms"]) == ("answer", 30000)
+
+
+def test_a_trail_that_was_cut_is_the_publishers_alone(ask: Any, scene: Scene, now: datetime) -> None:
+    """Nobody can tell what is in it."""
+    record = scene.refusal(now, "upstream_timeout", trail=UPSTREAM_TRAIL[:-90])
+    store(record)
+    path = f"/requests/{UUID(bytes=record.request_id)}"
+    assert "orders.internal" in ask("ada", path)["trail"]["cut"]
+    assert ask("dev", path)["trail"] is None
+
+
+def test_strangers_and_operators_get_no_explanation(
+    client: Client, scene: Scene, now: datetime, charlie: User, olga: User
+) -> None:
+    record = scene.refusal(now, "quota_exceeded")
+    store(record)
+    rest = APIClient()
+    for stranger in (charlie, olga):
+        rest.force_authenticate(stranger)
+        client.force_login(stranger)
+        request_id = UUID(bytes=record.request_id)
+        assert rest.get(f"/api/v1/requests/{request_id}").status_code == 404
+        assert client.get(reverse("analytics:request", args=[request_id])).status_code == 404
 
 
 def test_the_list_pages_by_cursor_and_explains_one(ask: Any, scene: Scene, now: datetime) -> None:

@@ -20,6 +20,7 @@ from apimgr.accounts.models import User
 from apimgr.catalog.models import Operation
 from portal.models import Application
 from tests.analytics.calls import store
+from tests.analytics.test_api import UPSTREAM_TRAIL
 from tests.analytics.test_pages import TRAIL
 from tests.analytics.world import Scene, told
 from tests.browser import axe_violations, every_look
@@ -84,7 +85,8 @@ def look(page: Page, live_server: Any, address: str, name: str) -> None:
 def test_insights_look_right(browser_page: Page, live_server: Any, lively: Scene, oscar: User) -> None:
     now: datetime = timezone.now() - timedelta(seconds=5)
     record = lively.refusal(now, "rate_limited", trail=TRAIL)
-    store(record)
+    failed = lively.refusal(now, "upstream_timeout", trail=UPSTREAM_TRAIL)
+    store(record, failed)
     sign_in(browser_page, live_server, oscar)
     look(browser_page, live_server, reverse("analytics:overview"), "overview")
     look(browser_page, live_server, reverse("analytics:api", args=[lively.api.slug]) + "?range=24h&by=operation", "api")
@@ -96,6 +98,7 @@ def test_insights_look_right(browser_page: Page, live_server: Any, lively: Scene
     )
     look(browser_page, live_server, reverse("analytics:requests"), "requests")
     look(browser_page, live_server, reverse("analytics:request", args=[UUID(bytes=record.request_id)]), "request")
+    look(browser_page, live_server, reverse("analytics:request", args=[UUID(bytes=failed.request_id)]), "failed")
 
 
 def test_the_tail_moves_by_itself(browser_page: Page, live_server: Any, scene: Scene, oscar: User) -> None:

@@ -14,6 +14,7 @@ from analytics.export import neutral
 from apimgr.accounts.models import User
 from apimgr.core.ids import encode_id
 from tests.analytics.calls import store
+from tests.analytics.test_api import UPSTREAM_TRAIL
 from tests.analytics.world import Scene, told
 
 # As the gateway writes it.
@@ -153,6 +154,27 @@ def test_a_call_is_explained_to_its_owners(client: Client, oscar: User, dev: Use
             logs[viewer],
         ):
             assert expected in text
+
+
+def test_an_upstream_s_failure_reads_as_it_happened(
+    client: Client, oscar: User, dev: User, busy: Scene, now: datetime
+) -> None:
+    record = busy.refusal(now, "upstream_timeout", trail=UPSTREAM_TRAIL)
+    store(record)
+    for viewer in (oscar, dev):
+        text = page(client, viewer, "request", request_id=UUID(bytes=record.request_id))
+        for expected in (
+            "attempt 1",
+            "new connection",
+            "name resolved in 1.2 ms",
+            "connected in 3.4 ms",
+            "ended before anything was heard",
+            "after 30000.1 ms",
+            "limit for each part of the answer · 30000 ms",
+            "#upstream_timeout",
+        ):
+            assert expected in text
+        assert ("orders.internal.example" in text) is (viewer is oscar)
 
 
 def test_the_first_call_waits_then_tells_a_refusal_then_a_success(

@@ -28,17 +28,25 @@ log = logging.getLogger(__name__)
 FRESH_SECONDS: Final = 2.0
 NEXT_ADDRESS_SECONDS: Final = 0.25  # RFC 8305: how long an address is tried before the next one is tried beside it
 MAX_ADDRESSES: Final = 8
+_TOO_LATE: Final = {
+    "resolve": "The name of the upstream was not resolved in time.",
+    "connect": "The upstream did not accept a connection in time.",
+}
 
 Resolve = Callable[[str, int], Awaitable[list[Address]]]
 
 
 class CannotConnect(Exception):
-    """No connection: ``code`` is an outcome code, ``detail`` a sentence that names no address."""
+    """No connection: ``code`` is an outcome code, ``detail`` a sentence that names no address.
 
-    def __init__(self, code: str, detail: str) -> None:
+    ``stage`` is how far it came: ``wait`` (for a turn), ``resolve`` or ``connect``, which includes TLS.
+    """
+
+    def __init__(self, code: str, detail: str, stage: str) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
+        self.stage = stage
 
 
 async def resolve(host: str, port: int) -> list[Address]:
@@ -84,24 +92,29 @@ class Connector:
 
     async def open(self, factory: Callable[[], UpstreamConnection], timeout: float) -> UpstreamConnection:
         """A connection within ``timeout`` seconds, TLS and all. Raises ``CannotConnect``."""
-        stage = "The name of the upstream was not resolved in time."
+        stage = "resolve"
+        began = time.monotonic()
         try:
             async with asyncio.timeout(timeout):
                 addresses = await self._checked_addresses()
-                stage = "The upstream did not accept a connection in time."
-                return await self._race(factory, addresses)
+                stage, resolved = "connect", time.monotonic()
+                connection = await self._race(factory, addresses)
+                connection.resolve_s, connection.connect_s = resolved - began, time.monotonic() - resolved
+                return connection
         except TimeoutError:
-            raise CannotConnect("upstream_timeout", stage) from None
+            raise CannotConnect("upstream_timeout", _TOO_LATE[stage], stage) from None
         except ssl.SSLCertVerificationError:
-            raise CannotConnect("upstream_unreachable", "The upstream's certificate is not valid.") from None
+            raise CannotConnect("upstream_unreachable", "The upstream's certificate is not valid.", stage) from None
         except ssl.SSLError:
-            raise CannotConnect("upstream_unreachable", "No TLS connection to the upstream came about.") from None
+            raise CannotConnect(
+                "upstream_unreachable", "No TLS connection to the upstream came about.", stage
+            ) from None
         except (socket.gaierror, UnicodeError):
-            raise CannotConnect("upstream_unreachable", "The name of the upstream is not known.") from None
+            raise CannotConnect("upstream_unreachable", "The name of the upstream is not known.", stage) from None
         except OSError as error:
             if error.errno in EXHAUSTED:
-                raise CannotConnect("gateway_overloaded", "") from None
-            raise CannotConnect("upstream_unreachable", "The upstream does not accept connections.") from None
+                raise CannotConnect("gateway_overloaded", "", stage) from None
+            raise CannotConnect("upstream_unreachable", "The upstream does not accept connections.", stage) from None
 
     async def _checked_addresses(self) -> list[str]:
         if time.monotonic() < self._fresh_until:
@@ -113,7 +126,7 @@ class Connector:
                 self._lookup.add_done_callback(self._looked_up)
             found = await asyncio.shield(self._lookup)
         if isinstance(found, CannotConnect):
-            raise CannotConnect(found.code, found.detail)
+            raise CannotConnect(found.code, found.detail, found.stage)
         return found
 
     def _looked_up(self, lookup: asyncio.Task[list[str] | CannotConnect]) -> None:
@@ -131,7 +144,7 @@ class Connector:
             if reason:
                 # For the operator, not for callers: it says where the name leads.
                 log.warning("The upstream %s:%d is not called: %s (%s)", self._host, self._port, address, reason)
-                return CannotConnect("upstream_forbidden", "")
+                return CannotConnect("upstream_forbidden", "", "resolve")
         return [str(address) for address in _families_by_turns(addresses)[:MAX_ADDRESSES]]
 
     async def _race(self, factory: Callable[[], UpstreamConnection], addresses: list[str]) -> UpstreamConnection:

@@ -47,6 +47,7 @@ class UpstreamConnection(asyncio.Protocol, Timed):
         self.pool = pool
         self.receiver: Receiver | None = None
         self.reused = False
+        self.resolve_s = self.connect_s = 0.0  # what opening it took
         self.heard = False
         self.in_step = False
         self._reads = True

@@ -19,8 +19,8 @@ from proxy.dataplane.upstreams.connection import UpstreamConnection
 IDLE_SECONDS: Final = 50.0  # under the 60 s that most servers keep an idle connection
 _MAX_WAITING: Final = 1024
 
-# Called with a connection, or with ``None``, an outcome code and a sentence.
-Ready = Callable[[UpstreamConnection | None, str, str], None]
+# Called with a connection, or with ``None`` and why there is none.
+Ready = Callable[[UpstreamConnection | None, CannotConnect | None], None]
 
 
 class Pool:
@@ -34,7 +34,7 @@ class Pool:
         self.wheel = wheel
         self._pools = pools
         self.read_timeout = document.read_timeout_ms / 1000
-        self._connect_timeout = document.connect_timeout_ms / 1000
+        self.connect_timeout = document.connect_timeout_ms / 1000
         self._max_connections = document.max_connections
         self._connector = connector
         self._idle: list[UpstreamConnection] = []
@@ -54,7 +54,7 @@ class Pool:
         elif len(self._waiting) < _MAX_WAITING:
             self._waiting.append(ready)
         else:
-            asyncio.get_running_loop().call_soon(ready, None, "upstream_saturated", "")
+            asyncio.get_running_loop().call_soon(ready, None, CannotConnect("upstream_saturated", "", "wait"))
         return None
 
     def give_up(self, ready: Ready) -> None:
@@ -65,7 +65,7 @@ class Pool:
     def put_back(self, connection: UpstreamConnection) -> None:
         if self._waiting:
             if connection.usable:
-                self._waiting.popleft()(connection, "", "")
+                self._waiting.popleft()(connection, None)
             else:
                 self.forget(connection)
             return
@@ -100,23 +100,23 @@ class Pool:
             task = asyncio.current_task()
             if task is not None:
                 self._connecting.discard(task)
-            ready(None, error.code, error.detail)
+            ready(None, error)
             self._next_in_line(error)
         else:
             self._open.add(connection)
             self._pools.opened(connection)
-            ready(connection, "", "")
+            ready(connection, None)
 
     async def _connect_once_more(self) -> UpstreamConnection:
         """A connection, if need be in the place of those that idle."""
         try:
-            return await self._connector.open(lambda: UpstreamConnection(self), self._connect_timeout)
+            return await self._connector.open(lambda: UpstreamConnection(self), self.connect_timeout)
         except CannotConnect as error:
             if error.code != "gateway_overloaded":
                 raise
         self._pools.close()
         await asyncio.sleep(0)  # that is when they are closed
-        return await self._connector.open(lambda: UpstreamConnection(self), self._connect_timeout)
+        return await self._connector.open(lambda: UpstreamConnection(self), self.connect_timeout)
 
     def _next_in_line(self, error: CannotConnect) -> None:
         """A connection did not come about, so there is room for another."""
@@ -127,7 +127,7 @@ class Pool:
         # There is none at all: whoever waits would fare no better, only later.
         waiting, self._waiting = self._waiting, deque()
         for ready in waiting:
-            ready(None, error.code, error.detail)
+            ready(None, error)
 
 
 class Pools:
