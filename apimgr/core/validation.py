@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TypeVar
 
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
@@ -13,8 +14,11 @@ from apimgr.core.errors import Conflict, DomainError
 M = TypeVar("M", bound=models.Model)
 
 
-def store(instance: M) -> M:
-    """Save ``instance`` if its model's validators and constraints agree; else a ``DomainError`` names the fields."""
+def store(instance: M, fields: Iterable[str] | None = None) -> M:
+    """Save ``instance`` if its model's validators and constraints agree; else a ``DomainError`` names the fields.
+
+    With ``fields`` only those are written: what others have changed since it was read stays.
+    """
     try:
         instance.full_clean()
     except ValidationError as error:
@@ -23,7 +27,7 @@ def store(instance: M) -> M:
         raise DomainError(general or " ".join(fields.values()), fields=fields) from error
     try:
         with transaction.atomic():
-            instance.save()
+            instance.save(update_fields=fields)
     except IntegrityError as error:
         # Two requests at once: both passed the check above, the database let one through.
         raise Conflict(_("Someone else has just taken this name."), code="taken") from error

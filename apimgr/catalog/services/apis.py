@@ -61,7 +61,7 @@ def update_api(
     for field in changed:
         setattr(api, field, given[field])
     if changed:
-        store(api)
+        store(api, changed)
         audit.record(
             actor=actor, action="catalog.api.updated", target=api, organisation_id=api.organisation_id, fields=changed
         )

@@ -232,6 +232,13 @@ def test_values_may_change_places(api: API, alice: User) -> None:
         services.add_version(actor=alice, api=api, name="v3")
 
 
+def test_other_settings_of_the_api_saved_at_the_same_time_leave_it_alone(api: API, alice: User) -> None:
+    read_before = API.objects.get(pk=api.pk)
+    services.set_selection(actor=alice, api=api, **CHOSEN)
+    services.update_api(actor=alice, api=read_before, summary="Changed")
+    assert str(API.objects.get(pk=api.pk).selection) == "/orders"
+
+
 def test_only_who_may_publish(api: API, victor: User, charlie: User) -> None:
     for person, refusal in ((victor, NotAllowed), (charlie, NotFound)):
         with pytest.raises(refusal):
