@@ -243,7 +243,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PAGINATION_CLASS": "apimgr.core.rest.KeysetPagination",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_THROTTLE_CLASSES": ["apimgr.accounts.rest.TokenThrottle"],
-    "DEFAULT_THROTTLE_RATES": {"token": "1200/min"},
+    "DEFAULT_THROTTLE_RATES": {"token": "1200/min", "leaks": "10/min"},
     "EXCEPTION_HANDLER": "apimgr.core.rest.problem_response",
 }
 SPECTACULAR_SETTINGS = {

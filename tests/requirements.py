@@ -110,6 +110,7 @@ CLAUSES: Final[dict[str, str]] = {
     "K8.3": "Each such change is told to gateways in the transaction that makes it.",
     "K9.1": "A key in the address is not read, and not kept.",
     "K10.1": "The expression for scanners is published with the form of keys.",
+    "K10.2": "Whoever finds keys may report them: those that work are stopped; reports are limited in rate.",
     "M1": "Pipelined requests are answered in order.",
     "M2": "HEAD, 204 and 304 have no body, whatever they announce.",
     "M3": "Interim responses pass to those who understand them.",

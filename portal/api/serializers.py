@@ -11,6 +11,7 @@ from apimgr.products.models import Limit, Plan, Product
 from portal.lifecycle import Side, moves_from
 from portal.models import Application, Credential, Subscription
 from portal.selectors import base_url
+from portal.services.leaks import MAX_KEYS
 
 
 class ApplicationSerializer(serializers.ModelSerializer[Application]):
@@ -151,6 +152,20 @@ class RollSerializer(serializers.Serializer[Any]):
     overlap_seconds = serializers.IntegerField(
         min_value=0, max_value=30 * 86_400, default=0, help_text="For how long the present secret works on."
     )
+
+
+class LeakSerializer(serializers.Serializer[Any]):
+    keys = serializers.ListField(
+        child=serializers.CharField(max_length=200),
+        min_length=1,
+        max_length=MAX_KEYS,
+        help_text="What looked like our keys. It is not kept.",
+    )
+    found_at = serializers.CharField(max_length=500, required=False, default="", help_text="Where, for the owner.")
+
+
+class StoppedSerializer(serializers.Serializer[Any]):
+    stopped = serializers.IntegerField(help_text="How many of them still worked, and do no more.")
 
 
 class ExpirySerializer(serializers.Serializer[Any]):

@@ -11,8 +11,10 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import generics, status
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.views import APIView
 
 from apimgr.accounts.models import ApiToken
+from apimgr.accounts.rest import TokenThrottle
 from apimgr.catalog.models import API
 from apimgr.catalog.selectors import public_api, public_apis
 from apimgr.core.errors import NotFound
@@ -202,6 +204,32 @@ class CredentialRevoke(_PortalView):
     def post(self, request: Request, credential_id: int) -> Response:
         credential = selectors.credential_for(self.actor, credential_id)
         return Response(self.get_serializer(services.revoke_credential(actor=self.actor, credential=credential)).data)
+
+
+class LeakThrottle(TokenThrottle):
+    """Reports are few; guesses would be many."""
+
+    scope = "leaks"
+
+    def get_cache_key(self, request: Request, view: APIView) -> str | None:
+        return f"{super().get_cache_key(request, view)}:leaks"
+
+
+class LeakReport(_PortalView):
+    serializer_class = serializers.StoppedSerializer
+    throttle_classes = [TokenThrottle, LeakThrottle]
+
+    @extend_schema(
+        operation_id="leaks_report",
+        summary="Report keys that were found in public",
+        description="Those that work are revoked at once, whosever they are; what is no key of ours is passed over.",
+        request=serializers.LeakSerializer,
+        tags=["credentials"],
+    )
+    def post(self, request: Request) -> Response:
+        given = self.given(serializers.LeakSerializer)
+        stopped = services.report_leak(actor=self.actor, **given)
+        return Response(self.get_serializer({"stopped": stopped}).data)
 
 
 # --- Subscriptions ----------------------------------------------------------------------------------------------------

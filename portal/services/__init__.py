@@ -14,6 +14,7 @@ from portal.services.credentials import (
     roll_credential,
     set_expiry,
 )
+from portal.services.leaks import report_leak
 from portal.services.subscriptions import (
     approve_subscription,
     cancel_subscription,
@@ -34,6 +35,7 @@ __all__ = [
     "issue_credential",
     "quick_start",
     "reject_subscription",
+    "report_leak",
     "resume_application",
     "resume_subscription",
     "revoke_credential",

@@ -116,6 +116,8 @@ ACCESS: dict[str, Row | tuple[Row, ...]] = {
         _credential, allow=_DEVELOPER, method="put", data={"expires_at": "2099-01-01T00:00:00Z"}
     ),
     "api-credential-revoke": Row(_credential, allow=_DEVELOPER, method="post"),
+    # Whoever finds a key may report it.
+    "api-leaks": Row(allow=_SIGNED_IN, method="post", data={"keys": ["nothing"]}),
     "api-subscriptions": Row(allow=_SIGNED_IN),
     "api-subscription": Row(_subscription, allow={"dev", "victor", *_DECIDES}),
     "api-subscription-approve": Row(_request, allow=_DECIDES, method="post"),
