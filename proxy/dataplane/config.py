@@ -92,8 +92,15 @@ class GatewayConfig:
 
     @property
     def stats_path(self) -> Path:
-        """Beside this boot's spool: its counts are told when the last of it is shipped, maybe by a later boot."""
-        return self.spool_path / STATS_NAME
+        """Beside this boot's spool: its counts are told when the last of it is shipped, maybe by a later boot.
+
+        Where that could not be written when the node started, they are kept for as long as it runs.
+        """
+        return self.passing_stats_path if self.passing_stats_path.exists() else self.spool_path / STATS_NAME
+
+    @property
+    def passing_stats_path(self) -> Path:
+        return self.home / STATS_NAME
 
     @property
     def limits_path(self) -> Path:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 
 def write_pid(path: Path) -> None:
     """Whole or not at all: whoever reads it while an upgrade changes it sees one of the two."""
     beside = path.with_name(f"{path.name}.{os.getpid()}")
-    beside.write_text(f"{os.getpid()}\n")
-    beside.replace(path)
+    try:
+        beside.write_text(f"{os.getpid()}\n")
+        beside.replace(path)
+    except OSError as error:
+        log.error("Process %d has no pid file: %s", os.getpid(), error)
 
 
 def remove_pid(path: Path) -> None:

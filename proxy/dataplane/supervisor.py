@@ -137,7 +137,7 @@ class Supervisor:
             self._lock = claim(config.home)
             self._public = open_listener(config.listen, "callers", "APIMGR_GATEWAY_LISTEN")
             self._admin = open_listener(config.admin_listen, "admin port", "APIMGR_GATEWAY_ADMIN_LISTEN")
-            stats.reset(config.stats_path)
+            _reset_stats(config)
         else:
             self._public, self._admin, self._lock = self._handover.adopt()
         own_ports = {*map(str, config.own_ports), _bound(self._public), _bound(self._admin)}
@@ -406,6 +406,18 @@ class Supervisor:
         self._admin.close()
         presence.remove_pid(self._config.home / "pid")
         self._lock.close()
+
+
+def _reset_stats(config: GatewayConfig) -> None:
+    """A disk that is full, or can only be read, is no reason not to start: what needs no record is served."""
+    config.passing_stats_path.unlink(missing_ok=True)
+    try:
+        stats.reset(config.stats_path)
+    except OSError as error:
+        log.error("The spool cannot be written, so calls that need a record are refused: %s", error)
+        with contextlib.suppress(OSError):
+            config.stats_path.unlink()  # half of it
+        stats.reset(config.passing_stats_path)
 
 
 def _handover(environ: Mapping[str, str]) -> Handover | None:
