@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _KINDS: Final = tuple(KINDS)
 _MAX_ROUTES: Final = 20_000
-_MAX_CALLERS: Final = 50_000  # about 1.2 KiB each
+_MAX_CALLERS: Final = 50_000  # about 0.6 KiB each
 _MAX_VERSIONS: Final = 10_000
 _MAX_PLANS: Final = 10_000
 _MAX_BASE: Final = 512  # no longer base path fits into a key of the replica

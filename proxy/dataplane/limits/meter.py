@@ -7,6 +7,7 @@ to an operation. What was spent lies in the node's table, so a meter is a view t
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from apimgr.contracts.snapshot import LimitDocument, PlanDocument, SubscriptionDocument, VersionDocument
 from proxy.dataplane.limits import ASKING, REFUSED, TAKEN
@@ -33,10 +34,12 @@ class Meter:
 
     def __init__(self, table: Table, windows: Iterable[Window], *, counts_failures: bool, operation: int = 0) -> None:
         self._table = table
-        self._all = tuple(windows)
-        self.windows = tuple(w for w in self._all if w.limit.operation_id in (0, operation))
-        self.narrows = not operation and len(self.windows) < len(self._all)
-        self._by_operation: dict[int, Meter] = {}
+        self._all = self.windows = tuple(windows)
+        holding = tuple(w for w in self._all if w.limit.operation_id in (0, operation))
+        if len(holding) < len(self._all):
+            self.windows = holding
+        self.narrows = not operation and self.windows is not self._all
+        self._by_operation: dict[int, Meter] | None = {} if self.narrows else None
         self._owners = tuple({window.owner for window in self.windows})
         self._quotas = tuple(window for window in self.windows if isinstance(window, QuotaWindow))
         self._slots = tuple(window for window in self.windows if isinstance(window, ConcurrencyWindow))
@@ -54,6 +57,7 @@ class Meter:
 
     def for_operation(self, operation: int) -> Meter:
         """The meter of the calls of one operation; 0 for calls of none."""
+        assert self._by_operation is not None, "only asked where some limits hold for certain operations"
         narrow = self._by_operation.get(operation)
         if narrow is None:
             narrow = Meter(self._table, self._all, counts_failures=self.counts_failures, operation=operation or -1)
@@ -159,8 +163,14 @@ class Meter:
                 f'"{window.name}";r=%d' if isinstance(window, ConcurrencyWindow) else f'"{window.name}";r=%d;t=%d'
                 for window in self.windows
             )
-            self._template = f"RateLimit-Policy: {policies}\r\nRateLimit: {states}\r\n".encode()
+            self._template = _one(f"RateLimit-Policy: {policies}\r\nRateLimit: {states}\r\n".encode())
         self._template_until = min((window.end for window in self._quotas), default=float("inf"))
+
+
+@lru_cache(maxsize=1024)
+def _one(template: bytes) -> bytes:
+    """The same object for equal templates: meters are many, and most are of few plans."""
+    return template
 
 
 def _answer(window: Window, now: float, *, waited: bool) -> int:

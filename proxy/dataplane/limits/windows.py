@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import ceil
+from sys import intern
 from typing import Final
 
 from apimgr.contracts.snapshot import PERIOD_SECONDS, LimitDocument
@@ -15,6 +17,12 @@ from proxy.dataplane.limits.table import CELLS, COUNT, MAX_CELL, START, Table
 
 _NS: Final = 1_000_000_000
 _SLACK_NS: Final = 1_000  # Unix seconds in a double are exact to about a quarter of a microsecond
+
+
+@lru_cache(maxsize=1024)
+def _one(start: int, end: int) -> tuple[int, int]:
+    """The same objects for the same period: windows are many."""
+    return start, end
 
 
 class RateWindow:
@@ -89,7 +97,7 @@ class QuotaWindow:
 
     def wait(self, now: float) -> int:
         if not self.start <= now < self.end:
-            self.start, self.end = period_bounds(self.limit.period, now, self.anchor)
+            self.start, self.end = _one(*period_bounds(self.limit.period, now, self.anchor))
         return 0 if self._used() < self.amount else max(1, ceil(self.end - now))
 
     def _used(self) -> int:
@@ -164,5 +172,5 @@ def name_of(owner: int, limit: LimitDocument) -> str:
     if owner < 0:
         name = f"api-{name}"
     if limit.operation_id:
-        return f"{name}-operation"
-    return f"{name}-of-api" if limit.api_id else name
+        return intern(f"{name}-operation")
+    return intern(f"{name}-of-api" if limit.api_id else name)

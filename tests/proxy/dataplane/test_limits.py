@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -209,6 +210,22 @@ def test_slots_do_not_change_hands_with_each_call(tmp_path: Path) -> None:
     for subscription in range(4001, 8001):  # later they are given up again, so that the table does not grow for ever
         assert meter(table, rate(10**9), subscription=subscription).take(NOW + 3600)
     assert table.cells[CHANGES] not in seen
+
+
+def test_a_meter_is_small(tmp_path: Path) -> None:
+    """A worker keeps one for each of up to 50,000 callers, so what is the same for a plan or a period is one object."""
+    table = Table(tmp_path / "table", NOW, may_be_alone=True)
+    limits = rate(10), quota(10)
+    tracemalloc.start()
+    try:
+        meters = [meter(table, *limits, subscription=number) for number in range(1, 1001)]
+        for one in meters:
+            assert one.take(NOW)
+            assert one.fields(NOW)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held / len(meters) < 900
 
 
 def test_a_meter_whose_slot_was_given_away_finds_another(tmp_path: Path) -> None:
