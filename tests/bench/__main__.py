@@ -1,56 +1,108 @@
 """``make bench``: every benchmark, one after the other; ``make bench ARGS="gateway 9 3"`` for one of them.
 
-=====================  ================================================================================================
-``gateway [r [s]]``    CPU, rate, latency and memory beside nginx and Envoy doing the same
-``scaling [r [s]]``    1 to 10,000 operations, 1 to 1,000,000 keys, 1 to 2 workers, recording on and off
-``openloop [r [s]]``   latency added at half load
-``holding [n [s]]``    10,000 idle connections; bodies of 100 MB
-``replica [keys]``     a million keys: first synchronisation, start, one change (wants a database)
-``keys [tries]``       whether the time of a refusal tells anything of a key
-``code [r]``           the gateway's own code without sockets; ``profile`` says where it goes
-``rollup [events]``    the roll-up of usage
-=====================  ================================================================================================
+=========================  ============================================================================================
+``gateway [r [s]]``        CPU, rate, latency and memory beside nginx and Envoy doing the same
+``scaling [r [s]]``        1 to 10,000 operations, 1 to 1,000,000 keys, 1 to 2 workers, recording on and off
+``openloop [r [s]]``       latency added at half load
+``holding [n [s]]``        10,000 idle connections; bodies of 100 MB up and down
+``replica [keys]``         a million keys: first synchronisation, start, one change (wants a database)
+``enforcement [trials]``   from the commit of a revocation to the refusal on an open connection (wants a database)
+``keys [tries]``           whether the time of a refusal tells anything of a key
+``code [r]``               the gateway's own code without sockets; ``profile`` says where it goes
+``rollup [events]``        the roll-up of usage (wants a database)
+=========================  ============================================================================================
 
-r: rounds; s: seconds each.
+r: rounds; s: seconds each. Last comes a table of what was measured beside what was aimed at. All of it takes about 20
+minutes, needs nobody, and is written to ``report.txt`` in ``APIMGR_VAR`` as well; a case that fails does not end it.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from io import TextIOBase
+from pathlib import Path
+from typing import TextIO
 
 from tests.bench import code, gateway, holding, keys, openloop, replica, scaling
+from tests.bench.figures import Figure, print_figures
 from tests.bench.measure import Unavailable
 
-CASES: dict[str, Callable[..., None]] = {
+
+def _enforcement(*numbers: int) -> list[Figure]:
+    from tests.bench import enforcement  # only here: it sets Django up
+
+    return enforcement.run(*numbers)
+
+
+def _rollup(*numbers: int) -> list[Figure]:
+    # A process of its own: it is to have the database session, and the processor, to itself.
+    command = [sys.executable, "-m", "tests.bench.rollup", *map(str, numbers)]
+    print("\n" + subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
+    return []
+
+
+CASES: dict[str, Callable[..., list[Figure]]] = {
     "gateway": gateway.run,
     "scaling": scaling.run,
     "openloop": openloop.run,
     "holding": holding.run,
     "replica": replica.run,
-    "code": code.run,
+    "enforcement": _enforcement,
     "keys": keys.run,
+    "code": code.run,
     "profile": code.profile,
+    "rollup": _rollup,
 }
+
+
+class _Both(TextIOBase):
+    """Writes to two places, and at once: whoever waits may look."""
+
+    def __init__(self, *places: TextIO) -> None:
+        self._places = places
+
+    def write(self, text: str) -> int:
+        for place in self._places:
+            place.write(text)
+            place.flush()
+        return len(text)
+
+
+def _run(names: list[str], numbers: list[int]) -> bool:
+    figures: list[Figure] = []
+    failed: list[str] = []
+    for name in names:
+        try:
+            figures += CASES[name](*numbers)
+        except Unavailable as error:
+            failed.append(name)
+            print(f"\n{name} was not measured: {error}")
+        except Exception:
+            failed.append(name)
+            print(f"\n{name} failed:\n{traceback.format_exc()}")
+    if figures or failed:
+        print_figures(figures, failed)
+    return not failed
 
 
 def main(arguments: list[str]) -> int:
     which, *numbers = arguments or ["all"]
-    if which not in {"all", "rollup", *CASES}:
+    if which not in {"all", *CASES} or not all(number.isdecimal() for number in numbers):
         print(__doc__, file=sys.stderr)
         return 2
-    try:
-        for name, case in CASES.items():
-            if which == name or (which == "all" and name != "profile"):
-                case(*map(int, numbers))
-    except Unavailable as error:
-        print(f"The gateway was not measured: {error}", file=sys.stderr)
-        return 1
-    if which in {"all", "rollup"}:
-        # A process of its own: it wants Django and a database.
-        return subprocess.run([sys.executable, "-m", "tests.bench.rollup", *numbers], check=False).returncode
-    return 0
+    if which != "all":
+        return 0 if _run([which], [*map(int, numbers)]) else 1
+    report = Path(os.environ.get("APIMGR_VAR", "var/bench")) / "report.txt"
+    report.parent.mkdir(parents=True, exist_ok=True)
+    with report.open("w") as file, redirect_stdout(_Both(sys.stdout, file)):
+        whole = _run([name for name in CASES if name != "profile"], [])
+    print(f"\nwritten to {report}")
+    return 0 if whole else 1
 
 
 if __name__ == "__main__":

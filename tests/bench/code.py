@@ -27,6 +27,7 @@ from proxy.dataplane.replica.reader import ReplicaReader
 from proxy.dataplane.upstreams.connection import UpstreamConnection
 from proxy.dataplane.usage.spool import Spool
 from proxy.dataplane.worker import Worker
+from tests.bench.figures import Figure
 from tests.bench.world import BODY, PEPPER, USUAL, Size, calls, make_keys, write_replica
 
 CALLS: Final = 2_000
@@ -132,7 +133,7 @@ def _reply() -> bytes:
     ).encode()
 
 
-def run(rounds: int = 40) -> None:
+def run(rounds: int = 40) -> list[Figure]:
     """Measure and print, the cases taking turns: the best round, and the median of how it compares with the first."""
     with ExitStack() as stack:
         benches = [Bench(_home(stack), case) for case in CASES]
@@ -147,9 +148,10 @@ def run(rounds: int = 40) -> None:
     for case, times in zip(CASES, rounds_of, strict=True):
         more = median(mine - first for mine, first in zip(times, rounds_of[0], strict=True))
         print(f"{case.name:40}{min(times):13.2f}{more:+9.2f}")
+    return []
 
 
-def profile() -> None:
+def profile() -> list[Figure]:
     """Where the time goes, by function; that of small ones is overstated."""
     with ExitStack() as stack:
         bench = Bench(_home(stack), CASES[0])
@@ -157,6 +159,7 @@ def profile() -> None:
         profiler = cProfile.Profile()
         profiler.runcall(bench.calls, 20_000)
     pstats.Stats(profiler).sort_stats("tottime").print_stats(45)
+    return []
 
 
 def _home(stack: ExitStack) -> Path:

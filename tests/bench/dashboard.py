@@ -1,4 +1,4 @@
-"""How fast a dashboard's questions are answered: ``python -m tests.bench.dashboard`` on ``DATABASE_URL``.
+"""How fast a dashboard's questions are answered: ``python -m tests.bench.dashboard`` in a database of its own.
 
 Ninety days of rollups of four versions with fifteen operations each and sixty applications, in a transaction that is
 rolled back. How many calls they stand for makes no difference: a cell is a row whether it counts one call or a million.
@@ -6,19 +6,15 @@ rolled back. How many calls they stand for makes no difference: a cell is a row 
 
 from __future__ import annotations
 
-import os
 import time
 
-import django
+from tests.bench.database import own_database  # isort: skip  (first: it sets Django up)
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "apimgr.settings")
-django.setup()
+from django.db import connection, transaction
 
-from django.db import connection, transaction  # noqa: E402
-
-from analytics.selectors import usage  # noqa: E402
-from analytics.selectors.cubes import Question  # noqa: E402
-from analytics.selectors.periods import RANGES, period  # noqa: E402
+from analytics.selectors import usage
+from analytics.selectors.cubes import Question
+from analytics.selectors.periods import RANGES, period
 
 DAYS = {"minute": 1, "hour": 90, "day": 180}
 MEASURES = "1000, 10, 10, 100000, 1000000, 1000000, 900000, h.i, h.c"
@@ -77,7 +73,7 @@ def panels(name: str) -> dict[str, float]:
 
 
 def main() -> None:
-    with transaction.atomic():
+    with own_database(), transaction.atomic():
         fill()
         for name in RANGES:
             print(f"{name:>4}: " + " · ".join(f"{label} {ms:,.0f} ms" for label, ms in panels(name).items()))

@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median
 
 from tests.bench import peers
+from tests.bench.figures import Figure
 from tests.bench.measure import (
     CONNECTIONS,
     Contestant,
@@ -29,7 +30,7 @@ from tests.bench.measure import (
 from tests.bench.world import BODY, USUAL, make_keys
 
 
-def run(rounds: int = 5, seconds: int = 3) -> None:
+def run(rounds: int = 5, seconds: int = 3) -> list[Figure]:
     """Measure and print the table. Without Envoy's wheel the comparison is with nginx alone, and says so."""
     require("nginx", "wrk", "taskset")
     core, others = split_cores()
@@ -58,6 +59,11 @@ def run(rounds: int = 5, seconds: int = 3) -> None:
             for contestant in contestants:
                 results[contestant.name].append(measure(contestant, script, others, seconds))
     _print(results)
+    figures = [Figure("CPU per call", median(entry.cpu_us for entry in results["apimgr"]), "µs", 65)]
+    for name, most in (("nginx", 2.0), ("Envoy", 0.5)):
+        if name in results:
+            figures.append(Figure(f"CPU per call against {name}'s", ratio(results, "apimgr", name), "×", most))
+    return figures
 
 
 def _check(contestant: Contestant, keys: list[str]) -> None:

@@ -12,17 +12,19 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.bench import peers
-from tests.bench.measure import Contestant, cpu_seconds, load_script, measure, require, rss_mb, split_cores
+from tests.bench.figures import Figure
+from tests.bench.measure import Contestant, cpu_seconds, load_script, measure, own_mb, require, rss_mb, split_cores
 from tests.bench.world import USUAL, make_keys
 
 IDLE = 10_000
 BIG_BYTES = 100 * 1024 * 1024
+LOOKS = 25
 
 
-def run(idle: int = IDLE, seconds: int = 4) -> None:
+def run(idle: int = IDLE, seconds: int = 4) -> list[Figure]:
+    """Measure and print: what idle connections cost those that work, and what large bodies cost."""
     require("nginx", "wrk", "taskset")
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    idle = min(idle, _make_room(2 * idle + 1000) // 2 - 100)  # the gateway keeps as many again for upstreams
     core, others = split_cores()
     keys = make_keys(USUAL.keys)
     with ExitStack() as stack:
@@ -30,17 +32,30 @@ def run(idle: int = IDLE, seconds: int = 4) -> None:
         home.chmod(0o755)
         upstream = stack.enter_context(peers.nginx(home / "upstream", peers.upstream_config, others)).port
         (home / "upstream" / "base").mkdir()
+        (home / "upstream" / "base").chmod(0o777)  # uploads are written by nginx's own user
         (home / "upstream" / "base" / "big").write_bytes(bytes(BIG_BYTES))
         (home / "upstream" / "base" / "big").chmod(0o644)
         gateways = [
             stack.enter_context(
                 peers.nginx(home / "nginx", lambda port: peers.gateway_config(port, upstream, keys), core)
             ),
-            stack.enter_context(peers.apimgr(home / "apimgr", upstream, keys, core)),
+            stack.enter_context(peers.apimgr(home / "apimgr", upstream, keys, core, connections=idle + 200)),
         ]
         script = load_script(home / "load.lua", [(f"/api{n}/v1/items/{n}", key) for n, key in enumerate(keys)])
         _idle_connections(gateways[1], script, others, idle, seconds)
-        _large_bodies(gateways, keys[0])
+        grew = _large_bodies(gateways, keys[0])
+    return [Figure(f"memory grown by bodies of {BIG_BYTES // 2**20} MB", grew, "MB", 4)]
+
+
+def _make_room(files: int) -> int:
+    """How many files we and what we start may have open: ``files`` if this is allowed."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, max(files, hard)))
+    except (ValueError, PermissionError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        return hard
+    return files
 
 
 def _idle_connections(gateway: Contestant, script: Path, others: str, count: int, seconds: int) -> None:
@@ -74,30 +89,62 @@ def _held(port: int, count: int) -> Iterator[None]:
             connection.close()
 
 
-def _large_bodies(gateways: list[Contestant], key: str) -> None:
-    print(f"\nbodies of {BIG_BYTES // 2**20} MB, one call at a time:\n")
-    print(f"{'':12}{'down MB/s':>11}{'CPU ms':>9}{'grew MB':>9}")
+def _large_bodies(gateways: list[Contestant], key: str) -> float:
+    """The most that the gateway's memory grew by while a body went through it, in MB."""
+    print(f"\nbodies of {BIG_BYTES // 2**20} MB, one call at a time; memory is looked at 25 times in each:\n")
+    print(f"{'':12}{'':6}{'MB/s':>9}{'CPU ms':>9}{'grew MB':>9}")
+    most = 0.0
     for gateway in gateways:
-        before, used = rss_mb(gateway.pids), _cpu_ms(gateway)
-        began = time.perf_counter()
-        asyncio.run(_download(gateway.port, key))
-        took = time.perf_counter() - began
-        grew = rss_mb(gateway.pids) - before
-        print(f"{gateway.name:12}{BIG_BYTES / 2**20 / took:11.0f}{_cpu_ms(gateway) - used:9.0f}{grew:9.1f}")
+        for name, transfer in (("down", _download), ("up", _upload)):
+            before, used, began = own_mb(gateway.pids), _cpu_ms(gateway), time.perf_counter()
+            grew = asyncio.run(transfer(gateway, key)) - before
+            rate, cpu = BIG_BYTES / 2**20 / (time.perf_counter() - began), _cpu_ms(gateway) - used
+            print(f"{gateway.name:12}{name:6}{rate:9.0f}{cpu:9.0f}{grew:9.1f}")
+            if gateway.name == "apimgr":
+                most = max(most, grew)
+    return most
 
 
 def _cpu_ms(gateway: Contestant) -> float:
     return sum(cpu_seconds(gateway.pids)) * 1000
 
 
-async def _download(port: int, key: str) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**20)
-    writer.write(f"GET /api0/v1/big HTTP/1.1\r\nHost: x\r\nX-Api-Key: {key}\r\nConnection: close\r\n\r\n".encode())
+async def _download(gateway: Contestant, key: str) -> float:
+    """Returns the most memory seen meanwhile."""
+    reader, writer = await _open(gateway, f"GET /api0/v1/big HTTP/1.1\r\nX-Api-Key: {key}\r\n")
     head = await reader.readuntil(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200"), head
-    read = 0
-    while data := await reader.read(2**20):
-        read += len(data)
+    read, most = 0, 0.0
+    for _ in range(LOOKS):
+        read += len(await reader.readexactly(BIG_BYTES // LOOKS))
+        most = max(most, own_mb(gateway.pids))
+    read += len(await reader.read())
     assert read == BIG_BYTES, f"{read} bytes came of {BIG_BYTES}"
+    await _close(writer)
+    return most
+
+
+async def _upload(gateway: Contestant, key: str) -> float:
+    """Returns the most memory seen meanwhile."""
+    head = f"PUT /api0/v1/upload HTTP/1.1\r\nX-Api-Key: {key}\r\nContent-Length: {BIG_BYTES}\r\n"
+    reader, writer = await _open(gateway, head)
+    piece, most = bytes(BIG_BYTES // LOOKS), 0.0
+    for _ in range(LOOKS):
+        writer.write(piece)
+        await writer.drain()
+        most = max(most, own_mb(gateway.pids))
+    answer = await reader.readuntil(b"\r\n\r\n")
+    assert answer.startswith((b"HTTP/1.1 201", b"HTTP/1.1 204")), answer
+    await _close(writer)
+    return most
+
+
+async def _open(gateway: Contestant, head: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port, limit=2**20)
+    writer.write(f"{head}Host: x\r\nConnection: close\r\n\r\n".encode())
+    return reader, writer
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
     writer.close()
     await writer.wait_closed()

@@ -108,6 +108,11 @@ def rss_mb(pids: tuple[int, ...]) -> float:
     return sum(_resident(pid, "RssAnon") + _code(pid) for pid in pids) / 1024
 
 
+def own_mb(pids: tuple[int, ...]) -> float:
+    """Memory of the processes' own alone, which is quick to look at."""
+    return sum(_resident(pid, "RssAnon") for pid in pids) / 1024
+
+
 def _resident(pid: int, part: str) -> int:
     found = re.search(rf"^{part}:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     return int(found[1]) if found else 0

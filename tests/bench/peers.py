@@ -45,6 +45,7 @@ def upstream_config(port: int, body: str = BODY) -> str:
                 listen 127.0.0.1:{port};
                 location / {{ return 200 '{body}'; }}
                 location /base/big {{ root .; }}
+                location /base/upload {{ root .; dav_methods PUT; }}
             }}
         }}
     """
@@ -72,6 +73,7 @@ def gateway_config(port: int, upstream_port: int, keys: list[str]) -> str:
                 listen 127.0.0.1:{port};
                 if ($client = "") {{ return 401; }}
                 limit_req zone=plan burst=1000 nodelay;
+                client_max_body_size 0; proxy_request_buffering off;
                 proxy_http_version 1.1;
                 proxy_set_header Connection "";
                 proxy_set_header X-Api-Key "";
@@ -213,11 +215,21 @@ def _envoy_filters(keys: list[str]) -> list[dict[str, Any]]:
 
 @contextmanager
 def apimgr(
-    home: Path, upstream_port: int, keys: list[str], cores: str, *, size: Size = USUAL, recording: bool = True
+    home: Path,
+    upstream_port: int,
+    keys: list[str],
+    cores: str,
+    *,
+    size: Size = USUAL,
+    recording: bool = True,
+    connections: int = 1_000,
 ) -> Iterator[Contestant]:
     """One worker, as the supervisor would start it."""
     home.mkdir(exist_ok=True)
-    environment = node_environment(home) | {"BENCH_RECORDING": "1" if recording else "0"}
+    environment = node_environment(home) | {
+        "BENCH_RECORDING": "1" if recording else "0",
+        "APIMGR_GATEWAY_MAX_CONNECTIONS": str(connections),
+    }
     if not (home / "gateway" / "replica").exists():
         write_replica(home / "gateway" / "replica", upstream_port, keys, size)
     command = ["taskset", "-c", cores, sys.executable, "-m", "tests.bench.serve"]
@@ -261,7 +273,6 @@ def node_environment(home: Path) -> dict[str, str]:
         "APIMGR_GATEWAY_LISTEN": "127.0.0.1:0",
         "APIMGR_GATEWAY_ADMIN_LISTEN": "127.0.0.1:0",
         "APIMGR_NODE_NAME": "bench",
-        "APIMGR_GATEWAY_MAX_CONNECTIONS": "20000",
         "APIMGR_GATEWAY_MAX_CONNECTIONS_PER_ADDRESS": "0",
         "APIMGR_EGRESS_ALLOW": "127.0.0.0/8",
         "DATABASE_URL": "",

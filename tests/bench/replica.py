@@ -24,6 +24,7 @@ from proxy.dataplane.replica.feed import Feed
 from proxy.dataplane.replica.reader import ReplicaReader
 from proxy.dataplane.replica.writer import ReplicaWriter
 from tests.bench import peers
+from tests.bench.figures import Figure
 from tests.bench.measure import require, rss_mb, split_cores
 from tests.bench.world import Size, documents, make_keys
 
@@ -44,7 +45,8 @@ TABLES = f"""
 _INSERT = "INSERT INTO proxy_gatewaychange (sequence, kind, key, document) VALUES (%s, %s, %s, %s)"
 
 
-def run(keys: int = 1_000_000) -> None:
+def run(keys: int = 1_000_000) -> list[Figure]:
+    """Measure and print: the log of so many keys read for the first time, the worker started on it, one change."""
     require("nginx", "taskset")
     url = os.environ["DATABASE_URL"]
     size = Size(10_000, 50_000, keys)
@@ -57,7 +59,7 @@ def run(keys: int = 1_000_000) -> None:
             last = _fill(url, upstream.port, secrets, size)
             print(f"\n{last:,} documents: {size.routes:,} APIs, {size.operations:,} operations, {keys:,} keys\n")
             asyncio.run(_synchronise(url, home / "gateway" / "replica", last))
-            _start(home, upstream.port, secrets)
+            return _start(home, upstream.port, secrets)
 
 
 @contextmanager
@@ -117,19 +119,25 @@ async def _synchronise(url: str, path: Path, last: int) -> None:
     print(f"replica opened and read {(time.perf_counter() - began) * 1000:8.1f} ms")
 
 
-def _start(home: Path, upstream_port: int, keys: list[str]) -> None:
+def _start(home: Path, upstream_port: int, keys: list[str]) -> list[Figure]:
     core, _ = split_cores()
     began = time.perf_counter()
     with peers.apimgr(home, upstream_port, keys, core) as gateway:
         address = f"http://127.0.0.1:{gateway.port}/api0/v1/items/1"
         with urllib.request.urlopen(urllib.request.Request(address, headers={"X-Api-Key": keys[-1]})) as reply:
             assert reply.status == 200
-        print(f"worker started, first call answered {time.perf_counter() - began:8.2f} s")
+        started = time.perf_counter() - began
+        print(f"worker started, first call answered {started:8.2f} s")
         for n in range(0, len(keys), max(1, len(keys) // 20_000)):
             request = urllib.request.Request(address, headers={"X-Api-Key": keys[n]})
             with urllib.request.urlopen(request) as reply:
                 reply.read()
-        print(f"worker's memory after calls of 20,000 keys {rss_mb(gateway.pids):8.1f} MB")
+        held = rss_mb(gateway.pids)
+        print(f"worker's memory after calls of 20,000 keys {held:8.1f} MB")
+    return [
+        Figure(f"start to first answer, replica of {len(keys):,} keys", started, "s", 2),
+        Figure(f"worker's memory after calls of 20,000 of {len(keys):,} keys", held, "MB", 80),
+    ]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How fast calls become counts: ``python -m tests.bench.rollup [events]``, on the database of ``DATABASE_URL``.
+"""How fast calls become counts: ``python -m tests.bench.rollup [events]``, in a database of its own.
 
 Works inside one transaction that is rolled back, so it leaves nothing; one database session, so one core.
 """
@@ -10,14 +10,11 @@ import sys
 import time
 from pathlib import Path
 
-import django
+from tests.bench.database import own_database  # isort: skip  (first: it sets Django up)
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "apimgr.settings")
-django.setup()
+from django.db import connection, transaction
 
-from django.db import connection, transaction  # noqa: E402
-
-from analytics.services import rollups  # noqa: E402
+from analytics.services import rollups
 
 BATCH = 2_000
 # Four versions of fifteen operations, three hundred applications by Zipf, each on one version; latencies bell-shaped
@@ -70,7 +67,7 @@ def processor_seconds() -> float:
 
 def main() -> None:
     events = int(sys.argv[1]) if len(sys.argv) > 1 else 400_000
-    with transaction.atomic():
+    with own_database(), transaction.atomic():
         seconds, processor = measure(events)
         transaction.set_rollback(True)
     print(f"rolled up {events:,} calls in {seconds:.2f} s: {events / seconds:,.0f} calls/s")

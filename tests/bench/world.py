@@ -80,12 +80,24 @@ def documents(upstream_port: int, keys: list[str], size: Size) -> Iterator[snaps
             snapshot.OperationDocument(n * per_route + number + 1, "GET", _template(number))
             for number in range(per_route)
         )
-        operations += (snapshot.OperationDocument(size.operations + n + 1, "GET", "/big"),)
+        operations += (
+            snapshot.OperationDocument(size.operations + 2 * n + 1, "GET", "/big"),
+            snapshot.OperationDocument(size.operations + 2 * n + 2, "PUT", "/upload"),
+        )
         upstream = snapshot.UpstreamDocument(f"http://127.0.0.1:{upstream_port}/base")
         base = f"/api{n}/v1"
         yield snapshot.RouteDocument("", base, n + 1)
         yield snapshot.VersionDocument(
-            n + 1, n + 1, 1, "v1", "published", base, upstream, product_ids=(1,), operations=operations
+            n + 1,
+            n + 1,
+            1,
+            "v1",
+            "published",
+            base,
+            upstream,
+            product_ids=(1,),
+            operations=operations,
+            max_body_bytes=1024**3,
         )
     for n in range(size.applications):
         subscription = snapshot.SubscriptionDocument(n + 1, 1, 1)
