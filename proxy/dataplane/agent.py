@@ -227,7 +227,7 @@ async def _run(agent: Agent, listener: socket.socket) -> None:
 @contextlib.asynccontextmanager
 async def _jobs(agent: Agent) -> AsyncIterator[None]:
     url = agent.config.database_url
-    jobs = [agent.make_durable()]
+    jobs = [agent.make_durable()] if agent.config.durability != "os" else []
     if agent.grantor is not None:
         jobs.append(agent.grantor.run())
     if agent.file_feed:

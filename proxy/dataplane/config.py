@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from apimgr.contracts.addresses import EgressRules, Network
 
+DURABILITIES: Final = ("os", "group", "strict")
 STATS_NAME: Final = "stats"
 SOFTWARE_VERSION: Final = "0.1.0"
 MAX_WORKERS: Final = 32
@@ -64,6 +65,7 @@ class GatewayConfig:
     stats_offset: int
     declaration: Path | None
     max_staleness: int
+    durability: str
     egress_allow: tuple[str, ...]
     trusted_proxies: tuple[Network, ...]
     own_ports: tuple[Address, ...]
@@ -120,6 +122,13 @@ def _number(environ: Mapping[str, str], name: str, default: int, minimum: int, m
     if not (text.isascii() and text.isdigit() and minimum <= int(text) <= maximum):
         raise ImproperConfiguration(f"{name}={text!r} is not a whole number from {minimum} to {maximum}")
     return int(text)
+
+
+def _one_of(environ: Mapping[str, str], name: str, words: tuple[str, ...], default: str) -> str:
+    text = environ.get(name, "").strip() or default
+    if text not in words:
+        raise ImproperConfiguration(f"{name}={text!r} is not one of {', '.join(words)}")
+    return text
 
 
 def key_pepper(environ: Mapping[str, str]) -> bytes:
@@ -219,6 +228,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> GatewayConfig:
         spool_bytes=_number(environ, "APIMGR_GATEWAY_SPOOL_BYTES", 10 * 1024**3, 1024**2, 2**62),
         declaration=_declaration(environ),
         max_staleness=_number(environ, "APIMGR_GATEWAY_MAX_STALENESS", 0, 0, 10 * 365 * 86_400),
+        durability=_one_of(environ, "APIMGR_GATEWAY_DURABILITY", DURABILITIES, "group"),
         stats_offset=_number(environ, STATS_VARIABLE, 0, 0, MAX_WORKERS),
         egress_allow=_egress_allow(environ),
         trusted_proxies=_trusted_proxies(environ),

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from binascii import hexlify
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from apimgr.contracts.credentials import without_keys
@@ -460,7 +461,7 @@ class Exchange:
             connection.release()
         else:
             connection.close()
-        self.client.finish(data)
+        self._finish(data)
 
     def failed(self, code: str, detail: str) -> None:
         """The upstream could not be asked, or its answer could not be used."""
@@ -520,7 +521,25 @@ class Exchange:
         self.bytes_out = len(sent)
         self._end(outcome, explain(self, outcome, detail))
         self._drop_upstream()
-        self.client.finish(head + sent)
+        self._finish(head + sent)
+
+    def _finish(self, data: bytes) -> None:
+        """Write the last of the answer, where durability is strict not before the call's record is on the disk."""
+        syncer = self.worker.syncer
+        if syncer is None or not self.slot:  # a call that was not passed on is promised nothing
+            self.client.finish(data)
+        else:
+            syncer.after(partial(self._synced, data))
+
+    def _synced(self, data: bytes, is_on_disk: bool) -> None:
+        if not is_on_disk:
+            self.worker.could_not_sync()
+        if self.client.transport.is_closing():
+            return
+        if is_on_disk:
+            self.client.finish(data)
+        else:
+            self.client.abort()
 
     def client_lost(self) -> None:
         """The caller closed the connection."""

@@ -31,6 +31,7 @@ from proxy.dataplane.upstreams.pool import Pools
 if TYPE_CHECKING:
     from proxy.dataplane.config import GatewayConfig
     from proxy.dataplane.tunnel import Tunnel
+    from proxy.dataplane.usage.durability import Syncer
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +99,7 @@ class Worker:
         self.idle_seconds = IDLE_SECONDS
         self._doors: list[Door] = []
         self.recorder = recorder
+        self.syncer: Syncer | None = None  # holds the ends of answers back, where durability is strict
         self._unrecordable_until = 0.0
         self._date = (0, b"")
         self._checked_by = b""
@@ -132,6 +134,10 @@ class Worker:
     def can_record(self) -> bool:
         """Whether the spool can take the record of a further call, and of all that may be in flight."""
         return self.recorder.has_room(len(self.connections)) and self.wheel.now >= self._unrecordable_until
+
+    def could_not_sync(self) -> None:
+        """A record may not be on the disk: pass no call on for a while."""
+        self._unrecordable_until = self.wheel.now + _RETRY_FULL_SPOOL_SECONDS
 
     def date_line(self) -> bytes:
         second = int(time.time())
@@ -224,10 +230,12 @@ def run(config: GatewayConfig, number: int, sockets: list[socket.socket], ready_
     """
     # Imported here: the agent's process and tests of this module need neither.
     from proxy.dataplane.replica.reader import ReplicaReader
+    from proxy.dataplane.usage.durability import Syncer
     from proxy.dataplane.usage.spool import Spool
 
     reseed()
-    spool = Spool(config.spool_path, number, budget_bytes=config.spool_bytes)
+    is_strict = config.durability == "strict"
+    spool = Spool(config.spool_path, number, budget_bytes=config.spool_bytes, is_strict=is_strict)
     worker = Worker(
         replica=ReplicaReader(config.replica_path),
         recorder=spool,
@@ -243,12 +251,16 @@ def run(config: GatewayConfig, number: int, sockets: list[socket.socket], ready_
         max_per_address=config.max_per_address,
         trusted_proxies=config.trusted_proxies,
     )
+    if is_strict:
+        worker.syncer = Syncer(spool)
     _count_descriptors(worker, number)
     # What was imported lives as long as the process: collecting it again and again costs latency for nothing.
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
     uvloop.run(_serve_until_told(worker, sockets, ready_fd))
+    if worker.syncer is not None:
+        worker.syncer.close()
     spool.close()
     worker.runtime.limits.close()
 

@@ -75,7 +75,9 @@ class Spool:
     room for those in flight. The budget is looked at then, and is kept to within one segment per worker.
     """
 
-    def __init__(self, directory: Path, number: int, *, budget_bytes: int = 10 * 1024**3) -> None:
+    def __init__(
+        self, directory: Path, number: int, *, budget_bytes: int = 10 * 1024**3, is_strict: bool = False
+    ) -> None:
         self._directory = directory
         self._number = number
         self._budget_bytes = budget_bytes
@@ -84,6 +86,9 @@ class Spool:
         self.calls: CallTable | None = None  # there, and with a slot to spare, when ``has_room`` says so
         self._capacity = 0  # calls that the table can hold
         self._segment_number = 0
+        self._is_strict = is_strict
+        self._left_unsynced: list[int] = []  # closed, and not synced yet
+        self._name_is_new = False
         self._offset = SEGMENT_BYTES
         self._look_again_at = 0.0
         self._reserve = _Reserve()
@@ -123,12 +128,27 @@ class Spool:
         if slot:
             self.calls.clear(slot)  # type: ignore[union-attr]  # it gave the slot
 
+    def unsynced(self) -> list[int]:
+        """Descriptors of what may not be on the disk: each segment since the last time, a new one's name too."""
+        fds, self._left_unsynced = self._left_unsynced, []
+        if self._segment is not None:
+            fds.append(os.dup(self._segment.fd))
+            if self._name_is_new:
+                fds.append(os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+                self._name_is_new = False
+        return fds
+
+    def sync_failed(self) -> None:
+        """The disk has refused what was written here, and may not say so again: go on in another segment."""
+        self._close_segment()
+
     def _begin_segment(self) -> None:
         if self._next is None:
             self._make_next()
         assert self._next is not None, "it was made"
         self._close_segment()
         self._segment, self._next, self._offset = self._next, None, 0
+        self._name_is_new = True
         self._segment_number = number = new_segment_number()
         self._segment.show(self._directory / f"{self._number}-{number}{SUFFIX}")
         if self.calls is not None:
@@ -168,6 +188,8 @@ class Spool:
 
     def _close_segment(self) -> None:
         if self._segment is not None:
+            if self._is_strict:
+                self._left_unsynced.append(os.dup(self._segment.fd))
             self._segment.close(self._offset)
             self._segment, self._offset = None, SEGMENT_BYTES
 

@@ -174,6 +174,15 @@ def test_the_books_of_a_node_that_was_killed_are_closed_without_a_loss(
     assert (now.state, now.lost, now.in_flight, now.waiting) == ("running", 0, 0, 0)
 
 
+def test_a_strict_node_answers_and_stops_in_order(published: Published, tmp_path: Path) -> None:
+    with running(tmp_path / "node", workers=2, APIMGR_GATEWAY_DURABILITY="strict") as node:
+        node.wait_ready()
+        answers = [node.call("/echo/things/1", published.key) for _ in range(20)]
+        assert {status for status, _, _ in answers} == {200}
+        assert node.stop() == 0
+        wait_for(lambda: {request_id for _, _, request_id in answers} <= rows_per_request().keys())
+
+
 def test_sigterm_stops_every_process_and_leaves_no_usage_behind(published: Published, tmp_path: Path) -> None:
     with running(tmp_path / "node", workers=2) as node:
         node.wait_ready()

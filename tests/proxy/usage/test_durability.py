@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
 import pytest
 
+from proxy.dataplane.agent import SYNC_SECONDS, Agent, _jobs
+from proxy.dataplane.config import ImproperConfiguration, from_environment
 from proxy.dataplane.usage.durability import Durability
 from proxy.dataplane.usage.spool import Spool
+from tests.asynchronous import run
 
 
 def test_what_may_grow_is_synced_each_time_and_what_is_finished_once(
@@ -29,3 +33,28 @@ def test_what_may_grow_is_synced_each_time_and_what_is_finished_once(
     durability.sync()
     durability.sync()
     assert len(synced) == 5
+
+
+@pytest.mark.parametrize(("mode", "is_synced"), [("os", False), ("group", True), ("strict", True)])
+def test_the_agent_syncs_as_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, *, is_synced: bool
+) -> None:
+    rounds: list[Path] = []
+    monkeypatch.setattr(Durability, "sync", lambda self: rounds.append(self._root))
+    settings = {"APIMGR_VAR": str(tmp_path), "APIMGR_KEY_PEPPER": "p" * 32, "APIMGR_GATEWAY_DURABILITY": mode}
+    agent = Agent(from_environment(settings))
+
+    async def a_while() -> None:
+        async with _jobs(agent):
+            for _ in range(3 if not is_synced else 400):
+                await asyncio.sleep(SYNC_SECONDS)
+                if rounds:
+                    break
+
+    run(a_while)
+    assert bool(rounds) is is_synced
+
+
+def test_another_mode_is_refused() -> None:
+    with pytest.raises(ImproperConfiguration, match="os, group, strict"):
+        from_environment({"APIMGR_KEY_PEPPER": "p" * 32, "APIMGR_GATEWAY_DURABILITY": "fast"})
