@@ -30,9 +30,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from apimgr.contracts.periods import period_bounds
 from apimgr.contracts.snapshot import PERIOD_SECONDS
 from proxy.dataplane.limits.asking import FULL_SECONDS, GRANTOR, MOST_SLOTS, Mailbox, answer, read_question
-from proxy.dataplane.limits.calendar import period_bounds
 from proxy.dataplane.limits.leased import begin_period
 from proxy.dataplane.limits.table import (
     ASKED,

@@ -14,8 +14,8 @@ from __future__ import annotations
 from math import ceil
 from typing import Final
 
+from apimgr.contracts.periods import period_bounds
 from apimgr.contracts.snapshot import LimitDocument
-from proxy.dataplane.limits.calendar import period_bounds
 from proxy.dataplane.limits.table import (
     COUNT,
     FULL_AT,

@@ -11,8 +11,8 @@ from math import ceil
 from sys import intern
 from typing import Final
 
+from apimgr.contracts.periods import period_bounds
 from apimgr.contracts.snapshot import PERIOD_SECONDS, LimitDocument
-from proxy.dataplane.limits.calendar import period_bounds
 from proxy.dataplane.limits.table import CELLS, COUNT, MAX_CELL, START, Table
 
 _NS: Final = 1_000_000_000

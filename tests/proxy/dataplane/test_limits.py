@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from apimgr.contracts.periods import period_bounds
 from apimgr.contracts.snapshot import LimitDocument, OperationDocument, PlanDocument, SubscriptionDocument
-from proxy.dataplane.limits.calendar import period_bounds
 from proxy.dataplane.limits.meter import Meter, meter_of_anybody, meter_of_caller
 from proxy.dataplane.limits.table import CHANGES, Table
 from tests.proxy.dataplane.support import VERSION, Running, World
