@@ -16,6 +16,7 @@ from apimgr.accounts.access import Permission, organisations_for, require_operat
 from apimgr.accounts.models import User
 from apimgr.catalog.models import Version
 from apimgr.contracts.usage import BOOKS_OF_ALL, COUNTED
+from apimgr.products.models import Plan
 from portal.models import Credential
 from proxy.books import BootBooks, Counted, Stored
 from proxy.models import ChangeCounter, GatewayBoot, GatewayChange, GatewayNode
@@ -136,6 +137,13 @@ def credential_rollout(viewer: Viewer, credential_id: int) -> Rollout | None:
     found = Credential.objects.filter(pk=credential_id, application__organisation__in=mine)
     digest = found.values_list("digest", flat=True).first()
     return None if digest is None else _rollout_of("credential", bytes(digest).hex())
+
+
+def plan_rollout(viewer: Viewer, plan_id: int) -> Rollout | None:
+    mine = organisations_for(viewer or AnonymousUser(), Permission.API_VIEW)
+    if not Plan.objects.filter(pk=plan_id, product__organisation__in=mine).exists():
+        return None
+    return _rollout_of("plan", str(plan_id))
 
 
 def organisation_rollout(viewer: Viewer, organisation_id: int) -> Rollout | None:

@@ -12,6 +12,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("changes/", views.changes, name="changes"),
     path("receipts/versions/<id:version_id>/", views.receipt, name="receipt"),
     path("receipts/credentials/<id:credential_id>/", views.credential_receipt, name="credential-receipt"),
+    path("receipts/plans/<id:plan_id>/", views.plan_receipt, name="plan-receipt"),
     path("receipts/organisations/<id:organisation_id>/", views.organisation_receipt, name="organisation-receipt"),
     path("receipts/applications/<id:application_id>/", views.application_receipt, name="application-receipt"),
 ]

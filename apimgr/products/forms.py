@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from django import forms
 from django.db.models import QuerySet
+from django.utils.functional import cached_property
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -93,7 +94,7 @@ class LimitsForm(forms.Form):
             required=False,
             max_length=600,
             widget=forms.TextInput(attrs={**asks, "class": "mono"}),
-            help_text=_("Version, method and path, as in orders/v1 POST /orders."),
+            help_text=_("Version, method and path, as in %(example)s.") % {"example": self._example()},
         )
         choices = [(f"{kind}_{period}", label) for kind, period, label in self.windows]
         self.fields["new_window"] = forms.ChoiceField(
@@ -151,7 +152,10 @@ class LimitsForm(forms.Form):
             return _("No such operation, or several versions have it. Write version, method and path as the list does.")
         return _("Not one of the list. Write version, method and path, such as orders/v1 POST /orders.")
 
-    @property
+    def _example(self) -> str:
+        return next((place for place in self.places if " " in place), "orders/v1 POST /orders")
+
+    @cached_property
     def places(self) -> list[str]:
         """What the line at the end proposes."""
         if self.versions is None:

@@ -10,6 +10,7 @@ from django.contrib.auth.decorators import login_required
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods
 
@@ -87,11 +88,12 @@ def plan(request: HttpRequest, plan_id: int) -> HttpResponse:
     if request.method == "POST":
         require(user, Permission.PLAN_EDIT, found.product.organisation)
         if form.is_valid() and _save(request, found, form):
-            return redirect("products:plan", plan_id)
+            return redirect(f"{reverse('products:plan', args=[plan_id])}?saved=1")
     context = {
         "plan": found,
         "product": found.product,
         "form": form,
+        "saved": "saved" in request.GET and not form.is_bound,
         "may_edit": _may_edit(user, found.product.organisation),
     }
     return render(request, "products/plan.html", context, status=422 if form.errors else 200)
@@ -106,7 +108,6 @@ def _save(request: HttpRequest, plan: Plan, form: PlanForm) -> bool:
     except DomainError as error:
         _show(form, error)
         return False
-    messages.success(request, _("Plan saved. The gateway enforces the new limits from now on."))
     return True
 
 

@@ -69,6 +69,12 @@ def credential_receipt(request: HttpRequest, credential_id: int) -> HttpResponse
 
 @login_required
 @require_GET
+def plan_receipt(request: HttpRequest, plan_id: int) -> HttpResponse:
+    return _receipt(request, selectors.plan_rollout(request.user, plan_id))
+
+
+@login_required
+@require_GET
 def organisation_receipt(request: HttpRequest, organisation_id: int) -> HttpResponse:
     return _receipt(request, selectors.organisation_rollout(request.user, organisation_id))
 

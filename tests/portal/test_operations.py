@@ -8,13 +8,14 @@ import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 from playwright.sync_api import Page, expect
 
 from apimgr.accounts.models import Organisation, User
 from apimgr.accounts.services import issue_api_token
 from apimgr.audit.models import AuditEntry
 from apimgr.contracts import snapshot
-from apimgr.products.models import Plan
+from apimgr.products.models import Limit, Plan
 from portal.models import Application, Subscription
 from proxy.models import GatewayChange
 from tests.apimgr.products.test_look import look, sign_in
@@ -139,10 +140,13 @@ def test_a_publisher_is_told_what_a_suspended_subscription_cuts_off(
 
 @every_look
 def test_the_pages_look_right(
-    browser_page: Page, live_server: Any, olga: User, oscar: User, application: Application, plan: Plan
+    browser_page: Page, live_server: Any, olga: User, oscar: User, dev: User, application: Application, plan: Plan
 ) -> None:
+    Limit.objects.create(plan=plan, kind="quota", amount=100_000, period="billing")
     Application.objects.create(organisation=application.organisation, name="Till", state="suspended")
-    Subscription.objects.create(application=application, plan=plan, product=plan.product, state="active")
+    Subscription.objects.create(
+        application=application, plan=plan, product=plan.product, state="active", billing_from=timezone.now()
+    )
     sign_in(browser_page, live_server, olga)
     browser_page.goto(f"{live_server.url}/ops/organisations/")
     look(browser_page, "ops-organisations")
@@ -157,6 +161,10 @@ def test_the_pages_look_right(
     expect(browser_page.get_by_text("Olga suspended the organisation Builders")).to_be_visible()
     expect(browser_page.get_by_text("No gateway node is connected")).to_be_visible()
     look(browser_page, "ops-organisation-suspended")
+    sign_in(browser_page, live_server, dev)
+    browser_page.goto(f"{live_server.url}/apps/{application.public_id}/")
+    expect(browser_page.get_by_text("Builders is suspended")).to_be_visible()
+    look(browser_page, "application-suspended")
     sign_in(browser_page, live_server, oscar)
     browser_page.goto(f"{live_server.url}/console/apis/orders/consumers/")
     browser_page.locator("summary", has_text="Suspend").click()

@@ -23,6 +23,12 @@ def credential(world: World) -> dict[str, Any]:
     return {"credential_id": world.credential.pk}
 
 
+def plan(world: World) -> dict[str, Any]:
+    with transaction.atomic():
+        append_changes([compiler.plan_document(world.plan)])
+    return {"plan_id": world.plan.pk}
+
+
 def organisation(world: World) -> dict[str, Any]:
     with transaction.atomic():
         append_changes([compiler.organisation_document(world.builders)])
@@ -42,6 +48,7 @@ ACCESS: dict[str, Row | tuple[Row, ...]] = {
     "proxy:changes": Row(allow=OPERATORS),
     "proxy:receipt": Row(kwargs=version, allow=ACME),
     "proxy:credential-receipt": Row(kwargs=credential, allow={"dev"}),
+    "proxy:plan-receipt": Row(kwargs=plan, allow=ACME),
     "proxy:organisation-receipt": Row(kwargs=organisation, allow=OPERATORS),
     "proxy:application-receipt": Row(kwargs=application, allow=OPERATORS),
     "api-reconciliation": Row(allow=OPERATORS),

@@ -22,6 +22,7 @@ def test_a_product_owner_changes_limits(client: Client, oscar: User, plan: Plan)
     response = client.post(f"/console/plans/{plan.public_id}/", {"name": "Free", "rate_minute": 90})
     assert response.status_code == 302
     assert [(limit.kind, limit.amount, limit.period) for limit in plan.limits.all()] == [("rate", 90, "minute")]
+    assert f"/ops/receipts/plans/{plan.public_id}/" in client.get(response["Location"]).content.decode()
 
 
 def test_a_second_plan_of_the_same_name_is_refused_at_the_name(client: Client, oscar: User, plan: Plan) -> None:
