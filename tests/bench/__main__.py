@@ -4,7 +4,7 @@
 ``gateway [r [s]]``        CPU, rate, latency and memory beside nginx and Envoy doing the same
 ``scaling [r [s]]``        1 to 10,000 operations, 1 to 1,000,000 keys, 1 to 2 workers, recording on and off
 ``openloop [r [s]]``       latency added at half load
-``holding [n [s]]``        10,000 idle connections; bodies of 100 MB up and down
+``holding [n [s]]``        10,000 idle and 5,000 slow connections; bodies of 100 MB up and down
 ``replica [keys]``         a million keys: first synchronisation, start, one change (wants a database)
 ``enforcement [trials]``   from the commit of a revocation to the refusal on an open connection (wants a database)
 ``keys [tries]``           whether the time of a refusal tells anything of a key

@@ -6,9 +6,10 @@ import asyncio
 import resource
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from tests.bench import peers
@@ -17,6 +18,7 @@ from tests.bench.measure import Contestant, cpu_seconds, load_script, measure, o
 from tests.bench.world import USUAL, make_keys
 
 IDLE = 10_000
+SLOW = 5_000
 BIG_BYTES = 100 * 1024 * 1024
 LOOKS = 25
 
@@ -24,7 +26,8 @@ LOOKS = 25
 def run(idle: int = IDLE, seconds: int = 4) -> list[Figure]:
     """Measure and print: what idle connections cost those that work, and what large bodies cost."""
     require("nginx", "wrk", "taskset")
-    idle = min(idle, _make_room(2 * idle + 1000) // 2 - 100)  # the gateway keeps as many again for upstreams
+    room = _make_room(2 * max(idle, SLOW) + 1000) // 2 - 100  # the gateway keeps as many again for upstreams
+    idle, slow = min(idle, room), min(SLOW, room)
     core, others = split_cores()
     keys = make_keys(USUAL.keys)
     with ExitStack() as stack:
@@ -39,12 +42,16 @@ def run(idle: int = IDLE, seconds: int = 4) -> list[Figure]:
             stack.enter_context(
                 peers.nginx(home / "nginx", lambda port: peers.gateway_config(port, upstream, keys), core)
             ),
-            stack.enter_context(peers.apimgr(home / "apimgr", upstream, keys, core, connections=idle + 200)),
+            stack.enter_context(peers.apimgr(home / "apimgr", upstream, keys, core, connections=max(idle, slow) + 200)),
         ]
         script = load_script(home / "load.lua", [(f"/api{n}/v1/items/{n}", key) for n, key in enumerate(keys)])
         _idle_connections(gateways[1], script, others, idle, seconds)
+        grown = _slow_connections(gateways[1], script, others, slow, seconds)
         grew = _large_bodies(gateways, keys[0])
-    return [Figure(f"memory grown by bodies of {BIG_BYTES // 2**20} MB", grew, "MB", 4)]
+    return [
+        Figure(f"p99 beside {slow:,} slow heads, against without", grown, "×", 2),
+        Figure(f"memory grown by bodies of {BIG_BYTES // 2**20} MB", grew, "MB", 4),
+    ]
 
 
 def _make_room(files: int) -> int:
@@ -71,8 +78,43 @@ def _idle_connections(gateway: Contestant, script: Path, others: str, count: int
     print(f"an idle connection holds {(held - before) * 1024 / count:.2f} KiB")
 
 
+def _slow_connections(gateway: Contestant, script: Path, others: str, count: int, seconds: int) -> float:
+    """Heads that come byte by byte: good calls' p99 should not even double (H13)."""
+    without = measure(gateway, script, others, seconds)
+    with _held(gateway.port, count) as held, _trickling(held):
+        beside = measure(gateway, script, others, seconds)
+    print(f"\n{count:,} heads that come byte by byte, beside 64 connections that work:\n")
+    print(f"{'':12}{'CPU µs/call':>13}{'p50 ms':>9}{'p99 ms':>9}")
+    for name, entry in (("without", without), ("beside", beside)):
+        print(f"{name:12}{entry.cpu_us:13.1f}{entry.p50_ms:9.2f}{entry.p99_ms:9.2f}")
+    return beside.p99_ms / without.p99_ms
+
+
 @contextmanager
-def _held(port: int, count: int) -> Iterator[None]:
+def _trickling(connections: list[socket.socket]) -> Iterator[None]:
+    """One more byte of a head on each connection about once a second, from a thread."""
+    over = threading.Event()
+
+    def trickle() -> None:
+        for byte in b"GET /" + b"a" * 1000:
+            began = time.monotonic()
+            for connection in connections:
+                with suppress(OSError):
+                    connection.send(bytes((byte,)))
+            if over.wait(max(0.0, 1 - (time.monotonic() - began))):
+                return
+
+    thread = threading.Thread(target=trickle)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@contextmanager
+def _held(port: int, count: int) -> Iterator[list[socket.socket]]:
     """Connections from several addresses of loopback: one address has too few ports for many."""
     held = []
     try:
@@ -83,7 +125,7 @@ def _held(port: int, count: int) -> Iterator[None]:
             connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         for connection in held:
             assert connection.recv(4096).startswith(b"HTTP/1.1 404")
-        yield
+        yield held
     finally:
         for connection in held:
             connection.close()
