@@ -203,7 +203,7 @@ class ClientConnection(asyncio.Protocol, Timed):
     def caller_behind(self, head: RequestHead) -> Caller:
         """Whom the peer, a trusted proxy, speaks for."""
         assert self._peer is not None, "a proxy has an address"
-        return caller_behind(self._peer, head.block.forwarded, head.host, self.worker.trusted_proxies)
+        return caller_behind(self._peer, head.forwarded + head.block.forwarded, head.host, self.worker.trusted_proxies)
 
     def read_body(self, exchange: Exchange) -> None:
         """Give the exchange what is there of its body."""

@@ -36,7 +36,7 @@ _DIGITS: Final = re.compile(rb"[0-9]{1,18}")
 # What differs from call to call is taken out of the fields first, so that the block that is left is the same for all
 # who use the same library, whatever their keys. The lines match ``FIELD_LINE``: what follows LF is the name of a field.
 _OWN_FIELD: Final = re.compile(
-    rb"(?i)\n(X-(?:Api-Key|Request-Id)|Authorization|Co(?:ntent-Length|okie)|Trace(?:parent|state)"
+    rb"(?i)\n(X-(?:Api-Key|Forwarded-For|Request-Id)|Authorization|Co(?:ntent-Length|okie)|Trace(?:parent|state)"
     rb"|I(?:dempotency-Key|f-(?:None-Match|Modified-Since))):[ \t]*+([^\r]*+)\r"
 )
 
@@ -78,14 +78,15 @@ class RequestHead:
     """
 
     __slots__ = (
-        "api_keys", "authorizations", "block", "body_length", "host", "is_http11", "method", "own_fields", "own_lines",
-        "path", "query", "size",
+        "api_keys", "authorizations", "block", "body_length", "forwarded", "host", "is_http11", "method", "own_fields",
+        "own_lines", "path", "query", "size",
     )  # fmt: skip
 
     api_keys: tuple[bytes, ...]
     authorizations: tuple[bytes, ...]
     block: FieldBlock
     body_length: int
+    forwarded: tuple[f.Field, ...]
     host: str
     is_http11: bool
     method: bytes
@@ -120,7 +121,7 @@ def parse_request(buffer: bytes) -> RequestHead | None:
     head.is_http11 = is_http11 = minor == b"1"
     # The fields before the target, so that framing errors are found on every road.
     head.block = block = read(lines, is_http11)
-    head.api_keys = head.authorizations = head.own_fields = ()
+    head.api_keys = head.authorizations = head.own_fields = head.forwarded = ()
     head.own_lines = b""
     head.body_length = CHUNKED if block.is_chunked else 0
     if len(own) > 1:
@@ -226,6 +227,8 @@ def _read_own(head: RequestHead, own: list[bytes]) -> None:
             head.authorizations += (value,)
         elif kind == f.CONTENT_LENGTH:
             lengths += (value,)
+        elif kind == f.FORWARDED:
+            head.forwarded += ((name, value),)
         elif kind == f.PLAIN and name.lower() not in block.struck:
             head.own_fields += ((name, value),)
             head.own_lines = b"".join((head.own_lines, name, b": ", value, b"\r\n"))
@@ -335,7 +338,7 @@ def unreadable_head() -> RequestHead:
     """Stands for a request whose head could not be read, so that it too can be answered and recorded."""
     head = RequestHead()
     head.method = head.path = head.query = head.own_lines = b""
-    head.api_keys = head.authorizations = head.own_fields = ()
+    head.api_keys = head.authorizations = head.own_fields = head.forwarded = ()
     head.host = ""
     head.is_http11 = True
     head.block = FieldBlock()

@@ -223,6 +223,14 @@ def test_near_misses_never_pass_control_characters(parts: list[bytes]) -> None:
         assert b"\n" not in b"".join(parts)[: parsed.size].replace(b"\r\n", b"")
 
 
+def test_what_a_proxy_says_of_each_caller_does_not_make_another_block() -> None:
+    one, other = (parse(head("Accept: a", f"X-Forwarded-For: 192.0.2.{n}", "X-Forwarded-Proto: https")) for n in (1, 2))
+    assert one.block is other.block
+    assert one.forwarded == ((b"X-Forwarded-For", b"192.0.2.1"),)
+    assert one.block.forwarded == ((b"X-Forwarded-Proto", b"https"),)
+    assert one.block.passed_on + one.own_lines == b"Accept: a\r\n"
+
+
 @pytest.mark.requirement("H12.3")
 def test_a_flood_of_names_is_not_remembered() -> None:
     """What a name means is remembered; that of strangers' inventions must neither fill the memory nor stay (H12)."""
