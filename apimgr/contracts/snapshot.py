@@ -34,6 +34,7 @@ LimitPeriod = Literal["second", "minute", "hour", "day", "month", "billing", "no
 WithoutGrantor = Literal["open", "closed"]
 Selection = Literal["", "header", "query"]
 UnknownOperation = Literal["refuse", "pass"]
+WhenUnrecordable = Literal["refuse", "pass"]
 Authentication = Literal["key", "none"]
 ActiveState = Literal["active", "suspended"]
 CredentialState = Literal["active", "revoked"]
@@ -126,7 +127,8 @@ class VersionDocument:
 
     ``limits`` hold for all callers of the API together, whatever their plan. ``upgrades`` are the protocols a call may
     switch to, in lower case, such as ``websocket``; ``websocket_origins`` are the origins a browser may come from, none
-    for any. ``tunnel_idle_ms`` and ``max_message_bytes`` bound what was switched.
+    for any. ``tunnel_idle_ms`` and ``max_message_bytes`` bound what was switched. ``when_unrecordable`` says whether
+    calls are refused or passed without a record while the node's spool is full; ``pass`` is for what nobody pays for.
     """
 
     id: int
@@ -148,6 +150,7 @@ class VersionDocument:
     websocket_origins: tuple[str, ...] = ()
     tunnel_idle_ms: int = 300_000
     max_message_bytes: int = 1024 * 1024
+    when_unrecordable: WhenUnrecordable = "refuse"
 
     @property
     def key(self) -> str:
@@ -261,6 +264,7 @@ _CHOICES: Final[dict[str, Any]] = {
     "WithoutGrantor": WithoutGrantor,
     "Selection": Selection,
     "UnknownOperation": UnknownOperation,
+    "WhenUnrecordable": WhenUnrecordable,
     "Authentication": Authentication,
     "ActiveState": ActiveState,
     "CredentialState": CredentialState,

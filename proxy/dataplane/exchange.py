@@ -46,6 +46,7 @@ from proxy.dataplane.trail import attempt, explain
 from proxy.dataplane.tunnel import Tunnel
 from proxy.dataplane.upstreams.connect import CannotConnect
 from proxy.dataplane.upstreams.connection import UpstreamConnection
+from proxy.dataplane.usage.inflight import UNRECORDED_SLOT
 
 if TYPE_CHECKING:
     from proxy.dataplane.listener import ClientConnection
@@ -122,7 +123,9 @@ class Exchange:
             if version.is_keyed:
                 self.caller = identify(worker.runtime, version, find_key(head), worker.pepper, self.started_at)
             if not worker.can_record():  # before the limits: such a refusal is not the caller's to pay
-                raise Refusal("usage_unavailable", lines=b"Retry-After: 5\r\n")
+                if version.document.when_unrecordable == "refuse":
+                    raise Refusal("usage_unavailable", lines=b"Retry-After: 5\r\n")
+                self.slot = UNRECORDED_SLOT
             may_go = self._spend(version, self.started_at)
         except Exception as reason:
             self._not_admitted(reason)
@@ -264,7 +267,7 @@ class Exchange:
     def note(self) -> None:
         """Keep how far the call has come: the best that can be said of it if this process dies."""
         calls = self.worker.recorder.calls
-        if self.slot and calls is not None and not self.ended:
+        if self.slot > 0 and calls is not None and not self.ended:
             calls.progress(self.slot, self.bytes_in, self.bytes_out, self.status)
 
     def _request_bytes(self) -> bytes:
@@ -526,7 +529,7 @@ class Exchange:
     def _finish(self, data: bytes) -> None:
         """Write the last of the answer, where durability is strict not before the call's record is on the disk."""
         syncer = self.worker.syncer
-        if syncer is None or not self.slot:  # a call that was not passed on is promised nothing
+        if syncer is None or self.slot <= 0:  # a call that was not passed on is promised nothing
             self.client.finish(data)
         else:
             syncer.after(partial(self._synced, data))

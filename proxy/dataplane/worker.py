@@ -27,6 +27,7 @@ from proxy.dataplane.runtime import Replica, Runtime
 from proxy.dataplane.timers import TICK, Wheel
 from proxy.dataplane.upstreams.connect import is_local_address
 from proxy.dataplane.upstreams.pool import Pools
+from proxy.dataplane.usage.inflight import UNRECORDED_SLOT
 
 if TYPE_CHECKING:
     from proxy.dataplane.config import GatewayConfig
@@ -112,10 +113,14 @@ class Worker:
         return self._asker
 
     def record(self, frame: bytes, slot: int) -> None:
-        """Append one usage record; ``slot`` is where the call was held, or 0.
+        """Append one usage record; ``slot`` is where the call was held, or 0, or ``UNRECORDED_SLOT``.
 
         A call that is already made is never failed for it, but no further one begins.
         """
+        if slot == UNRECORDED_SLOT:  # what room there is belongs to the calls that are held
+            self.stats[stats.GENERATED] += 1
+            self.stats[stats.UNRECORDED] += 1
+            return
         try:
             self.recorder.append(frame, slot)
         except Exception:

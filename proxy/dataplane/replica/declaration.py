@@ -211,7 +211,7 @@ def _version(api: Entry, version: Entry, product_ids: tuple[int, ...]) -> Versio
     given: Entry = {
         field: tuple(version[field]) if isinstance(version[field], list) else version[field]
         for field in ("authentication", "max_body_bytes", "upgrades", "websocket_origins", "tunnel_idle_ms",
-                      "max_message_bytes")
+                      "max_message_bytes", "when_unrecordable")
         if field in version
     }  # fmt: skip
     return VersionDocument(

@@ -30,6 +30,7 @@ from proxy.dataplane.usage.mapped import MappedFile, is_finished
 SUFFIX: Final = ".calls"
 HEADER_BYTES: Final = 128
 SLOT_BYTES: Final = 128
+UNRECORDED_SLOT: Final = -1  # of a call that may go without a record, while there is no room for one
 CALLS_PER_STEP: Final = 1024  # the table grows by so many slots
 
 _MAGIC: Final = b"apicalls-1\0\0\0\0\0\0"

@@ -60,10 +60,11 @@ class MemoryRecorder:
         self.frames: list[bytes] = []
         self.held: dict[int, bytes] = {}
         self.slots = 0
+        self.is_full = False
         self.noted: list[tuple[int, int, int, int]] = []
 
     def has_room(self, frames: int) -> bool:
-        return True
+        return not self.is_full
 
     @property
     def calls(self) -> MemoryRecorder:

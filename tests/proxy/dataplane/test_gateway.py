@@ -105,6 +105,28 @@ def test_a_long_answer_is_noted_as_it_comes(tmp_path: Path) -> None:
 
 
 @pytest.mark.requirement("H7.1", "H8.1", "H9.1", "H11.1")
+@pytest.mark.parametrize("when", ["refuse", "pass"])
+def test_a_full_spool_refuses_or_lets_pass_as_the_version_says(tmp_path: Path, when: str) -> None:
+    world = World()
+    world.version = replace(world.version, when_unrecordable=when)  # type: ignore[arg-type]
+
+    async def scenario(gateway: Running) -> None:
+        gateway.recorder.is_full = True
+        reply = await gateway.get()
+        assert (reply.status, len(gateway.upstream.received)) == ((200, 1) if when == "pass" else (503, 0))
+        assert gateway.recorder.slots == 0
+        counted = gateway.worker.stats
+        if when == "pass":
+            assert gateway.recorder.records == [], "what room there is belongs to calls that must have a row"
+            assert (counted[stats.GENERATED], counted[stats.UNRECORDED], counted[stats.SPOOLED]) == (1, 1, 0)
+        gateway.recorder.is_full = False
+        assert (await gateway.get()).status == 200
+        assert last_outcome(gateway) == "ok"
+        assert counted[stats.UNRECORDED] == (when == "pass")
+
+    play(tmp_path, scenario, world)
+
+
 def test_strips_what_is_not_the_upstreams_to_know(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         await gateway.get(
