@@ -7,6 +7,7 @@ fills the next generation aside and then moves the word: nobody ever reads a hal
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import zlib
@@ -16,7 +17,6 @@ from typing import Any, Final
 import lmdb
 
 from apimgr.contracts.snapshot import KINDS
-from proxy.dataplane.descriptors import EXHAUSTED
 
 GENERATION: Final = 0
 READY: Final = 1
@@ -30,7 +30,8 @@ _STATE_BYTES: Final = mmap.PAGESIZE
 MAP_BYTES: Final = 64 * 1024**3
 MAX_KEY_BYTES: Final = 511  # LMDB's own limit
 CHECK_BYTES: Final = 4
-_EXHAUSTED: Final = tuple(os.strerror(number) for number in EXHAUSTED)
+# Not want of memory: that is also what a damaged file asks too much of.
+_NO_DESCRIPTORS: Final = tuple(os.strerror(number) for number in (errno.EMFILE, errno.ENFILE))
 
 
 class ReplicaDamaged(RuntimeError):
@@ -38,7 +39,7 @@ class ReplicaDamaged(RuntimeError):
 
 
 class ReplicaOutOfReach(ReplicaDamaged):
-    """It may well be sound, but there is no descriptor or no memory to read it with."""
+    """It may well be sound, but there is no descriptor to read it with."""
 
 
 def open_state(path: Path) -> memoryview:
@@ -77,7 +78,7 @@ def open_data(path: Path, *, readonly: bool, sync: bool = True) -> Any:
             sync=sync,
         )
     except (lmdb.Error, OSError) as error:
-        if str(error).endswith(_EXHAUSTED):  # LMDB tells its reason in words alone
+        if str(error).endswith(_NO_DESCRIPTORS):  # LMDB tells its reason in words alone
             raise ReplicaOutOfReach(str(error)) from error
         raise ReplicaDamaged(f"{path.name} cannot be opened: {error}") from error
     whole = (data.info()["last_pgno"] + 1) * data.stat()["psize"]

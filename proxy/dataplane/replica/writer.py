@@ -72,7 +72,7 @@ class ReplicaWriter:
             self.mark = self._read_mark()
         except ReplicaOutOfReach:
             raise
-        except ReplicaDamaged:
+        except (ReplicaDamaged, lmdb.Error):
             self._words[DAMAGED] = self._words[GENERATION]
 
     def _open(self, generation: int) -> Any:

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from uuid import UUID
 
+import lmdb
 import pytest
 
 from apimgr.contracts import snapshot
@@ -112,6 +113,31 @@ def test_a_document_not_understood_leaves_the_last_good_one(tmp_path: Path, bad:
 
 def data_file(path: Path) -> Path:
     return next(path.glob("data-*/data.mdb"))
+
+
+@pytest.mark.parametrize(
+    "error", [lmdb.CorruptedError("mdb_get"), lmdb.PageNotFoundError("mdb_get"), lmdb.Error("Cannot allocate memory")]
+)
+def test_an_agent_that_meets_damage_as_it_starts_builds_anew(
+    tmp_path: Path, error: lmdb.Error, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Damaged pages make LMDB say many things; asking for too much memory is one of them."""
+    filled(tmp_path, change(1, FREE)).close()
+    with monkeypatch.context() as damaged:
+        damaged.setattr(lmdb, "open", lambda *_, **__: raise_(error))
+        assert not ReplicaWriter(tmp_path).ready
+    with monkeypatch.context() as damaged:
+        damaged.setattr(ReplicaWriter, "_read_mark", lambda _: raise_(error))
+        writer = ReplicaWriter(tmp_path)
+    assert not writer.ready
+    rebuild = writer.rebuild()
+    rebuild.add([change(1, FREE)])
+    rebuild.finish(Mark(LOG, 1))
+    assert writer.ready
+
+
+def raise_(error: Exception) -> None:
+    raise error
 
 
 def test_a_flipped_byte_is_never_served(tmp_path: Path) -> None:
