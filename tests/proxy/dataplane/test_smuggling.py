@@ -45,6 +45,9 @@ PIECES = [
     b"POST /j HTTP/1.1\r\nHost: g\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + INNER,
     b"POST /k HTTP/1.1\r\nHost: g\r\nContent-Length: 0\r\nContent-Length: %d\r\n\r\n%b" % (len(INNER), INNER),
     b"POST /l HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n\r\n3\nabc\n0\n\n" + INNER,
+    b"POST /n HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcXX0\r\n\r\n" + INNER,
+    b"POST /o HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n\r\n3 \r\nabc\r\n0\r\n\r\n" + INNER,
+    b"POST /p HTTP/1.1\r\nHost: g\r\nTransfer_Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n" + INNER,
     b"GET /m HTTP/1.1\r\nHost: g\r\nX: y\n\n" + INNER,
     INNER,
 ]
