@@ -68,7 +68,7 @@ def random_calls(
             total_us=int(choose.lognormvariate(9, 1)),
             upstream_us=choose.randrange(5_000),
             status=choose.choice([200, 200, 200, 201, 304, 404, 429, 500, 502]),
-            outcome=choose.choice([0, 0, 0, 0, 21, 40, 50, 53, 60]),
+            outcome=choose.choice([0, 0, 0, 0, 21, 40, 50, 53, 60, 75]),
             method=choose.choice([1, 3]),
         )
         for _ in range(count)

@@ -48,11 +48,11 @@ def recount(records: Iterable[UsageRecord], grain: str, cube: rollups.Cube) -> d
         at = EPOCH + timedelta(microseconds=record.started_at_us)
         facts = {**record._asdict(), "status_class": record.status // 100}
         key = (at - (at - EPOCH) % SPANS[grain], *(facts[name] for name in cube.dimensions))
-        failed = record.status >= 500 or record.outcome == 53
+        failed = record.status >= 500 or record.outcome in (53, 75)
         refused = BY_NUMBER[record.outcome].refusal
         measures = (1, failed, refused, *record[8:12])
         sums[key] = [total + more for total, more in zip(sums[key], measures, strict=True)]
-        if not refused:
+        if not refused and record.outcome != 75:  # nobody saw its end
             buckets[key][histogram.index(record.total_us)] += 1
     return {key: (*total, dict(buckets[key])) for key, total in sums.items()}
 
