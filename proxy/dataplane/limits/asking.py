@@ -105,14 +105,14 @@ class Asker:
         now = time.monotonic()
         call.grant_due_at = call.grant_due_at or now + WAIT_SECONDS
         self._waiting[call] = slots
+        if not self._unsent:
+            # Not at once: what is lacked in this turn of the loop goes into one question.
+            self._loop.call_soon(self._send)
         for slot in slots:
             if slot not in self._by_slot:
                 self._by_slot[slot] = {}
                 self._unsent.append(slot)
             self._by_slot[slot][call] = None
-        if len(self._unsent) == 1:
-            # Not at once: what is lacked in this turn of the loop goes into one question.
-            self._loop.call_soon(self._send)
         if call.grant_due_at <= now:
             self._loop.call_soon(self._release, call, True)  # noqa: FBT003 - call_soon passes no names
 

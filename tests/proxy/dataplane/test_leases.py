@@ -251,13 +251,13 @@ async def hosts(folder: Path, server: RedisServer, count: int = 3) -> AsyncItera
         yield made
 
 
-async def storm(made: list[Host], of: LimitDocument, calls: int, *, rule: Rule = "closed", callers: int = 4) -> int:
+async def storm(made: list[Host], *of: LimitDocument, calls: int, rule: Rule = "closed", callers: int = 4) -> int:
     """How many of ``calls`` per caller pass; ``callers`` at each host, one call after the other."""
     passed = 0
 
     async def caller(host: Host) -> None:
         nonlocal passed
-        limited = meter(host.table, of, rule=rule)
+        limited = meter(host.table, *of, rule=rule)
         for _ in range(calls):
             if await host.call(limited):
                 passed += 1
@@ -279,13 +279,13 @@ def together(folder: Path, server: RedisServer, work: Callable[[list[Host]], Any
 def test_a_quota_of_three_hosts_is_spent_to_the_call(tmp_path: Path, redis_server: RedisServer) -> None:
     async def work(made: list[Host]) -> None:
         of = limit("quota", 500, "month")
-        passed = await storm(made, of, 400)
+        passed = await storm(made, of, calls=400)
         give_up_at = time.monotonic() + 20
         while passed < 500 and time.monotonic() < give_up_at:  # what one host has left over, it gives back
             await asyncio.sleep(0.3)
-            passed += await storm(made, of, 5)
+            passed += await storm(made, of, calls=5)
         assert passed == 500
-        assert await storm(made, of, 20) == 0
+        assert await storm(made, of, calls=20) == 0
 
     together(tmp_path, redis_server, work)
 
@@ -296,10 +296,24 @@ def test_a_rate_of_three_hosts_admits_bucket_and_flow(tmp_path: Path, redis_serv
         of, began = limit("rate", 100, "second"), time.monotonic()
         passed = 0
         while time.monotonic() - began < 3:
-            passed += await storm(made, of, 50)
+            passed += await storm(made, of, calls=50)
         took = time.monotonic() - began
         assert passed <= 100 + took * 100 + 1
         assert passed >= 0.8 * (100 + took * 100), "and not much less"
+
+    together(tmp_path, redis_server, work)
+
+
+@pytest.mark.processes
+def test_several_limits_of_three_hosts_hold_together(tmp_path: Path, redis_server: RedisServer) -> None:
+    async def work(made: list[Host]) -> None:
+        of = limit("rate", 1000, "second"), LimitDocument(2, "rate", 50, "day"), LimitDocument(3, "quota", 60, "month")
+        passed, give_up_at = 0, time.monotonic() + 20
+        while passed < 50 and time.monotonic() < give_up_at:
+            passed += await storm(made, *of, calls=20)
+            await asyncio.sleep(0.1)
+        assert passed == 50
+        assert await storm(made, *of, calls=20) == 0
 
     together(tmp_path, redis_server, work)
 
@@ -348,7 +362,7 @@ def test_a_quota_is_not_exceeded_when_the_server_loses_its_memory(tmp_path: Path
 
     async def work(made: list[Host]) -> None:
         of = limit("quota", 300, "month")
-        passed = await storm(made, of, 20)
+        passed = await storm(made, of, calls=20)
         assert 0 < passed < 300
         if loss == "emptied":
             server.empty()
@@ -356,17 +370,17 @@ def test_a_quota_is_not_exceeded_when_the_server_loses_its_memory(tmp_path: Path
             server.freeze()
         else:
             server.kill()
-        passed += await storm(made, of, 30)
+        passed += await storm(made, of, calls=30)
         if loss == "frozen":
             server.thaw()
         elif loss != "emptied":
             await asyncio.to_thread(server.start)
         give_up_at = time.monotonic() + 40
         while passed < 300 and time.monotonic() < give_up_at:
-            passed += await storm(made, of, 20)
+            passed += await storm(made, of, calls=20)
             await asyncio.sleep(0.1)
         assert passed == 300
-        assert await storm(made, of, 50) == 0
+        assert await storm(made, of, calls=50) == 0
 
     try:
         together(tmp_path, server, work)
@@ -378,13 +392,13 @@ def test_a_quota_is_not_exceeded_when_the_server_loses_its_memory(tmp_path: Path
 def test_a_rate_is_not_forgotten_with_the_memory(tmp_path: Path, redis_server: RedisServer) -> None:
     async def work(made: list[Host]) -> None:
         of = limit("rate", 60, "day")
-        passed = await storm(made, of, 40)
+        passed = await storm(made, of, calls=40)
         assert passed == 60
         redis_server.empty()
         await until(lambda: not made[0].grantor.is_open or not made[1].grantor.is_open)
         for host in made:
             await host.ready()
-        assert await storm(made, of, 40) <= 1
+        assert await storm(made, of, calls=40) <= 1
 
     together(tmp_path, redis_server, work)
 
@@ -393,14 +407,14 @@ def test_a_rate_is_not_forgotten_with_the_memory(tmp_path: Path, redis_server: R
 def test_an_open_quota_pays_its_debts(tmp_path: Path, redis_server: RedisServer) -> None:
     async def work(made: list[Host]) -> None:
         of = limit("quota", 30, "month")
-        assert await storm(made, of, 1, rule="open", callers=1) == 3
+        assert await storm(made, of, calls=1, rule="open", callers=1) == 3
         redis_server.kill()
-        alone = await storm(made, of, 40, rule="open", callers=1)
+        alone = await storm(made, of, calls=40, rule="open", callers=1)
         assert 27 <= alone <= 3 * 29, "each host for itself, less what it knew of the others"
         await asyncio.to_thread(redis_server.start)
         for host in made:
             await host.ready()
-        assert await storm(made, of, 40, rule="open") == 0
+        assert await storm(made, of, calls=40, rule="open") == 0
 
     together(tmp_path, redis_server, work)
 
@@ -409,17 +423,17 @@ def test_an_open_quota_pays_its_debts(tmp_path: Path, redis_server: RedisServer)
 def test_a_host_that_comes_back_goes_on_where_it_was(tmp_path: Path, redis_server: RedisServer) -> None:
     async def work(made: list[Host]) -> None:
         of = limit("quota", 40, "month")
-        passed = await storm(made[:1], of, 10, callers=1)
+        passed = await storm(made[:1], of, calls=10, callers=1)
         await made[0].close()
         again = Host(made[0].folder, redis_server.url, made[0].name)
         await again.ready()
         made[0] = again
         give_up_at = time.monotonic() + 20
         while passed < 40 and time.monotonic() < give_up_at:
-            passed += await storm(made, of, 10, callers=1)
+            passed += await storm(made, of, calls=10, callers=1)
             await asyncio.sleep(0.1)
         assert passed == 40
-        assert await storm(made, of, 10) == 0
+        assert await storm(made, of, calls=10) == 0
 
     async def main() -> None:
         async with AsyncExitStack() as stack:
@@ -445,17 +459,17 @@ def test_grants_wait_for_a_host_that_others_remember(
         for host in made:
             await host.ready()
         await until(lambda: bool(made[1].grantor._peers))
-        assert await storm(made[:1], of, 20) == 10
+        assert await storm(made[:1], of, calls=20) == 10
         await made[0].close()
         redis_server.empty()
         await until(lambda: not made[1].grantor.is_open)
         await asyncio.sleep(2)
         assert not made[1].grantor.is_open, "the other one is awaited"
-        assert await storm(made[1:], of, 3) == 0
+        assert await storm(made[1:], of, calls=3) == 0
         back = Host(made[0].folder, redis_server.url, made[0].name)
         await back.ready()
         await made[1].ready()
-        assert await storm([made[1]], of, 20) == 0, "what it holds was told"
+        assert await storm([made[1]], of, calls=20) == 0, "what it holds was told"
         await back.close()
         await made[1].close()
 

@@ -52,13 +52,16 @@ def free_port() -> int:
 
 
 class Upstream(ThreadingHTTPServer):
-    """Answers every call with its path; ``calls`` is the ledger of what reached it."""
+    """Answers every call with its path, after ``takes`` seconds; ``calls`` is the ledger of what reached it."""
 
     daemon_threads = True
     request_queue_size = 128
 
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self.takes = 0.0
+        self.at_once = self.most_at_once = 0
+        self._counting = threading.Lock()
         self.may_answer = threading.Event()
         self.may_answer.set()
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -77,6 +80,17 @@ class Upstream(ThreadingHTTPServer):
         finally:
             self.may_answer.set()
 
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        with self._counting:
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            yield
+        finally:
+            with self._counting:
+                self.at_once -= 1
+
     def handle_error(self, *args: object) -> None:
         """A gateway that is killed resets its connections; that is no news here."""
 
@@ -87,7 +101,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.calls.append(self.path)
-        self.server.may_answer.wait(PATIENCE)
+        with self.server.under_way():
+            self.server.may_answer.wait(PATIENCE)
+            time.sleep(self.server.takes)
         body = self.path.encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
