@@ -154,7 +154,7 @@ def test_nothing_is_smuggled(tmp_path: Path, seed: int) -> None:
                     assert request in may_be_sent, (stream, bytes(got))
                     del may_be_sent[: may_be_sent.index(request) + 1]  # in order, and each once
                     passed_on += 1
-        assert passed_on > STREAMS / 2
+        assert passed_on > STREAMS / 4, "the streams hold sound requests too"
 
     play(tmp_path, scenario, world)
 
