@@ -64,7 +64,7 @@ RATE_LEASE_SECONDS: Final = 2.0
 CONCURRENCY_LEASE_SECONDS: Final = 5.0  # less than the server's patience with a node that is not heard
 RENEW_SECONDS: Final = 1.0
 SHRINK_SECONDS: Final = 0.2  # after which calls that ended make room on other hosts
-ASK_AGAIN_SECONDS: Final = 0.25  # after a quota or concurrency had nothing left
+ASK_AGAIN_SECONDS: Final = 0.25  # after there was nothing left: other hosts give back what they do not use
 TIMEOUT_SECONDS: Final = 1.0
 LONGEST_PAUSE_SECONDS: Final = 1.0
 BATCH: Final = 200
@@ -369,7 +369,7 @@ class Grantor:
                 left, full_us, wait_us = more
                 cells[at + LEFT], cells[at + FULL_AT] = left, now_ns + full_us * 1000
                 cells[at + LEASE_UNTIL] = now_ns + int(RATE_LEASE_SECONDS * _NS)
-                again_ns = wait_us * 1000
+                again_ns = min(again_ns, wait_us * 1000)
             else:
                 cells[at + OTHERS] = more[0]
                 if slot.kind == "concurrency":

@@ -71,7 +71,9 @@ class LeasedRate(RateWindow):
         if cells[at + LEASE] > 0 and is_ahead(cells[at + LEASE_UNTIL], now):
             return 0
         if is_ahead(cells[at + REFUSED_UNTIL], now):
-            return max(1, ceil(cells[at + REFUSED_UNTIL] / _NS - now))
+            # When there is one more on all hosts: not when this one asks again, which is sooner.
+            next_at = cells[at + FULL_AT] + self.interval_ns - self.period_ns
+            return max(1, min(ceil(next_at / _NS - now), self.period_ns // _NS))
         return ASK if is_ahead(cells[GRANTED_UNTIL], now) else self.without(now)
 
     def without(self, now: float) -> int:

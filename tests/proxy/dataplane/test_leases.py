@@ -21,6 +21,7 @@ from proxy.dataplane.limits.grantor import Grantor
 from proxy.dataplane.limits.meter import Meter, meter_of_caller
 from proxy.dataplane.limits.table import (
     COUNT,
+    FULL_AT,
     GRANTED_UNTIL,
     LEASE,
     LEASE_UNTIL,
@@ -83,9 +84,11 @@ def test_what_was_granted_is_spent_and_then_asked_for(table: Table, of: LimitDoc
     assert [limited.take(NOW) for _ in range(3)] == [TAKEN, TAKEN, ASKING]
     assert limited.is_granted
     table.cells[at + REFUSED_UNTIL] = int((NOW + 0.5) * NS)
+    if of is RATE:
+        table.cells[at + FULL_AT] = int((NOW + 55) * NS)
     assert limited.take(NOW) == REFUSED
     assert not limited.unavailable
-    assert limited.retry_after == (10 if of is QUOTA else 1)
+    assert limited.retry_after == {"rate": 15, "quota": 10, "concurrency": 1}[of.kind]
     assert limited.take(NOW + 0.6) == ASKING
 
 
