@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults import scarcity
+from tests.faults import grantor, scarcity
 from tests.faults.faults import FAULTS
 
-__all__ = ["FAULTS", "scarcity"]
+__all__ = ["FAULTS", "grantor", "scarcity"]
