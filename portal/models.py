@@ -55,6 +55,8 @@ class Subscription(Entity):
     decided_at = models.DateTimeField(null=True, blank=True)
     # When it first became active: its billing months begin on that day of the month (UTC). Suspensions do not move it.
     billing_from = models.DateTimeField(null=True, blank=True)
+    # The application's first one to this product: what was spent of limits goes on when it cancels and comes back.
+    counts_as = models.ForeignKey("self", null=True, on_delete=models.RESTRICT, related_name="+", editable=False)
 
     class Meta:
         constraints = [

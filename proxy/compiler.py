@@ -36,7 +36,7 @@ from apimgr.contracts.snapshot import (
 )
 from apimgr.core.errors import DomainError
 from apimgr.products.models import ApiLimit, BaseLimit, Plan
-from portal.models import Application, Credential, SubscriptionState
+from portal.models import Application, Credential, Subscription, SubscriptionState
 
 _BASE_PATH: Final = re.compile(r"/|(?:/[A-Za-z0-9._~-]+){1,15}")  # runtime looks no deeper than 16 segments
 _HOST: Final = re.compile(r"(?:[a-z0-9-]+\.)*[a-z0-9-]+(?::[0-9]{1,5})?")
@@ -167,10 +167,18 @@ def application_document(application: Application) -> ApplicationDocument:
         organisation_id=application.organisation_id,
         name=application.name,
         state=application.state,  # type: ignore[arg-type]
-        subscriptions=tuple(
-            SubscriptionDocument(row.pk, row.product_id, row.plan_id, row.state, _midnight(row.billing_from))  # type: ignore[arg-type]
-            for row in sorted(counting.all(), key=lambda row: row.pk)
-        ),
+        subscriptions=tuple(_subscription(row) for row in sorted(counting.all(), key=lambda row: row.pk)),
+    )
+
+
+def _subscription(row: Subscription) -> SubscriptionDocument:
+    return SubscriptionDocument(
+        id=row.pk,
+        product_id=row.product_id,
+        plan_id=row.plan_id,
+        state=row.state,  # type: ignore[arg-type]
+        billing_anchor=_midnight(row.billing_from),
+        counts_as=row.counts_as_id or 0,
     )
 
 

@@ -179,13 +179,23 @@ class PlanDocument:
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionDocument:
-    """``billing_anchor`` is the Unix second at which the first billing month began; 0 is that of the calendar."""
+    """``billing_anchor`` is the Unix second at which the first billing month began; 0 is that of the calendar.
+
+    ``counts_as`` is the subscription whose spending it carries on, since who cancels and comes back has no new quota; 0
+    is itself.
+    """
 
     id: int
     product_id: int
     plan_id: int
     state: ActiveState = "active"
     billing_anchor: int = 0
+    counts_as: int = 0
+
+    @property
+    def spender(self) -> int:
+        """Whose spending of the plan's limits its calls add to."""
+        return self.counts_as or self.id
 
 
 @dataclass(frozen=True, slots=True)

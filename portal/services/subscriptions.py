@@ -30,20 +30,25 @@ _PAST = {
 
 @transaction.atomic
 def subscribe(*, actor: User | None, application: Application, plan: Plan) -> Subscription:
-    """Put the application on the plan: at once, or as a request where the plan asks for approval."""
+    """Put the application on the plan: at once, or as a request where the plan asks for approval.
+
+    Who was subscribed to the product before goes on where that ended: with what was spent and with its billing months.
+    """
     require(actor, Permission.APPLICATION_MANAGE, application.organisation)
     application = lock_application(application)
     _check_offered(actor, plan)
     _check_free(application, plan)
     waits = plan.requires_approval and actor is not None
     now = None if waits else timezone.now()
+    former = application.subscriptions.filter(product=plan.product).select_related("counts_as").order_by("pk").last()
     subscription = Subscription.objects.create(
         application=application,
         plan=plan,
         product=plan.product,
         state=SubscriptionState.REQUESTED if waits else SubscriptionState.ACTIVE,
         decided_at=now,
-        billing_from=now,
+        billing_from=(former and former.billing_from) or now,
+        counts_as=former and (former.counts_as or former),
     )
     _tell(actor, subscription, "requested" if waits else "started", Side.DEVELOPER)
     return subscription
@@ -97,7 +102,7 @@ def resume_subscription(*, actor: User | None, subscription: Subscription) -> Su
 
 
 def cancel_subscription(*, actor: User | None, subscription: Subscription) -> Subscription:
-    """End it for good, by either side. Subscribing again starts anew."""
+    """End it for good, by either side. Who subscribes again gets no new count of quotas."""
     return _move(actor, subscription, Move.CANCEL)
 
 

@@ -1,4 +1,4 @@
-"""When a subscription's billing months begin, and what its developer is told of that."""
+"""When a subscription's billing months begin, whose count it carries on, and what its developer is told of that."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from django.test import Client
 from django.utils import timezone
 
 from apimgr.accounts.models import Organisation, User
-from apimgr.catalog.models import API
-from apimgr.products.models import ApiLimit, Limit, Plan
+from apimgr.catalog.models import API, Version
+from apimgr.products.models import ApiLimit, Limit, Plan, Product
 from portal import services
 from portal.models import Application, Subscription
+from tests.factories import make_plan
 
 
 @pytest.fixture
@@ -42,6 +43,42 @@ def test_a_request_that_moves_to_a_plan_without_approval_begins_then(
     services.change_plan(actor=dev, subscription=subscription, plan=plan)
     subscription.refresh_from_db()
     assert (subscription.state, subscription.billing_from is None) == ("active", False)
+
+
+def test_who_comes_back_goes_on_counting(dev: User, application: Application, plan: Plan, gold: Plan) -> None:
+    """Else a quota could be had several times a month."""
+    began = timezone.now() - timedelta(days=40)
+    first = services.subscribe(actor=dev, application=application, plan=plan)
+    assert first.counts_as is None
+    Subscription.objects.update(billing_from=began)
+    for again in (plan, gold, plan):
+        latest = Subscription.objects.latest("pk")
+        services.cancel_subscription(actor=dev, subscription=latest)
+        back = services.subscribe(actor=dev, application=application, plan=again)
+        assert (back.counts_as, back.billing_from) == (first, began)
+
+
+def test_who_was_never_let_in_begins_when_they_are(
+    dev: User, oscar: User, application: Application, gold: Plan
+) -> None:
+    for _ in range(2):
+        asked = services.subscribe(actor=dev, application=application, plan=gold)
+        assert services.reject_subscription(actor=oscar, subscription=asked).billing_from is None
+    asked = services.subscribe(actor=dev, application=application, plan=gold)
+    let_in = services.approve_subscription(actor=oscar, subscription=asked)
+    assert let_in.billing_from == let_in.decided_at
+
+
+def test_each_application_counts_for_itself_and_each_product(
+    dev: User, builders: Organisation, application: Application, plan: Plan, version: Version
+) -> None:
+    services.subscribe(actor=dev, application=application, plan=plan)
+    parcels = Product.objects.create(organisation=version.api.organisation, name="Parcels", slug="parcels")
+    parcels.versions.add(version)
+    other = make_plan(parcels)
+    assert services.subscribe(actor=dev, application=application, plan=other).counts_as is None
+    second = Application.objects.create(organisation=builders, name="Till")
+    assert services.subscribe(actor=dev, application=second, plan=plan).counts_as is None
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """All limits that hold for a call, decided together: a call that one of them refuses spends none of the others.
 
-Limits of the plan belong to the subscription, limits of the API to all of its callers together; either may be narrowed
-to an operation. What was spent lies in the node's table, so a meter is a view that can be made anew at any time.
+Limits of the plan belong to the subscription, or the one it carries on, limits of the API to all of its callers
+together; either may be narrowed to an operation. What was spent lies in the node's table, so a meter is a view that can
+be made anew at any time.
 """
 
 from __future__ import annotations
@@ -206,7 +207,7 @@ def meter_of_caller(
     """The limits of a subscriber's calls to a version; ``None`` if there are none."""
     anchor, opens = subscription.billing_anchor, plan.without_grantor == "open"
     windows = [
-        window_for(table, subscription.id, limit, anchor, opens=opens)
+        window_for(table, subscription.spender, limit, anchor, opens=opens)
         for limit in plan.limits
         if limit.api_id in (0, version.api_id) and _may_apply(limit, version)
     ]

@@ -55,7 +55,7 @@ SLOT_WORDS: Final = 32
 _FIRST_SLOTS: Final = 1024
 
 # The words of a slot. What a limit is (the first five) can be read by whoever wants to know who needs what.
-OWNER: Final = 0  # a subscription's id, or an API's below zero; 0 in a slot that is free
+OWNER: Final = 0  # a subscription's ``spender``, or an API's below zero; 0 in a slot that is free
 LIMIT: Final = 1
 FORM: Final = 2  # kind + 256 * period: indexes into KINDS and PERIODS
 AMOUNT: Final = 3

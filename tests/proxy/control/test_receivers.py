@@ -147,6 +147,16 @@ def test_a_billing_month_is_told_with_the_subscription(free: Plan, dev: User, bu
     assert told.subscriptions[0].billing_anchor in {midnight.timestamp(), midnight.timestamp() - 86_400}
 
 
+def test_who_comes_back_is_told_to_count_as_before(free: Plan, dev: User, builders: Organisation) -> None:
+    application = portal.create_application(actor=dev, organisation=builders, name="Shop")
+    first = portal.subscribe(actor=dev, application=application, plan=free)
+    portal.cancel_subscription(actor=dev, subscription=first)
+    again = portal.subscribe(actor=dev, application=application, plan=free)
+    told = last("application", application.pk)
+    assert isinstance(told, ApplicationDocument)
+    assert [(row.id, row.spender) for row in told.subscriptions] == [(again.pk, first.pk)]
+
+
 def test_an_address_another_version_took_over_is_left_to_it(acme: Organisation) -> None:
     first = make_version(make_api(acme))
     deploy(first)

@@ -19,7 +19,7 @@ from apimgr.contracts.periods import period_bounds
 from apimgr.contracts.snapshot import LimitDocument, OperationDocument, PlanDocument, SubscriptionDocument
 from proxy.dataplane.limits.meter import Meter, meter_of_anybody, meter_of_caller
 from proxy.dataplane.limits.table import CHANGES, Table
-from tests.proxy.dataplane.support import VERSION, Running, World
+from tests.proxy.dataplane.support import SUBSCRIPTION, VERSION, Running, World
 from tests.proxy.dataplane.test_gateway import last_outcome, play
 
 NOW = datetime(2026, 2, 28, 23, 59, 50, tzinfo=UTC).timestamp()
@@ -331,6 +331,22 @@ def limited(*limits: LimitDocument, **plan: Any) -> World:
     world = World()
     world.plan = replace(world.plan, limits=limits, **plan)
     return world
+
+
+@pytest.mark.processes
+def test_who_cancels_and_comes_back_has_no_new_quota(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        assert [(await gateway.get()).status for _ in range(3)] == [200, 200, 429]
+        for subscription, status in (
+            (replace(SUBSCRIPTION, id=51, counts_as=50), 429),
+            (replace(SUBSCRIPTION, id=52), 200),
+        ):
+            world.application = replace(world.application, subscriptions=(subscription,))
+            world.publish()
+            assert (await gateway.get()).status == status
+
+    world = limited(quota(2))
+    play(tmp_path, scenario, world)
 
 
 @pytest.mark.processes
