@@ -144,6 +144,10 @@ class Exchange:
     def _wait_for_grant(self) -> None:
         """The limits are shared with other hosts, and what was granted to this one is spent."""
         assert self.meter is not None, "it asks"
+        if self.body is not None:
+            self.client.read_body(self)  # now: whether all of it has come decides what becomes of a caller who hangs up
+            if self.ended:
+                return
         self.client.wait()
         self.worker.asker.ask(self.meter.lacking, self)
 
@@ -322,7 +326,7 @@ class Exchange:
         if body.done:
             self.body = None
         if self.connection is None:
-            self.first = payload  # all that came with the head; what comes later waits for the connection
+            self.first += payload  # what came before there is anybody to ask for a connection; the rest waits for it
         else:
             self._send_body(payload, last=body.done)
         return rest

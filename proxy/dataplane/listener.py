@@ -212,6 +212,7 @@ class ClientConnection(asyncio.Protocol, Timed):
             rest = exchange.client_data(data)
             if self._exchange is exchange:
                 self._buffer = rest
+                self._regulate()
 
     def swallow(self, body: BodyReader) -> bool:
         """Read the body of a refused request out of the buffer. False if it is not all there."""

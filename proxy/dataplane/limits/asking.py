@@ -20,6 +20,7 @@ from typing import Final, Protocol
 
 WAIT_SECONDS: Final = 0.3
 FULL_SECONDS: Final = 0.002  # a queue that is full is tried again after that
+ABSENT_SECONDS: Final = 0.02  # and so is an agent that is not there: it may be about to be replaced
 GRANTOR: Final = "grantor"
 MOST_SLOTS: Final = 500  # in one datagram
 _PID: Final = struct.Struct("<I")
@@ -105,29 +106,21 @@ class Asker:
         now = time.monotonic()
         call.grant_due_at = call.grant_due_at or now + WAIT_SECONDS
         self._waiting[call] = slots
-        if not self._unsent:
-            # Not at once: what is lacked in this turn of the loop goes into one question.
-            self._loop.call_soon(self._send)
+        self._want([slot for slot in slots if slot not in self._by_slot])
         for slot in slots:
-            if slot not in self._by_slot:
-                self._by_slot[slot] = {}
-                self._unsent.append(slot)
-            self._by_slot[slot][call] = None
+            self._by_slot.setdefault(slot, {})[call] = None
         if call.grant_due_at <= now:
             self._loop.call_soon(self._release, call, True)  # noqa: FBT003 - call_soon passes no names
 
     def _send(self) -> None:
-        slots, self._unsent = self._unsent, []
+        slots, self._unsent = [slot for slot in dict.fromkeys(self._unsent) if slot in self._by_slot], []
         while slots:
             try:
                 self._mailbox.send(GRANTOR, question(os.getpid(), slots[:MOST_SLOTS]))
-            except BlockingIOError:
-                self._unsent = slots + self._unsent
-                self._loop.call_later(FULL_SECONDS, self._send)
-                return
-            except OSError:
-                for slot in slots:
-                    self._release_slot(slot, waited=True)
+            except OSError as error:
+                self._unsent = slots
+                pause = FULL_SECONDS if isinstance(error, BlockingIOError) else ABSENT_SECONDS
+                self._loop.call_later(pause, self._send)
                 return
             slots = slots[MOST_SLOTS:]
 
@@ -137,10 +130,20 @@ class Asker:
                 self._release_slot(slot, waited=False)
 
     def tick(self) -> None:
-        """Let those go on who have waited long enough."""
+        """Let those go on who have waited long enough; for who waits still, what was asked in vain is asked again."""
         now = time.monotonic()
-        for call in [call for call in self._waiting if call.grant_due_at <= now]:
+        late = [call for call in self._waiting if call.grant_due_at <= now]
+        in_vain = {slot for call in late for slot in self._waiting[call]}
+        for call in late:
             self._release(call, waited=True)
+        self._want(slot for slot in in_vain if slot in self._by_slot)
+
+    def _want(self, slots: Iterable[int]) -> None:
+        """Ask, not at once: what is lacked in this turn of the loop goes into one question."""
+        is_first = not self._unsent
+        self._unsent += slots
+        if is_first and self._unsent:
+            self._loop.call_soon(self._send)
 
     def _release_slot(self, slot: int, *, waited: bool) -> None:
         for call in self._by_slot.pop(slot, {}):

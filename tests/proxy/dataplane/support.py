@@ -270,9 +270,14 @@ async def read_reply(reader: asyncio.StreamReader, *, to_head: bool = False) -> 
 
 @asynccontextmanager
 async def running(
-    tmp_path: Path, world: World | None = None, *, egress: EgressRules | None = None, **upstream_fields: Any
+    tmp_path: Path,
+    world: World | None = None,
+    *,
+    egress: EgressRules | None = None,
+    shared: bool = False,
+    **upstream_fields: Any,
 ) -> AsyncIterator[Running]:
-    """A published world served by a real worker on loopback, in this event loop."""
+    """A published world served by a real worker on loopback, in this event loop. ``shared``: its limits are leased."""
     world = world or World()
     upstream, recorder = Upstream(), MemoryRecorder()
     server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0, limit=1 << 20)
@@ -283,7 +288,7 @@ async def running(
     worker = Worker(
         replica=world.replica,
         recorder=recorder,
-        limits=Table(tmp_path / "limits", time.time(), may_be_alone=True),
+        limits=Table(tmp_path / "limits", time.time(), may_be_alone=True, shared=shared),
         stats_block=stats.open_block(tmp_path / "stats", 0),
         pepper=PEPPER,
         node_name="test",
