@@ -183,6 +183,8 @@ class Worker:
             now = time.time()
             self.runtime.check_age(now, self.max_staleness)
             self.runtime.limits.tick()
+            if self.syncer is not None and self.syncer.is_stuck():
+                self.could_not_sync()
             if self._asker is not None:
                 self._asker.tick()
             self._recheck(now)

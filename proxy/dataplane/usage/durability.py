@@ -10,16 +10,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from proxy.dataplane.usage.mapped import is_finished
 from proxy.dataplane.usage.segments import find_segments
 
 log = logging.getLogger(__name__)
+
+LONGEST_SYNC_SECONDS: Final = 10.0  # a disk that takes longer is as good as broken
 
 Done = Callable[[bool], None]  # told whether it is on the disk
 
@@ -28,7 +30,7 @@ class Unsynced(Protocol):
     """What a worker writes to; ``usage.spool.Spool``."""
 
     def unsynced(self) -> list[int]:
-        """Descriptors of all that may hold what is not on the disk; whoever asks closes them."""
+        """Descriptors of all that may hold what is not on the disk; whoever asks closes them. Raises ``OSError``."""
         ...
 
     def sync_failed(self) -> None: ...
@@ -40,8 +42,10 @@ class Syncer:
     def __init__(self, spool: Unsynced, sync: Callable[[int], None] = os.fdatasync) -> None:
         self._spool = spool
         self._sync = sync
+        self._syncing: list[Done] = []
         self._waiting: list[Done] = []
         self._is_busy = False
+        self._late_at = 0.0
         self._thread = ThreadPoolExecutor(1, "sync")
 
     def after(self, done: Done) -> None:
@@ -50,11 +54,24 @@ class Syncer:
         if not self._is_busy:
             self._start()
 
+    def is_stuck(self) -> bool:
+        """Whether the disk does not answer. Who waits for it is told that it failed: ask now and then."""
+        is_late = self._is_busy and time.monotonic() >= self._late_at
+        if is_late:
+            self._tell_all_that_it_failed()
+        return is_late
+
     def _start(self) -> None:
+        try:
+            fds = self._spool.unsynced()
+        except OSError as trouble:
+            self._failed(trouble)
+            return
         self._is_busy = True
-        batch, self._waiting = self._waiting, []
-        work = asyncio.get_running_loop().run_in_executor(self._thread, self._sync_all, self._spool.unsynced())
-        work.add_done_callback(partial(self._finished, batch))
+        self._late_at = time.monotonic() + LONGEST_SYNC_SECONDS
+        self._syncing, self._waiting = self._waiting, []
+        work = asyncio.get_running_loop().run_in_executor(self._thread, self._sync_all, fds)
+        work.add_done_callback(self._finished)
 
     def _sync_all(self, fds: list[int]) -> None:
         try:
@@ -64,16 +81,31 @@ class Syncer:
             for fd in fds:
                 os.close(fd)
 
-    def _finished(self, batch: list[Done], work: asyncio.Future[None]) -> None:
-        trouble = None if work.cancelled() else work.exception()
-        if trouble is not None:
-            log.error("Usage records could not be brought to the disk: %s; their calls are broken off", trouble)
-            self._spool.sync_failed()
+    def _finished(self, work: asyncio.Future[None]) -> None:
         self._is_busy = False
+        trouble = None if work.cancelled() else work.exception()
+        if trouble is not None or work.cancelled():
+            self._failed(trouble)
+            return
+        synced, self._syncing = self._syncing, []
         if self._waiting:
             self._start()
-        for done in batch:
-            done(trouble is None and not work.cancelled())
+        self._tell(synced, is_on_disk=True)
+
+    def _failed(self, trouble: BaseException | None) -> None:
+        """Nobody's record can be vouched for: the system may have tried them all, and says so only once."""
+        log.error("Usage records could not be brought to the disk: %s; their calls are broken off", trouble)
+        self._spool.sync_failed()
+        self._tell_all_that_it_failed()
+
+    def _tell_all_that_it_failed(self) -> None:
+        told, self._syncing, self._waiting = [*self._syncing, *self._waiting], [], []
+        self._tell(told, is_on_disk=False)
+
+    @staticmethod
+    def _tell(told: list[Done], *, is_on_disk: bool) -> None:
+        for done in told:
+            done(is_on_disk)
 
     def close(self) -> None:
         self._thread.shutdown()

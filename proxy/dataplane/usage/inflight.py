@@ -73,7 +73,11 @@ class CallTable:
         self._memory[: _HEADER.size] = _HEADER.pack(_MAGIC, kernel_boot(), 0)
         self._free: list[int] = []
         self.capacity = 0
-        self._file.show(self._path)
+        try:
+            self._file.show(self._path)
+        except OSError:
+            self._file.discard()
+            raise
 
     def grow_to(self, calls: int) -> None:
         """Have room for as many calls at once."""

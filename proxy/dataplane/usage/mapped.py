@@ -6,6 +6,7 @@ The kernel lets go of the lock when the writer dies.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import mmap
 import os
@@ -33,6 +34,7 @@ class MappedFile:
             raise
 
     def show(self, path: Path) -> None:
+        """Raises ``OSError`` where the folder does not take the name, and then it is hidden as before."""
         self._hidden.rename(path)
 
     def grow(self, size: int) -> None:
@@ -40,14 +42,19 @@ class MappedFile:
         os.posix_fallocate(self.fd, 0, size)
         self.memory.resize(size)
 
-    def close(self, used: int) -> None:
-        """Let go: what was not used goes back to the disk."""
+    def finish(self, used: int) -> int:
+        """Write no more: what was not used goes back to the disk. Returns the descriptor, whose closing lets go."""
         self.memory.close()
-        os.ftruncate(self.fd, used)
-        os.close(self.fd)
+        with contextlib.suppress(OSError):  # the rest is zeroes, which readers know
+            os.ftruncate(self.fd, used)
+        return self.fd
+
+    def close(self, used: int) -> None:
+        os.close(self.finish(used))
 
     def discard(self) -> None:
-        self._hidden.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # as on a disk that can only be read; ``clear_away`` finds it
+            self._hidden.unlink(missing_ok=True)
         self.close(0)
 
 

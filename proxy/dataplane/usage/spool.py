@@ -131,26 +131,38 @@ class Spool:
     def unsynced(self) -> list[int]:
         """Descriptors of what may not be on the disk: each segment since the last time, a new one's name too."""
         fds, self._left_unsynced = self._left_unsynced, []
-        if self._segment is not None:
-            fds.append(os.dup(self._segment.fd))
-            if self._name_is_new:
-                fds.append(os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-                self._name_is_new = False
+        try:
+            if self._segment is not None:
+                fds.append(os.dup(self._segment.fd))
+                if self._name_is_new:  # the folder's own may be, too
+                    for folder in (self._directory, self._directory.parent):
+                        fds.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+                    self._name_is_new = False
+        except OSError:
+            for fd in fds:
+                os.close(fd)
+            raise
         return fds
 
     def sync_failed(self) -> None:
         """The disk has refused what was written here, and may not say so again: go on in another segment."""
         self._close_segment()
+        while self._left_unsynced:
+            os.close(self._left_unsynced.pop())
 
     def _begin_segment(self) -> None:
         if self._next is None:
             self._make_next()
         assert self._next is not None, "it was made"
+        number = new_segment_number()
+        try:
+            # Before anything is written: what no shipper sees would be lost.
+            self._next.show(self._directory / f"{self._number}-{number}{SUFFIX}")
+        except OSError as error:
+            raise SpoolFull(f"the usage spool cannot be written: {error}") from error
         self._close_segment()
         self._segment, self._next, self._offset = self._next, None, 0
-        self._name_is_new = True
-        self._segment_number = number = new_segment_number()
-        self._segment.show(self._directory / f"{self._number}-{number}{SUFFIX}")
+        self._segment_number, self._name_is_new = number, True
         if self.calls is not None:
             self.calls.names_segment(number)
         self._reserve.take()
@@ -188,9 +200,11 @@ class Spool:
 
     def _close_segment(self) -> None:
         if self._segment is not None:
+            fd = self._segment.finish(self._offset)
             if self._is_strict:
-                self._left_unsynced.append(os.dup(self._segment.fd))
-            self._segment.close(self._offset)
+                self._left_unsynced.append(fd)
+            else:
+                os.close(fd)
             self._segment, self._offset = None, SEGMENT_BYTES
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from apimgr.contracts.outcomes import BY_CODE
+from proxy.dataplane.usage import durability
 from proxy.dataplane.usage.durability import Syncer
 from proxy.dataplane.usage.spool import SEGMENT_BYTES, Spool
 from tests.proxy.dataplane.support import Reply, Running, request, response
@@ -28,8 +29,11 @@ class Disk:
         self.begun = threading.Event()
         self.may_go_on = threading.Event()
         self.broken: OSError | None = None
+        self.exhausted: OSError | None = None
 
     def unsynced(self) -> list[int]:
+        if self.exhausted is not None:
+            raise self.exhausted
         return [os.open(os.devnull, os.O_RDONLY)]
 
     def sync_failed(self) -> None:
@@ -128,6 +132,57 @@ def test_a_disk_that_fails_breaks_the_call_off_and_stops_further_ones(tmp_path: 
     play(tmp_path, scenario)
 
 
+def test_all_who_wait_when_the_disk_fails_are_broken_off(tmp_path: Path) -> None:
+    """The system may have tried their records' pages as well, and says so only once."""
+
+    async def scenario(gateway: Running) -> None:
+        disk = strict(gateway)
+        first, second = (asyncio.ensure_future(gateway.get()) for _ in range(2))
+        await until(disk.begun)
+        while len(gateway.recorder.frames) < 2:
+            await asyncio.sleep(0.01)
+        disk.broken = OSError(5, "Input/output error")
+        disk.may_go_on.set()
+        for call in (first, second):
+            with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+                await call
+        assert disk.syncs == 1
+
+    play(tmp_path, scenario)
+
+
+def test_without_a_descriptor_to_sync_the_call_is_broken_off_and_the_next_is_not(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        disk = strict(gateway)
+        disk.may_go_on.set()
+        disk.exhausted = OSError(24, "Too many open files")
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await gateway.get()
+        assert disk.failures == 1
+        disk.exhausted = None
+        while (await gateway.get()).status != 200:
+            await asyncio.sleep(0.1)
+
+    play(tmp_path, scenario)
+
+
+def test_a_disk_that_does_not_answer_breaks_the_call_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(durability, "LONGEST_SYNC_SECONDS", 0.2)
+
+    async def scenario(gateway: Running) -> None:
+        disk = strict(gateway)
+        call = asyncio.ensure_future(gateway.get())
+        await until(disk.begun)
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await call
+        assert (await gateway.get()).status == 503, "nor is another passed on meanwhile"
+        disk.may_go_on.set()
+        while (await gateway.get()).status != 200:
+            await asyncio.sleep(0.1)
+
+    play(tmp_path, scenario)
+
+
 def test_a_caller_who_leaves_meanwhile_is_no_trouble(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         disk = strict(gateway)
@@ -168,7 +223,7 @@ def test_whatever_may_hold_a_record_is_synced(tmp_path: Path) -> None:
     names = {Path(f"/proc/self/fd/{fd}").readlink().name: fd for fd in spool.unsynced()}
     segments = {path.name for path in (tmp_path / "1").glob("*.spool")}
     assert len(segments) == 2
-    assert names.keys() == segments | {"1"}
+    assert names.keys() == segments | {"1", tmp_path.name}, "the folder is new as well"
     for fd in names.values():
         os.close(fd)
     (present,) = spool.unsynced()

@@ -72,6 +72,39 @@ def test_a_segment_is_followed_by_another_though_callers_have_all_descriptors(
     assert before - descriptors.in_use() == 6, "the segment's, the table's and the reserve"
 
 
+def test_a_segment_that_cannot_be_shown_takes_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written where no shipper sees it would be lost."""
+    written = Spool(tmp_path / "1", 0)
+    written.append(b"x" * SEGMENT_BYTES)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no room in the folder")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", full)
+        for _ in range(2):
+            with pytest.raises(SpoolFull):
+                written.append(b"refused")
+    written.append(b"frame")
+    written.close()
+    assert [segment.path.read_bytes()[-5:] for segment in find_segments(tmp_path)] == [b"xxxxx", b"frame"]
+
+
+def test_a_table_that_cannot_be_shown_costs_no_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no room in the folder")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", full)
+        written = Spool(tmp_path / "1", 0)
+        before = descriptors.in_use()
+        for _ in range(3):
+            assert not written.has_room(1)
+        assert descriptors.in_use() == before
+    assert written.has_room(1)
+    written.close()
+
+
 def test_a_spool_that_cannot_be_written_is_full_until_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool, "_LOOK_AGAIN_SECONDS", 0.0)
     (tmp_path / "spool").write_text("in the way")
