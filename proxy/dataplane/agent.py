@@ -29,7 +29,7 @@ from proxy.dataplane.heartbeat import Counters, Heart
 from proxy.dataplane.replica.feed import Feed, listen
 from proxy.dataplane.replica.file_feed import FileFeed
 from proxy.dataplane.replica.writer import ReplicaWriter
-from proxy.dataplane.stats import Snapshot, StatsReader
+from proxy.dataplane.stats import SPOOLED_BYTES, Snapshot, StatsReader
 from proxy.dataplane.usage.books import Shipped, counted, earlier_boots
 from proxy.dataplane.usage.durability import Durability
 from proxy.dataplane.usage.shipper import Shipper
@@ -45,6 +45,8 @@ POLL_SECONDS: Final = 0.5
 SHIP_SECONDS: Final = 0.2
 BEAT_SECONDS: Final = 2.0
 SYNC_SECONDS: Final = 0.05
+SYNC_BYTES: Final = 256 * 1024
+LOOK_SECONDS: Final = 0.01
 BOOKS_SECONDS: Final = 10.0
 LAST_WORDS_SECONDS: Final = 5.0
 
@@ -130,12 +132,14 @@ class Agent:
     async def make_durable(self) -> None:
         durability = Durability(self.config.spool_root)
         while True:
+            due_at, due_by = time.monotonic() + SYNC_SECONDS, self._stats.total(SPOOLED_BYTES) + SYNC_BYTES
             try:
                 await asyncio.to_thread(durability.sync)
             except OSError:
                 log.exception("The spool could not be synced")
                 await asyncio.sleep(1)
-            await asyncio.sleep(SYNC_SECONDS)
+            while time.monotonic() < due_at and self._stats.total(SPOOLED_BYTES) < due_by:
+                await asyncio.sleep(LOOK_SECONDS)
 
     def note_applied(self) -> None:
         if self.writer.mark is not None:

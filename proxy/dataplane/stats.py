@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Final
 
 MAX_WORKERS: Final = 128  # twice what a node may run: in a reload the old ones still count
-NAMES: Final = ("requests", "generated", "spooled", "unrecorded", "connections", "connections_refused", "ungranted")
+NAMES: Final = (
+    "requests", "generated", "spooled", "unrecorded", "connections", "connections_refused", "ungranted",
+    "spooled_bytes",
+)  # fmt: skip
 _WORDS: Final = 256
 _OUTCOMES_AT: Final = 64
-REQUESTS, GENERATED, SPOOLED, UNRECORDED, CONNECTIONS, CONNECTIONS_REFUSED, UNGRANTED = range(len(NAMES))
+REQUESTS, GENERATED, SPOOLED, UNRECORDED, CONNECTIONS, CONNECTIONS_REFUSED, UNGRANTED, SPOOLED_BYTES = range(len(NAMES))
 _SIZE: Final = MAX_WORKERS * _WORDS * 8
 
 
@@ -68,6 +71,10 @@ class StatsReader:
         """One snapshot per worker that has counted anything."""
         blocks = [self._words[at : at + _WORDS].tolist() for at in range(0, MAX_WORKERS * _WORDS, _WORDS)]
         return [_snapshot(number, words) for number, words in enumerate(blocks) if any(words)]
+
+    def total(self, word: int) -> int:
+        """One count of all workers, at a fraction of what ``read`` costs."""
+        return sum(self._words[word::_WORDS])
 
 
 def _snapshot(number: int, words: list[int]) -> Snapshot:

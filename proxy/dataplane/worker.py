@@ -135,6 +135,7 @@ class Worker:
             if not slot:
                 self.stats[stats.GENERATED] += 1
             self.stats[stats.SPOOLED] += 1
+            self.stats[stats.SPOOLED_BYTES] += len(frame)
 
     def can_record(self) -> bool:
         """Whether the spool can take the record of a further call, and of all that may be in flight."""

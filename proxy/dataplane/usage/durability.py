@@ -1,8 +1,9 @@
 """Making segments survive a power cut, away from event loops: an ``fsync`` there would stall every call.
 
 How far a node goes is its ``APIMGR_GATEWAY_DURABILITY``. ``os``: nobody syncs; what processes do is safe, a power cut
-costs what the system had not written yet. ``group``: the agent syncs every segment every 50 ms. ``strict``: besides,
-each worker holds the end of an answer back until the call's record is on the disk; calls that wait share one sync.
+costs what the system had not written yet. ``group``: the agent syncs every segment every 50 ms, or as soon as 256 KiB
+were recorded. ``strict``: besides, each worker holds the end of an answer back until the call's record is on the disk;
+calls that wait share one sync.
 """
 
 from __future__ import annotations
@@ -112,29 +113,42 @@ class Syncer:
 
 
 class Durability:
-    """Syncs what may have grown since it last looked. Call ``sync`` every 50 ms, from a thread."""
+    """Syncs what may have grown since it last looked. Call ``sync`` from a thread, as often as ``group`` promises."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._named: set[Path] = set()  # segments whose names are on the disk
         self._settled: set[Path] = set()  # finished and synced
 
     def sync(self) -> None:
-        settled: set[Path] = set()
-        for segment in find_segments(self._root):
-            try:
-                if segment.path in self._settled or _sync_file(segment.path):
-                    settled.add(segment.path)
-            except FileNotFoundError:  # Shipped in between.
-                continue
-        self._settled = settled
+        found = {segment.path for segment in find_segments(self._root)}
+        self._settled = {path for path in found if path in self._settled or _sync_file(path)}
+        new_in = {path.parent for path in found - self._named}
+        for folder in [*new_in, self._root] if new_in else []:
+            _sync_folder(folder)
+        self._named = found
 
 
 def _sync_file(path: Path) -> bool:
     """Sync it. True if it cannot have grown since. Where nothing was written this costs next to nothing."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:  # Shipped in between.
+        return True
     try:
         finished = is_finished(fd)
         os.fdatasync(fd)
     finally:
         os.close(fd)
     return finished
+
+
+def _sync_folder(path: Path) -> None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:  # an earlier boot's, shipped in between
+        return
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.dataplane import agent, stats
 from proxy.dataplane.agent import SYNC_SECONDS, Agent, _jobs
 from proxy.dataplane.config import ImproperConfiguration, from_environment
 from proxy.dataplane.usage.durability import Durability
@@ -35,6 +36,40 @@ def test_what_may_grow_is_synced_each_time_and_what_is_finished_once(
     assert len(synced) == 5
 
 
+def test_the_name_of_a_new_segment_is_synced_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records in a file that lost its name in a power cut are lost."""
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_ino))
+    durability, folders = Durability(tmp_path), [tmp_path / "1", tmp_path]
+    for number in range(2):
+        spool = Spool(tmp_path / "1", number)
+        durability.sync()
+        durability.sync()
+        assert synced == [folder.stat().st_ino for folder in folders] * (number + 1)
+        spool.close()
+
+
+def test_much_that_is_recorded_is_synced_before_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent, "SYNC_SECONDS", 3600.0)
+    rounds: list[Path] = []
+    monkeypatch.setattr(Durability, "sync", lambda self: rounds.append(self._root))
+    config = from_environment({"APIMGR_VAR": str(tmp_path), "APIMGR_KEY_PEPPER": "p" * 32})
+    node = Agent(config)
+    blocks = [stats.open_block(config.stats_path, number) for number in range(2)]
+
+    async def a_while() -> None:
+        async with asyncio.timeout(20), _jobs(node):
+            for size, expected in ((0, 1), (agent.SYNC_BYTES // 2 - 1, 1), (1, 2)):
+                for block in blocks:
+                    block[stats.SPOOLED_BYTES] += size
+                while len(rounds) < expected:
+                    await asyncio.sleep(agent.LOOK_SECONDS)
+                await asyncio.sleep(5 * agent.LOOK_SECONDS)
+                assert len(rounds) == expected
+
+    run(a_while)
+
+
 @pytest.mark.parametrize(("mode", "is_synced"), [("os", False), ("group", True), ("strict", True)])
 def test_the_agent_syncs_as_it_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, *, is_synced: bool
@@ -42,10 +77,10 @@ def test_the_agent_syncs_as_it_is_told(
     rounds: list[Path] = []
     monkeypatch.setattr(Durability, "sync", lambda self: rounds.append(self._root))
     settings = {"APIMGR_VAR": str(tmp_path), "APIMGR_KEY_PEPPER": "p" * 32, "APIMGR_GATEWAY_DURABILITY": mode}
-    agent = Agent(from_environment(settings))
+    node = Agent(from_environment(settings))
 
     async def a_while() -> None:
-        async with _jobs(agent):
+        async with _jobs(node):
             for _ in range(3 if not is_synced else 400):
                 await asyncio.sleep(SYNC_SECONDS)
                 if rounds:
