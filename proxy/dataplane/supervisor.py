@@ -49,6 +49,8 @@ START_SECONDS: Final = 20.0  # a worker that does not accept by then will not
 SUCCESSOR_SECONDS: Final = 30.0  # nor a successor, all of it
 WORKER_GRACE_SECONDS: Final = 35.0  # a worker drains for 30
 AGENT_GRACE_SECONDS: Final = 10.0
+STOP_SECONDS: Final = WORKER_GRACE_SECONDS + AGENT_GRACE_SECONDS  # what a supervisor takes to stop
+KILL_AGAIN_SECONDS: Final = 1.0
 # What a worker, which faces the world, has no business to know.
 AGENTS_SECRETS: Final = frozenset(
     {"DATABASE_URL", "REDIS_URL", "APIMGR_GATEWAY_LIMITS_URL", "APIMGR_GATEWAY_ADMIN_TOKEN", "APIMGR_SECRET_KEY"}
@@ -69,7 +71,7 @@ class Child:
     started_at: float = 0.0
     pause: float = 0.0
     stats_offset: int = 0
-    told_to_stop: bool = False
+    stop_by: float = 0.0  # it was told to stop, and is killed then
     ready_fd: int = -1  # readable once it accepts, or has ended
     accepts: bool = False
 
@@ -86,6 +88,11 @@ class Child:
         if self.ready_fd >= 0 and _can_be_read(self.ready_fd):
             self.accepts = bool(os.read(self.ready_fd, 1))  # closed without a word: it ended
             self.stop_hearing()
+
+    def tell_to_stop(self, grace: float, number: int = signal.SIGTERM) -> None:
+        _terminate([self], number)
+        self.stop_hearing()
+        self.stop_by = time.monotonic() + grace
 
     def stop_hearing(self) -> None:
         if self.ready_fd >= 0:
@@ -151,7 +158,7 @@ class Supervisor:
         self._children = [Child("agent", self._admin.fileno()), *workers]
         self._joining: list[Child] = []  # started to replace the workers
         self._joining_until = 0.0
-        self._leaving: list[tuple[Child, float]] = []  # replaced, draining until then
+        self._leaving: list[Child] = []  # replaced, finishing what they have begun
         self._successor: Child | None = None  # started to replace us
         self._announced = False
         self._over = False  # a successor has taken over, or we failed as one
@@ -227,7 +234,7 @@ class Supervisor:
         """Until a signal, until a child says that it accepts, or until one is due to be started again."""
         expected = [*self._children, *self._joining, *([self._successor] if self._successor else [])]
         due = [child.due_at for child in self._children if child.process is None]
-        due += [until for _, until in self._leaving]
+        due += [child.stop_by for child in [*self._children, *self._leaving] if child.stop_by]
         due += [self._joining_until] if self._joining or self._successor else []
         timeout = max(0.0, min(due) - time.monotonic()) if due else None
         if self._signals - {signal.SIGCHLD} or (self._over and not self._leaving):
@@ -240,25 +247,28 @@ class Supervisor:
     # --- Children -----------------------------------------------------------------------------------------------
 
     def _tend(self) -> None:
-        """Start what is due, note what died, end what drains too long."""
+        """Start what is due, note what died, end what takes too long to stop."""
         now = time.monotonic()
+        for child in [*self._children, *self._leaving]:
+            if child.process is not None and 0 < child.stop_by <= now:
+                child.process.kill()
+                child.stop_by = now + KILL_AGAIN_SECONDS  # one that hangs in the kernel does not end at once
         for child in self._children:
             child.hear()
             if child.process is not None and child.process.poll() is not None:
                 self._bury(child, now)
             if child.process is None and now >= child.due_at:
                 self._start(child)
-        for child, until in list(self._leaving):
-            if child.has_ended:
-                self._leaving.remove((child, until))
-            elif now >= until and child.process is not None:
-                child.process.kill()
+        for child in [child for child in self._leaving if child.has_ended]:
+            self._leaving.remove(child)
+            if child.role == "successor":  # it may have taken over when we had given it up
+                presence.write_pid(self._config.home / "pid")
 
     def _bury(self, child: Child, now: float) -> None:
         assert child.process is not None
         child.stop_hearing()
-        if child.told_to_stop:
-            child.told_to_stop, child.process, child.pause = False, None, 0.0
+        if child.stop_by:
+            child.stop_by, child.process, child.pause = 0.0, None, 0.0
             return
         log.error("The %s ended with status %s and is started again", child.role, child.process.returncode)
         lived = now - child.started_at
@@ -320,8 +330,7 @@ class Supervisor:
 
     def _hand_over(self) -> None:
         agent, *old = self._children
-        agent.told_to_stop = True  # and started again, with the code that is installed now
-        _terminate([agent])
+        agent.tell_to_stop(AGENT_GRACE_SECONDS)  # and started again, with the code that is installed now
         self._drain(old)
         self._children, self._joining = [agent, *self._joining], []
         presence.notify("READY=1")
@@ -329,9 +338,9 @@ class Supervisor:
 
     def _drain(self, workers: list[Child]) -> None:
         """Let workers that have successors finish what they have begun."""
-        _terminate(workers, signal.SIGUSR1)
-        until = time.monotonic() + WORKER_GRACE_SECONDS
-        self._leaving += [(child, until) for child in workers]
+        for worker in workers:
+            worker.tell_to_stop(WORKER_GRACE_SECONDS, signal.SIGUSR1)
+        self._leaving += workers
 
     # --- Upgrade ------------------------------------------------------------------------------------------------
 
@@ -372,10 +381,8 @@ class Supervisor:
 
     def _give_up_upgrade(self, successor: Child, reason: str) -> None:
         log.error("No upgrade: %s; process %d carries on", reason, os.getpid())
-        successor.stop_hearing()
-        _terminate([successor])
-        # What it accepted it may finish, as in any stop.
-        self._leaving.append((successor, time.monotonic() + WORKER_GRACE_SECONDS + AGENT_GRACE_SECONDS))
+        successor.tell_to_stop(STOP_SECONDS)  # what it accepted it may finish, as in any stop
+        self._leaving.append(successor)
         self._successor = None
 
     def _make_way(self, successor: Child) -> None:
@@ -383,8 +390,8 @@ class Supervisor:
         # The service manager believes no other than the main process it knows.
         presence.notify(f"MAINPID={successor.process.pid}", "READY=1")
         agent, *workers = self._children
-        _terminate([agent])  # its successor waits for that before it touches anything
-        self._leaving.append((agent, time.monotonic() + AGENT_GRACE_SECONDS))
+        agent.tell_to_stop(AGENT_GRACE_SECONDS)  # its successor waits for that before it touches anything
+        self._leaving.append(agent)
         self._drain(workers)
         self._children, self._successor, self._over = [], None, True
         log.info("Upgraded: process %d is the gateway now, this one ends with its last call", successor.process.pid)
@@ -396,13 +403,14 @@ class Supervisor:
         if not self._over:
             presence.notify("STOPPING=1")
         agents, workers = self._children[:1], self._children[1:]
-        workers += [*self._joining, *(child for child, _ in self._leaving)]
+        workers += [*self._joining, *self._leaving]
         self._public.close()
         # A successor that is not the gateway yet has workers and an agent of its own to stop.
         successor = [self._successor] if self._successor else []
         _terminate(successor)
         _end(workers, WORKER_GRACE_SECONDS)
-        _end([*agents, *successor], AGENT_GRACE_SECONDS)
+        _end(agents, AGENT_GRACE_SECONDS)
+        _end(successor, STOP_SECONDS)
         self._admin.close()
         presence.remove_pid(self._config.home / "pid")
         self._lock.close()

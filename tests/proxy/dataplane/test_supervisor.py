@@ -1,0 +1,114 @@
+"""What the first process does when its children, or its successor, do not do as they are told."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from proxy.dataplane import presence, supervisor
+from proxy.dataplane.config import from_environment
+from proxy.dataplane.supervisor import AGENT_GRACE_SECONDS, STOP_SECONDS, Child, Supervisor
+
+pytestmark = pytest.mark.processes
+
+
+class Hung(subprocess.Popen[bytes]):
+    """Does not end, whatever it is told."""
+
+    def __init__(self) -> None:
+        self.kills = 0
+        self.returncode = None
+
+    def __del__(self) -> None: ...
+
+    def poll(self) -> None:
+        return None
+
+    def send_signal(self, sig: int) -> None: ...
+
+    def kill(self) -> None:
+        self.kills += 1
+
+
+@pytest.fixture
+def first(tmp_path: Path) -> Iterator[Supervisor]:
+    """A supervisor without children of its own."""
+    environ = {
+        "APIMGR_VAR": str(tmp_path),
+        "APIMGR_KEY_PEPPER": "p" * 32,
+        "APIMGR_GATEWAY_LISTEN": "127.0.0.1:0",
+        "APIMGR_GATEWAY_ADMIN_LISTEN": "127.0.0.1:0",
+    }
+    first = Supervisor(from_environment(environ), environ)
+    agent, *workers = first._children
+    first._children = []
+    yield first
+    first._children, first._leaving = [agent, *workers], []
+    first._stop()
+
+
+def ended() -> subprocess.Popen[bytes]:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process
+
+
+def test_a_child_that_hangs_is_killed_again_without_spinning(first: Supervisor) -> None:
+    process = Hung()
+    child = Child("worker 0", -1, process)
+    child.tell_to_stop(0.0)
+    first._leaving = [child]
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    rounds, began = 0, time.monotonic()
+    while process.kills < 2:
+        first._tend()
+        first._wait(reading)
+        rounds += 1
+    assert rounds < 5
+    assert time.monotonic() - began >= supervisor.KILL_AGAIN_SECONDS
+    os.close(reading)
+    os.close(writing)
+
+
+def test_an_agent_that_does_not_stop_for_a_reload_is_killed(first: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "AGENT_GRACE_SECONDS", 0.0)
+    process = Hung()
+    first._children = [Child("agent", -1, process)]
+    first._hand_over()
+    first._tend()
+    assert process.kills == 1
+
+
+def test_the_pid_file_is_ours_again_after_a_successor_that_came_too_late(first: Supervisor) -> None:
+    """It wrote its own when we no longer listened, and took that away as it ended."""
+    path = first._config.home / "pid"
+    presence.write_pid(path)
+    successor = Child("successor", -1, ended())
+    first._give_up_upgrade(successor, "for a test")
+    path.unlink()
+    first._tend()
+    assert path.read_text() == f"{os.getpid()}\n"
+    assert first._leaving == []
+
+
+def test_a_stop_in_an_upgrade_leaves_the_successor_time_for_its_calls(
+    first: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graces: dict[str, float] = {}
+    end = supervisor._end
+
+    def note(children: list[Child], grace: float) -> None:
+        graces.update({child.role: grace for child in children})
+        end(children, grace)
+
+    monkeypatch.setattr(supervisor, "_end", note)
+    first._children, first._successor = [Child("agent", -1)], Child("successor", -1, ended())
+    first._stop()
+    assert graces == {"agent": AGENT_GRACE_SECONDS, "successor": STOP_SECONDS}
