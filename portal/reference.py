@@ -38,26 +38,29 @@ class VersionChoice:
         }
 
 
-def public_document(document: dict[str, Any], base_url: str, choice: VersionChoice | None = None) -> dict[str, Any]:
-    """``document`` with the gateway as its only server and the API key as its only way in.
+def public_document(
+    document: dict[str, Any], base_url: str, choice: VersionChoice | None = None, *, needs_key: bool = True
+) -> dict[str, Any]:
+    """``document`` with the gateway as its only server and the API key, if it needs one, as its only way in.
 
     Servers and security of single paths and operations go, too: they would name the upstream. ``choice`` becomes a
     parameter of every path. The input is not changed.
     """
     public = {key: value for key, value in document.items() if key not in {"servers", "host", "basePath", "schemes"}}
     public["paths"] = _public_paths(document.get("paths"), choice, swagger="swagger" in document)
-    public["security"] = [{"apiKey": []}]
+    schemes = {"apiKey": _SCHEME} if needs_key else {}
+    public["security"] = [{name: []} for name in schemes]
     if "swagger" in document:
         scheme, _separator, rest = base_url.partition("://")
         host, slash, path = rest.partition("/")
         public |= {"schemes": [scheme], "host": host, "basePath": slash + path or "/"}
-        public["securityDefinitions"] = {"apiKey": _SCHEME}
+        public["securityDefinitions"] = schemes
     else:
         public["servers"] = [{"url": base_url}]
         components = document.get("components")
         public["components"] = {
             **(components if isinstance(components, dict) else {}),
-            "securitySchemes": {"apiKey": _SCHEME},
+            "securitySchemes": schemes,
         }
     return public
 

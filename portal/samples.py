@@ -27,9 +27,10 @@ class SampleCall:
     summary: str
     is_ready: bool  # can be sent as it stands: safe, and no value had to be made up
     fields: tuple[tuple[str, str], ...] = ()  # that it carries besides the key
+    needs_key: bool = True
 
     def headers(self, key: str) -> list[tuple[str, str]]:
-        return [(KEY_HEADER, key), *self.fields]
+        return [(KEY_HEADER, key), *self.fields] if self.needs_key else list(self.fields)
 
     def curl(self, key: str) -> str:
         verb = "" if self.method == "GET" else f"-X {shlex.quote(self.method)} "
@@ -42,7 +43,7 @@ class SampleCall:
             "request = urllib.request.Request(\n"
             f"    {json.dumps(self.url)},\n"
             f"    method={json.dumps(self.method)},\n"
-            f"    headers={{{self._pairs(key)}}},\n"
+            f"    headers={self._object(key)},\n"
             ")\n"
             "with urllib.request.urlopen(request) as response:\n"
             "    print(response.status, response.read().decode())"
@@ -52,13 +53,14 @@ class SampleCall:
         return (
             f"const response = await fetch({json.dumps(self.url)}, {{\n"
             f"  method: {json.dumps(self.method)},\n"
-            f"  headers: {{ {self._pairs(key)} }},\n"
+            f"  headers: {self._object(key, ' ')},\n"
             "});\n"
             "console.log(response.status, await response.text());"
         )
 
-    def _pairs(self, key: str) -> str:
-        return ", ".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in self.headers(key))
+    def _object(self, key: str, margin: str = "") -> str:
+        pairs = ", ".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in self.headers(key))
+        return f"{{{margin}{pairs}{margin}}}" if pairs else "{}"
 
     def languages(self, key: str) -> list[tuple[str, str]]:
         return [("curl", self.curl(key)), ("Python", self.python(key)), ("JavaScript", self.javascript(key))]

@@ -49,6 +49,11 @@ def base_url(version: Version) -> str:
     return f"{gateway.scheme}://{netloc}{base_path}"
 
 
+def needs_key(version: Version) -> bool:
+    """Whether a live version's callers need a key; a draft that says otherwise is not in force."""
+    return bool(_deployed(version).get("gateway", {}).get("authentication", "key") == "key")
+
+
 def choice_of(version: Version) -> VersionChoice | None:
     """What a call carries to get the version; none where its address is its own."""
     selection = version.api.selection

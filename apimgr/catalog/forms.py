@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from apimgr.accounts.models import Organisation
 from apimgr.catalog.models import (
     API,
+    Authentication,
     GatewaySettings,
     SelectBy,
     SpecificationSource,
@@ -17,6 +18,7 @@ from apimgr.catalog.models import (
     Version,
     VersionState,
     Visibility,
+    WhenUnrecordable,
 )
 from apimgr.contracts.bounds import BOUNDS
 from apimgr.core.errors import DomainError
@@ -149,6 +151,12 @@ class AddressForm(forms.Form):
 class GatewayForm(AddressForm):
     """Everything the gateway does with a version's calls: address, upstream and how they are treated."""
 
+    authentication = forms.ChoiceField(
+        label=_("Who may call"),
+        choices=Authentication.choices,
+        initial=Authentication.KEY,
+        widget=forms.RadioSelect,
+    )
     unknown_operation = forms.ChoiceField(
         label=_("Calls that the document does not describe"),
         choices=UnknownOperation.choices,
@@ -184,6 +192,16 @@ class GatewayForm(AddressForm):
         help_text=_("Of a WebSocket, either way; larger ones close it."),
         **_within("max_message_bytes"),
     )
+    when_unrecordable = forms.ChoiceField(
+        label=_("Calls that cannot be recorded"),
+        choices=WhenUnrecordable.choices,
+        initial=WhenUnrecordable.REFUSE,
+        widget=forms.RadioSelect,
+        help_text=_(
+            "A gateway that has long been cut off from the platform runs out of room for usage. Calls forwarded then "
+            "are in no count and on no bill, so refuse them where somebody pays."
+        ),
+    )
 
     @staticmethod
     def initial_of(settings: GatewaySettings) -> dict[str, Any]:
@@ -199,12 +217,14 @@ class GatewayForm(AddressForm):
         data = self.cleaned_data
         others = data["other_upgrades"].replace(",", " ").split()
         return {
+            "authentication": data["authentication"],
             "unknown_operation": data["unknown_operation"],
             "max_body_bytes": data["max_body_bytes"],
             "upgrades": ([WEBSOCKET] if data["websocket"] else []) + others,
             "websocket_origins": data["websocket_origins"].splitlines(),
             "tunnel_idle_ms": data["tunnel_idle_ms"],
             "max_message_bytes": data["max_message_bytes"],
+            "when_unrecordable": data["when_unrecordable"],
         }
 
 

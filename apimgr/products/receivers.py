@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from django.utils.translation import gettext as _
 
 from apimgr.catalog.events import VersionAdded
-from apimgr.catalog.models import Version
+from apimgr.catalog.models import Authentication, Version
 from apimgr.catalog.services import Problem, publication_check
+from apimgr.catalog.services.publication import gateway_settings_of
 from apimgr.core.events import receives
 from apimgr.products.models import Plan
 from apimgr.products.services import ensure_product
@@ -23,5 +24,7 @@ def offer_new_version(event: VersionAdded) -> None:
 
 @publication_check
 def needs_plan(version: Version) -> Iterator[Problem]:
+    if gateway_settings_of(version).authentication == Authentication.NONE:
+        return
     if not Plan.objects.filter(product__versions=version).exists():
         yield Problem("plan", _("No plan covers this version: nobody could get a key."), _("Add a plan."))

@@ -10,7 +10,7 @@ from apimgr.core.rest import IdField
 from apimgr.products.models import Limit, Plan, Product
 from portal.lifecycle import Side, moves_from
 from portal.models import Application, Credential, Subscription
-from portal.selectors import base_url
+from portal.selectors import base_url, needs_key
 from portal.services.leaks import MAX_KEYS
 
 
@@ -189,10 +189,14 @@ class OfferedVersionSerializer(serializers.Serializer[Any]):
     choice = serializers.CharField(
         help_text="What a call carries to get it, such as X-Api-Version: v1; empty where its address is its own."
     )
+    needs_key = serializers.SerializerMethodField(help_text="False where anybody may call, without a subscription.")
     sunset_at = serializers.DateTimeField(allow_null=True)
 
     def get_base_url(self, version: Any) -> str:
         return base_url(version)
+
+    def get_needs_key(self, version: Any) -> bool:
+        return needs_key(version)
 
 
 class OfferedApiSerializer(serializers.ModelSerializer[API]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from django.conf import settings
+from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -32,6 +33,7 @@ from portal.selectors import (
     credential_for,
     credentials_for,
     document_of,
+    needs_key,
     subscriptions_of,
 )
 from portal.services import quick_start
@@ -43,6 +45,10 @@ EXCERPT_BYTES: Final = 16 * 1024
 @require_http_methods(["GET", "HEAD", "POST"])
 def get_access(request: HttpRequest, slug: str) -> HttpResponse:
     api = public_api(slug)
+    keyed = [version for version in api.live_versions if needs_key(version)]  # type: ignore[attr-defined]
+    if not keyed:
+        messages.info(request, _("%(api)s needs no key: anybody may call it.") % {"api": api})
+        return redirect("portal:api", slug)
     if not request.user.is_authenticated:
         return redirect(f"{reverse('account_signup')}?{urlencode({'next': request.path})}")
     plans = public_plans(api)
@@ -61,8 +67,7 @@ def get_access(request: HttpRequest, slug: str) -> HttpResponse:
         else:
             assert started.credential is not None
             # Drawn here and now, not after a redirect: the key lives in this one answer (security.md K6).
-            version = api.live_versions[0]  # type: ignore[attr-defined]
-            return _start_page(request, started.credential, started.subscription, version, started.key)
+            return _start_page(request, started.credential, started.subscription, keyed[0], started.key)
     context = {"api": api, "form": form, "taken": _taken(request, api.pk, form.applications)}
     return render(request, "portal/access.html", context, status=422 if form.errors else 200)
 
@@ -82,7 +87,8 @@ def start(request: HttpRequest, credential_id: int) -> HttpResponse:
     credential = credential_for(request.user, credential_id)
     for subscription in subscriptions_of(credential.application).filter(state__in=OPEN):
         for version in subscription.product.live_versions:  # type: ignore[attr-defined]
-            if request.GET.get("api", version.api.slug) == version.api.slug:
+            # Nobody could tell whose a call without a key is: the page would wait for ever.
+            if needs_key(version) and request.GET.get("api", version.api.slug) == version.api.slug:
                 return _start_page(request, credential, subscription, version, None)
     return redirect("portal:application", credential.application_id)
 

@@ -17,7 +17,7 @@ from apimgr.contracts.outcomes import OUTCOMES
 from apimgr.products.selectors import public_api_limits, public_plans
 from portal.reference import KEY_HEADER
 from portal.samples import KEY_PLACEHOLDER, SampleCall, choosing
-from portal.selectors import base_url, choice_of, deployed_operations
+from portal.selectors import base_url, choice_of, deployed_operations, needs_key
 
 PER_PAGE = 24
 
@@ -49,7 +49,9 @@ def api(request: HttpRequest, slug: str) -> HttpResponse:
     operations = list(deployed_operations(current)[:200])
     context = {
         "api": found,
-        "versions": [(version, base_url(version)) for version in versions],
+        "versions": [(version, base_url(version), needs_key(version)) for version in versions],
+        "needs_key": needs_key(current),
+        "offers_keys": any(map(needs_key, versions)),
         "selection": found.selection,
         "current": current,
         "operations": operations[:12],
@@ -91,7 +93,8 @@ def _sample(version: Version, operations: list[Any]) -> str:
     chosen = next(iter(sorted(plain, key=lambda row: row.path == "/") or operations), None)
     if chosen is None:
         return ""
-    call = SampleCall(chosen.method, chosen.path, base_url(version) + chosen.path, chosen.summary, is_ready=False)
+    url = base_url(version) + chosen.path
+    call = SampleCall(chosen.method, chosen.path, url, chosen.summary, is_ready=False, needs_key=needs_key(version))
     return choosing(call, choice_of(version)).curl(KEY_PLACEHOLDER)
 
 

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_safe
 
 from apimgr.catalog.selectors import public_api, public_version
 from portal.reference import public_document
-from portal.selectors import base_url, choice_of, deployed_operations, document_of
+from portal.selectors import base_url, choice_of, deployed_operations, document_of, needs_key
 
 V = TypeVar("V", bound=Callable[..., HttpResponse])
 
@@ -37,6 +37,7 @@ def reference(request: HttpRequest, slug: str, name: str) -> HttpResponse:
         "operations": deployed_operations(version),
         "base_url": base_url(version),
         "choice": version.choice,
+        "needs_key": needs_key(version),
         "document_url": reverse("portal:document", args=[slug, name]),
         "relay_url": reverse("portal:try"),
     }
@@ -60,7 +61,8 @@ def document(request: HttpRequest, slug: str, name: str) -> HttpResponse:
     etag = hashlib.blake2b(f"{revision} {address} {choice}".encode(), digest_size=12).hexdigest()
     if request.headers.get("If-None-Match") == f'"{etag}"':
         return HttpResponse(status=304, headers={"ETag": f'"{etag}"'})
-    body = json.dumps(public_document(document_of(version), address, choice), ensure_ascii=False, separators=(",", ":"))
+    public = public_document(document_of(version), address, choice, needs_key=needs_key(version))
+    body = json.dumps(public, ensure_ascii=False, separators=(",", ":"))
     headers = {
         "ETag": f'"{etag}"',
         "Cache-Control": "no-cache",

@@ -8,6 +8,7 @@ from apimgr.accounts.models import Organisation
 from apimgr.catalog.lifecycle import moves_from
 from apimgr.catalog.models import (
     API,
+    Authentication,
     GatewaySettings,
     Operation,
     Route,
@@ -18,6 +19,7 @@ from apimgr.catalog.models import (
     Upstream,
     Version,
     Visibility,
+    WhenUnrecordable,
 )
 from apimgr.contracts.bounds import BOUNDS
 from apimgr.core.rest import IdField
@@ -85,6 +87,11 @@ class UpstreamSerializer(serializers.ModelSerializer[Upstream]):
 class GatewaySettingsSerializer(serializers.ModelSerializer[GatewaySettings]):
     """How the gateway treats a version's calls. What is left out is set to what a new version has."""
 
+    authentication = serializers.ChoiceField(
+        choices=Authentication.choices,
+        default=Authentication.KEY,
+        help_text="Without a key no caller is known: no plan holds, only the API's own limits.",
+    )
     unknown_operation = serializers.ChoiceField(
         choices=UnknownOperation.choices,
         default=UnknownOperation.REFUSE,
@@ -105,16 +112,23 @@ class GatewaySettingsSerializer(serializers.ModelSerializer[GatewaySettings]):
     max_message_bytes = serializers.IntegerField(
         default=2**20, help_text="Of a WebSocket, either way.", **_within("max_message_bytes")
     )
+    when_unrecordable = serializers.ChoiceField(
+        choices=WhenUnrecordable.choices,
+        default=WhenUnrecordable.REFUSE,
+        help_text="Of calls while a gateway has no room for another usage record.",
+    )
 
     class Meta:
         model = GatewaySettings
         fields = [
+            "authentication",
             "unknown_operation",
             "max_body_bytes",
             "upgrades",
             "websocket_origins",
             "tunnel_idle_ms",
             "max_message_bytes",
+            "when_unrecordable",
         ]
 
 

@@ -5,7 +5,7 @@ deploys that.
 """
 
 from apimgr.catalog.models.api import API, Visibility
-from apimgr.catalog.models.gateway_settings import GatewaySettings, UnknownOperation
+from apimgr.catalog.models.gateway_settings import Authentication, GatewaySettings, UnknownOperation, WhenUnrecordable
 from apimgr.catalog.models.operation import Operation
 from apimgr.catalog.models.revision import Revision
 from apimgr.catalog.models.route import Route
@@ -16,6 +16,7 @@ from apimgr.catalog.models.version import Version, VersionState
 
 __all__ = [
     "API",
+    "Authentication",
     "GatewaySettings",
     "Operation",
     "Revision",
@@ -29,4 +30,5 @@ __all__ = [
     "Version",
     "VersionState",
     "Visibility",
+    "WhenUnrecordable",
 ]

@@ -22,24 +22,28 @@ def set_gateway_settings(
     *,
     actor: User | None,
     version: Version,
+    authentication: str = "key",
     unknown_operation: str = "refuse",
     max_body_bytes: int = 10 * 2**20,
     upgrades: Sequence[str] = (),
     websocket_origins: Sequence[str] = (),
     tunnel_idle_ms: int = 300_000,
     max_message_bytes: int = 2**20,
+    when_unrecordable: str = "refuse",
 ) -> GatewaySettings:
     """All of them at once: what is not given is what a new version has."""
     require(actor, Permission.API_EDIT, version.api.organisation)
     version = editable(version)
     settings = GatewaySettings.objects.filter(version=version).first() or GatewaySettings(version=version)
     before = settings.as_configuration()
+    settings.authentication = authentication
     settings.unknown_operation = unknown_operation
     settings.max_body_bytes = max_body_bytes
     settings.upgrades = _upgrades(upgrades)
     settings.websocket_origins = _origins(websocket_origins)
     settings.tunnel_idle_ms = tunnel_idle_ms
     settings.max_message_bytes = max_message_bytes
+    settings.when_unrecordable = when_unrecordable
     store(settings)
     after = settings.as_configuration()
     if changed := [field for field, value in after.items() if value != before[field]]:

@@ -131,8 +131,8 @@ def _completed(configuration: dict[str, Any]) -> dict[str, Any]:
     """A revision's configuration with what was not asked for yet when it was frozen."""
     usual = {"max_connections": Upstream._meta.get_field("max_connections").default}
     return {
-        "gateway": GatewaySettings().as_configuration(),
         **configuration,
+        "gateway": {**GatewaySettings().as_configuration(), **configuration.get("gateway", {})},
         "upstream": {**usual, **configuration["upstream"]},
     }
 

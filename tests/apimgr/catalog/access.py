@@ -47,8 +47,8 @@ REST = {
 }
 
 _ADDRESS = {"base_path": "/new", "url": "https://8.8.8.8", "connect_timeout_ms": 5000, "read_timeout_ms": 30000}
-_GATEWAY = {**_ADDRESS, "unknown_operation": "pass", "max_body_bytes": "1 MiB", "tunnel_idle_ms": 1000,
-            "max_message_bytes": "1 KiB"}  # fmt: skip
+_GATEWAY = {**_ADDRESS, "authentication": "key", "unknown_operation": "pass", "max_body_bytes": "1 MiB",
+            "tunnel_idle_ms": 1000, "max_message_bytes": "1 KiB", "when_unrecordable": "refuse"}  # fmt: skip
 _SETTINGS = {"name": "Orders", "visibility": "public"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +13,13 @@ from apimgr.audit.models import AuditEntry
 from apimgr.catalog import services
 from apimgr.catalog.models import GatewaySettings, Version
 from apimgr.contracts import snapshot
-from apimgr.contracts.snapshot import VersionDocument
+from apimgr.contracts.snapshot import SubscriptionDocument, VersionDocument
 from apimgr.core.errors import Conflict, DomainError, NotAllowed
 from proxy.models import GatewayChange
 from tests.apimgr.catalog.test_api import Caller
 from tests.factories import make_api, make_plan, make_product, make_version
+from tests.proxy.dataplane.support import Running, World
+from tests.proxy.dataplane.test_gateway import play
 
 PAGE = "/console/apis/orders/gateway/?version=v1"
 REST = "apis/orders/versions/v1/"
@@ -26,10 +29,12 @@ FORM = {
     "connect_timeout_ms": 5000,
     "read_timeout_ms": 30000,
     "max_connections": 256,
+    "authentication": "key",
     "unknown_operation": "refuse",
     "max_body_bytes": "10 MiB",
     "tunnel_idle_ms": 300000,
     "max_message_bytes": "1 MiB",
+    "when_unrecordable": "refuse",
 }
 
 
@@ -62,6 +67,8 @@ def test_what_the_page_saves_is_served_after_the_next_publication(
 ) -> None:
     services.publish_version(actor=alice, version=version)
     changes = {
+        "authentication": "none",
+        "when_unrecordable": "pass",
         "unknown_operation": "pass",
         "max_body_bytes": "2 KiB",
         "websocket": "on",
@@ -74,13 +81,15 @@ def test_what_the_page_saves_is_served_after_the_next_publication(
         "preserve_host": "on",
     }
     assert save(console, **changes).status_code == 302
-    assert served().unknown_operation == "refuse", "the draft is not what is served"
+    before = served()
+    assert (before.unknown_operation, before.authentication) == ("refuse", "key"), "the draft is not what is served"
     page = console.get(PAGE).content.decode()
     assert "Unpublished changes" in page
     for shown in ('value="2 KiB"', 'value="4 KiB"', 'value="mqtt amqp"', "https://app.example.com\n"):
         assert shown in page
     services.publish_version(actor=alice, version=version)
     document = served()
+    assert (document.authentication, document.when_unrecordable) == ("none", "pass")
     assert (document.unknown_operation, document.max_body_bytes) == ("pass", 2048)
     assert document.upgrades == ("websocket", "mqtt", "amqp")
     assert document.websocket_origins == ("https://app.example.com", "https://other.example", "http://localhost:3000")
@@ -104,17 +113,72 @@ def test_a_revision_of_earlier_days_is_served_and_is_not_behind(console: Client,
     version.refresh_from_db()
     revision = version.deployed_revision
     assert revision is not None
+    del revision.configuration["gateway"]["authentication"], revision.configuration["gateway"]["when_unrecordable"]
+    revision.save()
+    assert "Unpublished changes" not in console.get(PAGE).content.decode(), "frozen before there were these settings"
     del revision.configuration["gateway"], revision.configuration["upstream"]["max_connections"]
     revision.save()
-    assert "Unpublished changes" not in console.get(PAGE).content.decode()
+    assert "Unpublished changes" not in console.get(PAGE).content.decode(), "frozen before there were any"
     services.deprecate_version(actor=alice, version=version)
     assert served().max_body_bytes == 10 * 2**20
+
+
+def test_who_needs_no_key_needs_no_plan(alice: User, version: Version) -> None:
+    version.products.all().delete()
+    with pytest.raises(DomainError) as error:
+        services.publish_version(actor=alice, version=version)
+    assert set(error.value.fields) == {"plan"}
+    services.set_gateway_settings(actor=alice, version=version, authentication="none")
+    services.publish_version(actor=alice, version=version)
+    assert (served().authentication, served().product_ids) == ("none", ())
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(
+    ("authentication", "when_unrecordable", "statuses"),
+    [
+        ("key", "refuse", {"known": [200, 503], "unknown": [401, 401]}),
+        ("key", "pass", {"known": [200, 200], "unknown": [401, 401]}),
+        ("none", "refuse", {"known": [200, 503], "unknown": [200, 503]}),
+        ("none", "pass", {"known": [200, 200], "unknown": [200, 200]}),
+    ],
+)
+def test_a_worker_does_what_the_page_says(
+    console: Client,
+    alice: User,
+    version: Version,
+    tmp_path: Path,
+    authentication: str,
+    when_unrecordable: str,
+    statuses: dict[str, list[int]],
+) -> None:
+    """From the form to the change log, and from there through a worker: with room for records, and without."""
+    save(console, authentication=authentication, when_unrecordable=when_unrecordable)
+    services.publish_version(actor=alice, version=version)
+    document = served()
+    path = document.base_path + document.operations[0].path
+    world = World(version=document, subscription=SubscriptionDocument(50, document.product_ids[0], 40))
+
+    async def scenario(gateway: Running) -> None:
+        for is_full in (False, True):
+            gateway.recorder.is_full = is_full
+            for caller, key in (("known", world.key), ("unknown", "")):
+                reply = await gateway.get(path, key=key, method=document.operations[0].method)
+                assert reply.status == statuses[caller][is_full], caller
+        known = {record.application_id for record in gateway.recorder.records if record.status == 200}
+        assert known == ({60} if authentication == "key" else {0}), "without a key nobody is known"
+
+    play(tmp_path, scenario, world)
 
 
 BAD = {
     "body too large": ({"max_body_bytes": "2048 GiB"}, "max_body_bytes", {"max_body_bytes": 2**41}),
     "no size": ({"max_body_bytes": "lots"}, "max_body_bytes", {"max_body_bytes": "lots"}),
     "negative size": ({"max_body_bytes": "-1"}, "max_body_bytes", {"max_body_bytes": -1}),
+    "no way in": ({"authentication": "basic"}, "authentication", {"authentication": "basic"}),
+    "no rule for the unrecordable": (
+        {"when_unrecordable": "drop"}, "when_unrecordable", {"when_unrecordable": "drop"},
+    ),
     "no operation rule": ({"unknown_operation": "drop"}, "unknown_operation", {"unknown_operation": "drop"}),
     "idle at once": ({"tunnel_idle_ms": 10}, "tunnel_idle_ms", {"tunnel_idle_ms": 10}),
     "idle for ever": ({"tunnel_idle_ms": 10**9}, "tunnel_idle_ms", {"tunnel_idle_ms": 10**9}),
@@ -192,18 +256,21 @@ def test_settings_over_rest(alice: User, acme: Organisation, version: Version) -
     call = Caller(alice, acme)
     usual = call("get", f"{REST}gateway")
     assert usual == {
+        "authentication": "key",
         "unknown_operation": "refuse",
         "max_body_bytes": 10 * 2**20,
         "upgrades": [],
         "websocket_origins": [],
         "tunnel_idle_ms": 300_000,
         "max_message_bytes": 2**20,
+        "when_unrecordable": "refuse",
     }
-    changed = call("put", f"{REST}gateway", {"upgrades": ["WebSocket"], "unknown_operation": "pass"})
-    assert changed == usual | {"upgrades": ["websocket"], "unknown_operation": "pass"}
+    given = {"authentication": "none", "unknown_operation": "pass", "when_unrecordable": "pass"}
+    changed = call("put", f"{REST}gateway", {"upgrades": ["WebSocket"], **given})
+    assert changed == usual | {"upgrades": ["websocket"], **given}
     assert call("put", f"{REST}gateway", {}) == usual
     trail = AuditEntry.objects.filter(action="catalog.version.gateway_set").order_by("pk")
-    assert [set(entry.data) for entry in trail] == [{"upgrades", "unknown_operation"}] * 2
+    assert [set(entry.data) for entry in trail] == [{"upgrades", *given}] * 2
 
 
 def test_only_editors_and_only_of_versions_that_live(
