@@ -102,7 +102,7 @@ def write(world: World, days: int = usage.DAYS) -> int:
     until = datetime.now(UTC) - timedelta(minutes=1)
     ingest.ensure_days(until - timedelta(days=days + 1), until)
     hours = usage.calls(callers(world), incidents(world, until), until=until, days=days)
-    boot = int(until.timestamp())
+    boot = int(until.timestamp() * 1000)
     stored = sum(
         ingest.write_batch(node=NODE, boot=boot, worker=0, segment=number, records=records)
         for number, records in enumerate(hours, start=1)
