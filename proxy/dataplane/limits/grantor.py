@@ -446,6 +446,13 @@ class Server:
 
     async def open(self) -> None:
         self._run_id = str((await self._redis.info("server"))["run_id"])
+        memory = await self._redis.info("memory")
+        if memory.get("maxmemory") and memory.get("maxmemory_policy") != "noeviction":
+            log.error(
+                "The Redis of shared limits forgets counts when its memory is full (maxmemory-policy %s),"
+                " so a quota can be exceeded: set noeviction",
+                memory.get("maxmemory_policy"),
+            )
         self._join = await self._redis.script_load(_script("join"))
         self._grant = await self._redis.script_load(_script("grant"))
 

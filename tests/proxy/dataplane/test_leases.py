@@ -491,3 +491,18 @@ def test_one_agent_at_a_time(tmp_path: Path, redis_server: RedisServer) -> None:
         await first.close()
 
     run(main)
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("policy", ["noeviction", "allkeys-lru"])
+def test_a_server_that_forgets_is_complained_of(
+    tmp_path: Path, redis_server: RedisServer, policy: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis_server.client.config_set("maxmemory", "100mb")
+    redis_server.client.config_set("maxmemory-policy", policy)
+
+    async def work(made: list[Host]) -> None:
+        assert await made[0].call(meter(made[0].table, QUOTA))
+
+    together(tmp_path, redis_server, work, count=1)
+    assert ("set noeviction" in caplog.text) == (policy != "noeviction")
