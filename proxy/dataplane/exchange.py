@@ -461,7 +461,7 @@ class Exchange:
             data += LAST_CHUNK
         self.ended_ns = now = time.monotonic_ns()
         self.upstream_us = (now - self.sent_at) // 1000
-        connection = self.connection
+        connection, self.connection = self.connection, None  # it may be another's while this end waits for the disk
         assert connection is not None, "the response came over it"
         self._end(_OK)
         if connection.in_step and self.body is None:

@@ -64,7 +64,10 @@ def kernel_boot() -> bytes:
 
 
 class CallTable:
-    """The worker's side. Raises ``OSError`` where the disk has no room for it."""
+    """The worker's side. Raises ``OSError`` where the disk has no room for it.
+
+    ``capacity`` is how many calls it can hold at once, but for those that were given up.
+    """
 
     def __init__(self, directory: Path, worker: int, number: int) -> None:
         self._file = MappedFile(directory, f"{worker}-calls", HEADER_BYTES)
@@ -72,6 +75,7 @@ class CallTable:
         self._memory = self._file.memory
         self._memory[: _HEADER.size] = _HEADER.pack(_MAGIC, kernel_boot(), 0)
         self._free: list[int] = []
+        self._size = HEADER_BYTES
         self.capacity = 0
         try:
             self._file.show(self._path)
@@ -81,13 +85,14 @@ class CallTable:
 
     def grow_to(self, calls: int) -> None:
         """Have room for as many calls at once."""
-        capacity = -(-calls // CALLS_PER_STEP) * CALLS_PER_STEP
-        if capacity <= self.capacity:
+        more = -(-(calls - self.capacity) // CALLS_PER_STEP) * CALLS_PER_STEP
+        if more <= 0:
             return
-        self._file.grow(HEADER_BYTES + capacity * SLOT_BYTES)
-        fresh = range(HEADER_BYTES + self.capacity * SLOT_BYTES, HEADER_BYTES + capacity * SLOT_BYTES, SLOT_BYTES)
-        self._free[:0] = reversed(fresh)  # taken last: pages that were used before are used again
-        self.capacity = capacity
+        size = self._size + more * SLOT_BYTES
+        self._file.grow(size)
+        self._free[:0] = reversed(range(self._size, size, SLOT_BYTES))  # last, so that used pages are used again
+        self._size = size
+        self.capacity += more
 
     def names_segment(self, number: int) -> None:
         """Say where records go from here on."""
@@ -108,11 +113,15 @@ class CallTable:
         self._memory[slot + _HOLDS_AT] = 0
         self._free.append(slot)
 
+    def give_up(self) -> None:
+        """A call could not be recorded: it is held for as long as this process lives."""
+        self.capacity -= 1
+
     def close(self) -> None:
         """Let go. A table that still holds calls is left for whoever settles it."""
-        if len(self._free) == self.capacity:
+        if HEADER_BYTES + len(self._free) * SLOT_BYTES == self._size:
             self._path.unlink(missing_ok=True)
-        self._file.close(HEADER_BYTES + self.capacity * SLOT_BYTES)
+        self._file.close(self._size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,10 +115,16 @@ class Spool:
         return True
 
     def append(self, frame: bytes, slot: int = 0) -> None:
-        """Keep one frame whole and let go of its call, or raise ``SpoolFull`` and change nothing."""
+        """Keep one frame whole and let go of its call, or raise ``SpoolFull`` and keep its call held."""
         start, end = self._offset, self._offset + len(frame)
         if end > SEGMENT_BYTES or self._segment is None:
-            self._begin_segment()
+            try:
+                self._begin_segment()
+            except SpoolFull:
+                if slot and self.calls is not None:
+                    self.calls.give_up()
+                    self._capacity = self.calls.capacity
+                raise
             start, end = 0, len(frame)
         assert self._segment is not None, "it was begun"
         memory = self._segment.memory

@@ -23,7 +23,7 @@ from proxy.dataplane.usage.inflight import CALLS_PER_STEP, find_tables
 from proxy.dataplane.usage.mapped import MappedFile
 from proxy.dataplane.usage.segments import Segment, find_segments
 from proxy.dataplane.usage.shipper import Shipper
-from proxy.dataplane.usage.spool import Spool
+from proxy.dataplane.usage.spool import Spool, SpoolFull
 from proxy.dataplane.usage.store import Store
 from tests.analytics.calls import call
 
@@ -174,6 +174,20 @@ def test_the_table_grows_with_the_connections(root: Path) -> None:
     kill(written)
     (table,) = find_tables(root)
     assert len(table.calls) == len(slots)
+
+
+def test_a_call_that_stays_held_takes_no_place_from_others(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inflight, "CALLS_PER_STEP", 1)
+    monkeypatch.setattr(spool, "SEGMENT_BYTES", SMALL_SEGMENT)
+    written, ledger, record = Spool(root / "1", 0, budget_bytes=SMALL_SEGMENT), Ledger(), call()
+    slot = hold(written, record)
+    with pytest.raises(SpoolFull):
+        written.append(b"x" * (SMALL_SEGMENT + 1), slot)
+    other = call()
+    written.append(encode(other), hold(written, other))
+    written.close()
+    ship(root, ledger)
+    assert {row.request_id: row.outcome for row in ledger.rows} == {record.request_id: ABORTED, other.request_id: 0}
 
 
 def test_without_room_for_the_table_no_call_is_passed_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
