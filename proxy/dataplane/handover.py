@@ -13,24 +13,25 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple, Self, TextIO
 
 VARIABLE: Final = "APIMGR_GATEWAY_HANDOVER"
-_FORM: Final = re.compile(r"public=(\d+) admin=(\d+) lock=(\d+) ready=(\d+) offset=(\d+)")
+_FORM: Final = re.compile(r"public=(\d+) admin=(\d+) lock=(\d+) ready=(\d+) offset=(\d+) pid=(\d+)")
 
 
 class Handover(NamedTuple):
-    """Descriptors (``ready`` takes a byte once the successor accepts), and where among the stats blocks is room."""
+    """Descriptors (``ready`` takes a byte once the successor accepts); where among the stats blocks is room; whose."""
 
     public: int
     admin: int
     lock: int
     ready: int
     stats_offset: int
+    pid: int
 
     @property
     def descriptors(self) -> tuple[int, ...]:
         return self.public, self.admin, self.lock, self.ready
 
     def __str__(self) -> str:
-        return "public={} admin={} lock={} ready={} offset={}".format(*self)
+        return "public={} admin={} lock={} ready={} offset={} pid={}".format(*self)
 
     @classmethod
     def found_in(cls, environ: Mapping[str, str]) -> Self | None:
@@ -42,6 +43,11 @@ class Handover(NamedTuple):
         if match is None:
             raise ValueError(f"{VARIABLE}={text!r} is of another version")
         return cls(*map(int, match.groups()))
+
+    @property
+    def predecessor_lives(self) -> bool:
+        """Whether the predecessor, whose child we are, still has calls to finish."""
+        return os.getppid() == self.pid
 
     def adopt(self) -> tuple[socket.socket, socket.socket, TextIO]:
         """The public and the admin listener and the lock, as our own. Raises ``OSError``."""

@@ -51,6 +51,7 @@ WORKER_GRACE_SECONDS: Final = 35.0  # a worker drains for 30
 AGENT_GRACE_SECONDS: Final = 10.0
 STOP_SECONDS: Final = WORKER_GRACE_SECONDS + AGENT_GRACE_SECONDS  # what a supervisor takes to stop
 KILL_AGAIN_SECONDS: Final = 1.0
+LOOK_SECONDS: Final = 0.2
 # What a worker, which faces the world, has no business to know.
 AGENTS_SECRETS: Final = frozenset(
     {"DATABASE_URL", "REDIS_URL", "APIMGR_GATEWAY_LIMITS_URL", "APIMGR_GATEWAY_ADMIN_TOKEN", "APIMGR_SECRET_KEY"}
@@ -201,9 +202,13 @@ class Supervisor:
             self._go_on_with_upgrade(self._successor)
         elif self._over:
             self._wanted.clear()
-        elif self._announced and not self._leaving and self._wanted:
+        elif self._announced and self._wanted and not self._others_drain:
             # An upgrade starts new workers anyway.
             self._begin_upgrade() if signal.SIGUSR2 in self._wanted else self._begin_reload()
+
+    @property
+    def _others_drain(self) -> bool:
+        return bool(self._leaving) or (self._handover is not None and self._handover.predecessor_lives)
 
     def _see_whether_all_accept(self) -> None:
         workers = self._children[1:]
@@ -236,6 +241,8 @@ class Supervisor:
         due = [child.due_at for child in self._children if child.process is None]
         due += [child.stop_by for child in [*self._children, *self._leaving] if child.stop_by]
         due += [self._joining_until] if self._joining or self._successor else []
+        if self._wanted:  # for the end of a predecessor, of which nobody tells us
+            due.append(time.monotonic() + LOOK_SECONDS)
         timeout = max(0.0, min(due) - time.monotonic()) if due else None
         if self._signals - {signal.SIGCHLD} or (self._over and not self._leaving):
             return
@@ -353,7 +360,12 @@ class Supervisor:
         log.info("Upgrading: the program that is installed now is started beside this one")
         reading, writing = os.pipe()
         handover = Handover(
-            self._public.fileno(), self._admin.fileno(), self._lock.fileno(), writing, self._free_stats_offset
+            self._public.fileno(),
+            self._admin.fileno(),
+            self._lock.fileno(),
+            writing,
+            self._free_stats_offset,
+            os.getpid(),
         )
         environ = {**self._given, BOOT_VARIABLE: str(self._config.boot), HANDOVER_VARIABLE: str(handover)}
         self._successor = Child("successor", -1, ready_fd=reading)

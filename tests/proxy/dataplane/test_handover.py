@@ -14,13 +14,13 @@ from proxy.dataplane.supervisor import CannotStart, claim, open_listener
 
 
 def test_what_is_handed_over_is_what_arrives() -> None:
-    handover = Handover(5, 6, 7, 8, 2)
+    handover = Handover(5, 6, 7, 8, 2, 4711)
     assert Handover.found_in({VARIABLE: str(handover)}) == handover
     assert Handover.found_in({}) is None
 
 
 @pytest.mark.parametrize(
-    "text", ["", "3,4,5", "public=1 admin=2 lock=3 ready=4", "public=-1 admin=2 lock=3 ready=4 offset=0"]
+    "text", ["", "3,4,5", "public=1 admin=2 lock=3 ready=4", "public=-1 admin=2 lock=3 ready=4 offset=0 pid=1"]
 )
 def test_what_another_version_hands_over_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="another version"):
@@ -31,7 +31,7 @@ def test_the_claim_stays_while_either_of_the_two_lives(tmp_path: Path) -> None:
     lock = claim(tmp_path)
     sockets = [open_listener(Address("127.0.0.1", 0), "callers", "X") for _ in range(2)]
     reading, writing = os.pipe()
-    given = Handover(*(os.dup(each.fileno()) for each in (*sockets, lock)), writing, 0)
+    given = Handover(*(os.dup(each.fileno()) for each in (*sockets, lock)), writing, 0, 1)
     public, admin, inherited = given.adopt()
     lock.close()
     with pytest.raises(CannotStart):
@@ -49,7 +49,7 @@ def test_the_claim_stays_while_either_of_the_two_lives(tmp_path: Path) -> None:
 def test_a_predecessor_that_died_need_not_be_told() -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    Handover(0, 0, 0, writing, 0).say_ready()
+    Handover(0, 0, 0, writing, 0, 1).say_ready()
     with pytest.raises(OSError, match="Bad file descriptor"):
         fcntl.fcntl(writing, fcntl.F_GETFD)
 

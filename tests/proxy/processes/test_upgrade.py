@@ -148,6 +148,29 @@ def test_signals_during_an_upgrade(published: Published, tmp_path: Path) -> None
         wait_for(lambda: log_says(node, "Reloaded:"))
 
 
+def test_a_reload_after_an_upgrade_waits_for_the_former_workers(
+    published: Published, upstream: Upstream, tmp_path: Path
+) -> None:
+    """Else the newest workers count in the blocks of the oldest, and the books are wrong."""
+    with running(tmp_path / "node") as node:
+        node.wait_ready()
+        old = psutil.Process(node.pid)
+        answers: list[int] = []
+        with upstream.held():
+            caller = threading.Thread(target=lambda: answers.append(node.call("/echo/things/1", published.key)[0]))
+            caller.start()
+            wait_for(lambda: upstream.at_once == 1)
+            old.send_signal(signal.SIGUSR2)
+            wait_for(lambda: node.pid not in (0, old.pid) and log_says(node, "Upgraded:"))
+            os.kill(node.pid, signal.SIGHUP)
+            time.sleep(1)
+            assert not log_says(node, "Reloading:")
+        caller.join()
+        assert answers == [200]
+        wait_for(lambda: log_says(node, "Reloaded:"))
+        assert has_ended(old)
+
+
 def test_sigterm_during_an_upgrade_ends_both(published: Published, tmp_path: Path) -> None:
     with running(tmp_path / "node") as node:
         node.wait_ready()
