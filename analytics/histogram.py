@@ -22,11 +22,6 @@ def index_sql(column: str) -> str:
     return f"ceil(ln(greatest({column}, 1)::float8) / {_LN_GAMMA!r})::smallint"
 
 
-def value_sql(index: str) -> str:
-    """SQL for the latency, in microseconds, that the bucket ``index`` stands for."""
-    return f"({2 / (GAMMA + 1)!r} * exp({index} * {_LN_GAMMA!r}))"
-
-
 def index(latency_us: int) -> int:
     """The bucket of a latency. Whatever took less than a microsecond took one."""
     return math.ceil(math.log(max(latency_us, 1)) / _LN_GAMMA)

@@ -11,8 +11,6 @@ from typing import Final
 
 from apimgr.contracts.snapshot import RouteDocument
 
-MAX_NAME: Final = 60
-MAX_VALUE: Final = 40
 MAX_CHOICES: Final = 200
 HEADER_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,59}")
 PARAMETER_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9._~-]{0,59}")

@@ -12,7 +12,6 @@ import zlib
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-LAYOUT_VERSION: Final = 1
 MAX_PATH_BYTES: Final = 1024
 MAX_TRAIL_BYTES: Final = 2048
 
@@ -118,8 +117,7 @@ def decode(buffer: bytes | memoryview) -> Iterator[tuple[int, UsageRecord]]:
         yield offset, UsageRecord._make((*fixed, path, trail))
 
 
-# The tables the shipper writes in one transaction, as ``analytics`` migrates them: the ledger row, then COPY.
-BATCH_TABLE: Final = "usage_batch"
+# What the shipper writes in one transaction into the tables, as ``analytics`` migrates them: the ledger row, then COPY.
 EVENT_TABLE: Final = "usage_event"
 EVENT_COLUMNS: Final = (
     "batch_id",
@@ -185,7 +183,6 @@ BOOKS_OF_BOOT: Final = f"{_BOOKS} WHERE node = %s AND boot = %s GROUP BY node, b
 COUNTED: Final = "SELECT coalesce(sum(n), 0)::bigint FROM usage_traffic_day"
 # How far a node has shipped: everything it served before ``shipped_until`` is in the database. The agent says so
 # with each batch and each heartbeat, idle or not; without it quiet and behind look the same.
-NODE_TABLE: Final = "usage_node"
 UPSERT_NODE: Final = (
     "INSERT INTO usage_node (node, shipped_until, seen_at) VALUES (%s, %s, now())"
     " ON CONFLICT (node) DO UPDATE SET shipped_until = excluded.shipped_until, seen_at = excluded.seen_at"
