@@ -40,7 +40,18 @@ class NodeStanding:
     def state(self) -> str:
         if not self.is_connected or self.books.lost:
             return "error"
-        return "warn" if self.lag or self.books.in_database.quarantined else "ok"
+        wants_a_look = self.lag or self.limits == "unavailable" or self.books.in_database.quarantined
+        return "warn" if wants_a_look else "ok"
+
+    @property
+    def limits(self) -> str:
+        """``host``: it counts for itself. ``shared`` with other hosts, or ``unavailable`` if they should be."""
+        return str(self.node.counters.get("limits") or "host")
+
+    @property
+    def ungranted(self) -> int:
+        """Calls since it started that passed a limit of several hosts although nobody could grant them."""
+        return int(self.node.counters.get("ungranted", 0))
 
 
 @dataclass(frozen=True, slots=True)

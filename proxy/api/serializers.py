@@ -78,4 +78,12 @@ class NodeSerializer(serializers.Serializer[Any]):
     heartbeat_at = serializers.DateTimeField(source="node.heartbeat_at")
     applied_sequence = serializers.IntegerField(source="node.applied_sequence")
     lag = serializers.IntegerField(help_text="Changes it has not applied yet.")
+    limits = serializers.ChoiceField(
+        ["host", "shared", "unavailable"],
+        help_text="Who counts calls against limits: this host alone, or all hosts. unavailable: the hosts cannot ask "
+        "each other, and each plan says whether its calls pass meanwhile.",
+    )
+    ungranted = serializers.IntegerField(
+        help_text="Calls since it started that passed a limit of several hosts without a grant."
+    )
     books = BooksSerializer()

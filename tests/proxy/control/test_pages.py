@@ -25,8 +25,11 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 def test_operators_pages_look_right(browser_page: Page, live_server: Any, olga: User, client: Client) -> None:
     with transaction.atomic():
         append_changes([PlanDocument(1, "Free")], [("plan", "2")])
-    make_node("gateway-a", applied=2, generated=1234, spooled=1234, acknowledged=1200, spool_bytes=4096)
+    make_node(
+        "gateway-a", applied=2, generated=1234, spooled=1234, acknowledged=1200, spool_bytes=4096, limits="shared"
+    )
     make_node("gateway-b", silent_s=60)
+    make_node("gateway-c", applied=2, limits="unavailable", ungranted=1234)
     client.force_login(olga)
     browser_page.context.add_cookies(
         [{"name": name, "value": morsel.value, "url": live_server.url} for name, morsel in client.cookies.items()]

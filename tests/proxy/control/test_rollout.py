@@ -20,7 +20,7 @@ from proxy.services import append_changes
 pytestmark = pytest.mark.django_db
 
 
-def make_node(name: str, *, applied: int = 0, silent_s: float = 0, **counters: int) -> GatewayNode:
+def make_node(name: str, *, applied: int = 0, silent_s: float = 0, **counters: int | str) -> GatewayNode:
     now = timezone.now()
     return GatewayNode.objects.create(
         name=name,
@@ -106,6 +106,38 @@ def test_a_page_of_changes_asks_as_much_as_one(olga: User, django_assert_num_que
         found = list(selectors.changes(olga)[:count])
         with django_assert_num_queries(2):
             assert len(selectors.rollouts(found)) == count
+
+
+@pytest.mark.parametrize(
+    ("told", "limits", "state", "words"),
+    [
+        ({}, "host", "ok", ["This host's own", "In step"]),  # as a gateway of earlier days, too
+        ({"limits": ""}, "host", "ok", ["This host's own", "In step"]),
+        ({"limits": "shared"}, "shared", "ok", ["Shared by all hosts", "In step"]),
+        (
+            {"limits": "unavailable", "ungranted": 1234},
+            "unavailable",
+            "warn",
+            ["Redis cannot be reached", "Limits not shared", "1,234 calls passed without a grant"],
+        ),
+        ({"limits": "shared", "ungranted": 1}, "shared", "ok", ["1 call passed without a grant", "In step"]),
+    ],
+)
+def test_operators_see_who_counts_limits(
+    client: Client, olga: User, told: dict[str, Any], limits: str, state: str, words: list[str]
+) -> None:
+    make_node("node", **told)
+    (standing,) = selectors.nodes(olga)
+    assert (standing.limits, standing.state) == (limits, state)
+    client.force_login(olga)
+    page = client.get(reverse("proxy:nodes")).content.decode()
+    for word in words:
+        assert word in page
+    assert ("without a grant" in page) == ("ungranted" in told)
+    api = APIClient()
+    api.force_authenticate(olga)
+    (node,) = api.get(reverse("api-nodes")).json()
+    assert (node["limits"], node["ungranted"]) == (limits, told.get("ungranted", 0))
 
 
 def test_only_operators_see_nodes(alice: User) -> None:
