@@ -245,7 +245,7 @@ def run(config: GatewayConfig, number: int, sockets: list[socket.socket], ready_
     is_strict = config.durability == "strict"
     spool = Spool(config.spool_path, number, budget_bytes=config.spool_bytes, is_strict=is_strict)
     worker = Worker(
-        replica=ReplicaReader(config.replica_path),
+        replica=ReplicaReader(config.replica_path, config.stats_offset + number),
         recorder=spool,
         limits=Table(config.limits_path, time.time(), may_be_alone=config.workers == 1, shared=config.shares_limits),
         stats_block=stats.open_block(config.stats_path, config.stats_offset + number),

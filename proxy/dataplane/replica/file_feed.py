@@ -44,9 +44,12 @@ class FileFeed:
             await asyncio.sleep(LOOK_SECONDS)
 
     def look(self) -> bool:
-        """Take the file if it is not the one last looked at. Returns whether the replica changed."""
+        """Take the file if it is not the one last looked at, or if what was made of that is damaged.
+
+        Returns whether the replica changed.
+        """
         stamp = self._stamp()
-        if stamp == self._seen:
+        if stamp == self._seen and (self._writer.ready or not self.is_current):
             return False
         self._seen = stamp
         try:

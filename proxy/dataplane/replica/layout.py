@@ -1,8 +1,8 @@
 """How the replica lies on disk, shared by the agent that writes it and the workers that read it.
 
 ``state`` is a page of 64-bit words that every process maps: which generation of the data is the one to read, whether a
-full synchronisation ever completed, and one epoch per kind. ``data-<generation>`` is an LMDB environment. A rebuild
-fills the next generation aside and then moves the word: nobody ever reads a half-filled one.
+full synchronisation ever completed, one epoch per kind, and who touches the data just now. ``data-<generation>`` is an
+LMDB environment. A rebuild fills the next generation aside and then moves the word: nobody reads a half-filled one.
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ EPOCH_WORDS: Final = {kind: 8 + number for number, kind in enumerate(KINDS)}
 # Unix seconds at which the agent last knew the replica to be up to date. Outside what workers watch for changes: it
 # moves all the time.
 IN_TOUCH_AT: Final = 64
+DEATHS: Final = 65  # processes that died while they read this generation
+AGENT: Final = 66  # places of ``Care``: the agent's, and the first worker's
+WORKERS: Final = 128
+# A process is killed for other reasons too, but hardly ever so often in these moments.
+MOST_DEATHS: Final = 3
 _STATE_BYTES: Final = mmap.PAGESIZE
 # Address space, not memory and not disk: LMDB grows into it.
 MAP_BYTES: Final = 64 * 1024**3
@@ -52,6 +57,29 @@ def open_state(path: Path) -> memoryview:
         return memoryview(mmap.mmap(fd, _STATE_BYTES)).cast("Q")
     finally:
         os.close(fd)
+
+
+class Care:
+    """Held by a process while it touches the data, so that its death there is known.
+
+    A page that damage says to be beyond the end of the file kills whoever touches it (SIGBUS), and then whoever is
+    started in its place. After so many deaths the generation counts as damaged, and is touched no more.
+    """
+
+    def __init__(self, words: memoryview, place: int) -> None:
+        self._words = words
+        self._place = place
+        held_in, words[place] = words[place], 0
+        if held_in and held_in == words[GENERATION]:  # by a predecessor, who is dead
+            words[DEATHS] += 1
+            if words[DEATHS] >= MOST_DEATHS:
+                words[DAMAGED] = held_in
+
+    def __enter__(self) -> None:
+        self._words[self._place] = self._words[GENERATION]
+
+    def __exit__(self, *_: object) -> None:
+        self._words[self._place] = 0
 
 
 def data_path(path: Path, generation: int) -> Path:

@@ -18,6 +18,8 @@ from proxy.dataplane.replica.layout import (
     GENERATION,
     IN_TOUCH_AT,
     READY,
+    WORKERS,
+    Care,
     ReplicaDamaged,
     ReplicaOutOfReach,
 )
@@ -27,12 +29,13 @@ class ReplicaReader:
     """Reads what the agent last committed; follows it to the next generation by itself.
 
     Damage is never served: whoever meets it marks the generation, and the node is not ready until the agent has built
-    another.
+    another. ``place`` tells readers of one node apart that live at the same time.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, place: int = 0) -> None:
         self._path = path
         self._words = layout.open_state(path)
+        self._care = Care(self._words, WORKERS + place)
         self._watched = self._words[: 1 + max(EPOCH_WORDS.values())]
         self._generation = 0
         self._data: Any = None
@@ -75,10 +78,11 @@ class ReplicaReader:
     @contextmanager
     def _reading(self) -> Iterator[Any]:
         try:
-            if self._generation != self._words[GENERATION]:
-                self._reopen()
-            with self._data.begin() as transaction:
-                yield transaction
+            with self._care:
+                if self._generation != self._words[GENERATION]:
+                    self._reopen()
+                with self._data.begin() as transaction:
+                    yield transaction
         except ReplicaOutOfReach:
             raise
         except (ReplicaDamaged, lmdb.Error) as error:

@@ -15,11 +15,14 @@ from apimgr.contracts import snapshot
 from apimgr.contracts.snapshot import KIND_OF, KINDS, InvalidDocument
 from proxy.dataplane.replica import layout
 from proxy.dataplane.replica.layout import (
+    AGENT,
     DAMAGED,
+    DEATHS,
     EPOCH_WORDS,
     GENERATION,
     IN_TOUCH_AT,
     READY,
+    Care,
     ReplicaDamaged,
     ReplicaOutOfReach,
 )
@@ -57,9 +60,10 @@ class ReplicaWriter:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._words = layout.open_state(path)
+        self._care = Care(self._words, AGENT)
         self._data: Any = None
         self.mark: Mark | None = None
-        if self._words[READY]:
+        if self._words[READY] and self._words[DAMAGED] != self._words[GENERATION]:
             self._open_current()
 
     @property
@@ -68,8 +72,9 @@ class ReplicaWriter:
 
     def _open_current(self) -> None:
         try:
-            self._data = self._open(self._words[GENERATION])
-            self.mark = self._read_mark()
+            with self._care:
+                self._data = self._open(self._words[GENERATION])
+                self.mark = self._read_mark()
         except ReplicaOutOfReach:
             raise
         except (ReplicaDamaged, lmdb.Error):
@@ -98,17 +103,24 @@ class ReplicaWriter:
         return self._words[IN_TOUCH_AT]
 
     def apply(self, mark: Mark, changes: Iterable[Change]) -> list[Rejected]:
-        """Bring the replica to ``mark`` in one transaction, then move the epochs of what changed."""
+        """Bring the replica to ``mark`` in one transaction, then move the epochs of what changed.
+
+        Raises ``ReplicaDamaged``, and is not ready from then on.
+        """
         kinds: set[str] = set()
         rejected: list[Rejected] = []
-        with self._data.begin(write=True) as transaction:
-            for change in changes:
-                problem = _put(transaction, change)
-                if problem:
-                    rejected.append(Rejected(change, problem))
-                else:
-                    kinds.add(change.kind)
-            _put_mark(transaction, mark)
+        try:
+            with self._care, self._data.begin(write=True) as transaction:
+                for change in changes:
+                    problem = _put(transaction, change)
+                    if problem:
+                        rejected.append(Rejected(change, problem))
+                    else:
+                        kinds.add(change.kind)
+                _put_mark(transaction, mark)
+        except (lmdb.CorruptedError, lmdb.PageNotFoundError) as error:
+            self._words[DAMAGED] = self._words[GENERATION]
+            raise ReplicaDamaged(str(error)) from error
         self._data.reader_check()  # slots of workers that were killed
         self.mark = mark
         for kind in kinds:
@@ -120,7 +132,7 @@ class ReplicaWriter:
         if not self.ready or len(entry) > layout.MAX_KEY_BYTES:
             return None
         try:
-            with self._data.begin() as transaction:
+            with self._care, self._data.begin() as transaction:
                 value: bytes | None = transaction.get(entry)
             if value is not None:
                 layout.unseal(entry, value)
@@ -138,6 +150,7 @@ class ReplicaWriter:
         self._data = layout.open_data(layout.data_path(self._path, generation), readonly=False)
         self.mark = mark
         self._words[GENERATION] = generation
+        self._words[DEATHS] = 0
         self._words[READY] = 1
         for word in EPOCH_WORDS.values():
             self._words[word] += 1

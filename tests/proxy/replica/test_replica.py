@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import mmap
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from uuid import UUID
 
@@ -9,10 +13,13 @@ import pytest
 
 from apimgr.contracts import snapshot
 from apimgr.contracts.snapshot import CredentialDocument, PlanDocument
-from proxy.dataplane.replica.layout import ReplicaDamaged, ReplicaOutOfReach
+from proxy.dataplane.replica import writer as module
+from proxy.dataplane.replica.file_feed import FileFeed
+from proxy.dataplane.replica.layout import DAMAGED, MOST_DEATHS, ReplicaDamaged, ReplicaOutOfReach, open_state
 from proxy.dataplane.replica.reader import ReplicaReader
 from proxy.dataplane.replica.writer import Change, Mark, ReplicaWriter
 from tests.proxy.exhaustion import no_descriptors
+from tests.proxy.replica.test_declaration import FILE
 
 LOG = UUID(int=7)
 FREE = PlanDocument(id=1, name="Free")
@@ -166,6 +173,79 @@ def test_a_file_cut_short_is_rebuilt(tmp_path: Path, keep: int) -> None:
     os.truncate(data_file(tmp_path), keep)
     assert not ReplicaWriter(tmp_path).ready
     assert not ReplicaReader(tmp_path).ready
+
+
+def point_beyond_the_end(file: Path, key: bytes) -> None:
+    """Have the page that holds ``key`` say that it lies behind the file: LMDB maps more, and touching that kills."""
+    body = bytearray(file.read_bytes())
+    found = body.find(key)
+    while found > 0:
+        page, node = divmod(found - 8, mmap.PAGESIZE)  # a node's head has eight bytes
+        pointer = body.index(node.to_bytes(2, "little"), page * mmap.PAGESIZE + 16)
+        body[pointer : pointer + 2] = b"\xff\xff"
+        found = body.find(key, found + 1)
+    file.write_bytes(body)
+
+
+def ends_with(path: Path, program: str) -> int:
+    program = f"import sys; from pathlib import Path; path = Path(sys.argv[1]); {program}"
+    return subprocess.run([sys.executable, "-c", program, path], check=False, timeout=60).returncode
+
+
+AGENT = "from proxy.dataplane.replica.writer import ReplicaWriter; sys.exit(ReplicaWriter(path).ready)"
+WORKER = (
+    "from proxy.dataplane.replica.reader import ReplicaReader; reader = ReplicaReader(path); reader.get('plan', '1');"
+    "reader.get('plan', '3'); sys.exit(reader.ready)"
+)
+
+
+@pytest.mark.parametrize(("program", "key"), [(AGENT, b"applied"), (WORKER, b"plan:3")])
+def test_damage_that_kills_whoever_reads_is_left_alone_and_rebuilt(tmp_path: Path, program: str, key: bytes) -> None:
+    """A worker may read much before it comes to it, each time: deaths are counted, not failures in a row."""
+    three = [change(number, PlanDocument(id=number, name="A plan")) for number in (1, 2, 3)]
+    filled(tmp_path, *three).close()
+    point_beyond_the_end(data_file(tmp_path), key)
+    ends = [ends_with(tmp_path, program) for _ in range(MOST_DEATHS + 2)]
+    assert ends == [-signal.SIGBUS] * MOST_DEATHS + [0, 0]
+    writer = ReplicaWriter(tmp_path)
+    assert not writer.ready
+    rebuild = writer.rebuild()
+    assert rebuild.add(three) == []
+    rebuild.finish(Mark(LOG, 3))
+    writer.close()
+    assert [ends_with(tmp_path, program) for _ in range(MOST_DEATHS)] == [1] * MOST_DEATHS
+    assert ReplicaReader(tmp_path).get("plan", "3") == PlanDocument(id=3, name="A plan")
+
+
+def test_damage_is_rebuilt_from_a_file_that_has_not_changed(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.yaml"
+    file.write_text(FILE)
+    writer = ReplicaWriter(tmp_path / "replica")
+    feed = FileFeed(writer, file)
+    assert feed.look()
+    assert not feed.look()
+    open_state(tmp_path / "replica")[DAMAGED] = 1  # as a worker says it that meets it
+    assert not writer.ready
+    assert feed.look()
+    assert writer.ready
+    writer.close()
+
+
+def test_who_dies_beside_the_data_is_not_its_fault(tmp_path: Path) -> None:
+    filled(tmp_path, change(1, FREE)).close()
+    killed = WORKER.replace("sys.exit", "import os; os.kill(os.getpid(), 9)#")
+    assert {ends_with(tmp_path, killed) for _ in range(MOST_DEATHS + 1)} == {-signal.SIGKILL}
+    assert ReplicaReader(tmp_path).ready
+
+
+def test_damage_that_a_change_meets_is_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = filled(tmp_path, change(1, FREE))
+    with monkeypatch.context() as damaged:
+        damaged.setattr(module, "_put", lambda *_: raise_(lmdb.PageNotFoundError("mdb_put")))
+        with pytest.raises(ReplicaDamaged):
+            writer.apply(Mark(LOG, 2), [change(2, FREE)])
+    assert not writer.ready
+    writer.close()
 
 
 def test_a_missing_data_file_is_damage(tmp_path: Path) -> None:
