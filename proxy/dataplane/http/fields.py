@@ -95,7 +95,7 @@ NEVER_OPTIONS: Final = frozenset(
 
 _remembered: dict[bytes, int] = {}
 REMEMBER_AT_MOST: Final = 4096
-LONGEST_REMEMBERED: Final = 64  # bytes; names come from strangers, and their memory is ours
+LONGEST_REMEMBERED: Final = 64  # bytes; names and lists come from strangers, and their memory is ours
 
 
 def kind_of(name: bytes) -> int:
@@ -145,9 +145,12 @@ def split_fields(lines: bytes) -> list[Field]:
     return fields
 
 
-@lru_cache(maxsize=256)
 def connection_options(value: bytes) -> frozenset[bytes] | None:
     """The options of a ``Connection`` value in lower case, or ``None`` if it is not a list of tokens."""
+    return _remembered_options(value) if len(value) <= LONGEST_REMEMBERED else _read_options(value)
+
+
+def _read_options(value: bytes) -> frozenset[bytes] | None:
     options = set()
     for part in value.split(b","):
         if part.strip(b" \t"):
@@ -156,6 +159,9 @@ def connection_options(value: bytes) -> frozenset[bytes] | None:
                 return None
             options.add(match[1].lower())
     return frozenset(options)
+
+
+_remembered_options = lru_cache(maxsize=256)(_read_options)
 
 
 def without(fields: Iterable[Field], names: frozenset[bytes]) -> list[Field]:

@@ -50,9 +50,13 @@ def lines_for(hops: Iterable[Address | str], scheme: bytes = b"http") -> bytes:
     return b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n" % (", ".join(map(str, hops)).encode(), scheme)
 
 
-@lru_cache(maxsize=1024)
 def caller_behind(peer: Address, told: tuple[Field, ...], host: str, trusted: tuple[Network, ...]) -> Caller:
     """The caller that the trusted ``peer`` speaks for. ``told`` are its fields, ``host`` that of the request."""
+    is_usual = sum(len(name) + len(value) for name, value in told) <= _REMEMBERED_SIZE
+    return (_remembered_caller if is_usual else _find_caller)(peer, told, host, trusted)
+
+
+def _find_caller(peer: Address, told: tuple[Field, ...], host: str, trusted: tuple[Network, ...]) -> Caller:
     hops = [peer]
     for text in reversed(_values(told, b"x-forwarded-for")[-MAX_HOPS:]):
         hop = _address(text)
@@ -64,6 +68,10 @@ def caller_behind(peer: Address, told: tuple[Field, ...], host: str, trusted: tu
     scheme = (_values(told, b"x-forwarded-proto") or [b""])[-1].lower()
     forwarded_host = _host((_values(told, b"x-forwarded-host") or [b""])[-1])
     return Caller(packed(hops[0]), lines_for(hops, scheme if scheme in _SCHEMES else b"http"), forwarded_host or host)
+
+
+_REMEMBERED_SIZE: Final = 512  # bytes; much of it is what strangers say, and the memory is ours
+_remembered_caller = lru_cache(maxsize=1024)(_find_caller)
 
 
 def _values(told: tuple[Field, ...], wanted: bytes) -> list[bytes]:

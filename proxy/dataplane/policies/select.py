@@ -58,7 +58,7 @@ class Fork:
 
     def _in_fields(self, head: RequestHead) -> list[bytes]:
         wanted = self.wire_name
-        if wanted in head.block.struck:
+        if head.block.strikes(wanted):
             raise self.refusal("The Connection field keeps the version's name to this hop")
         return [value for name, value in head.fields + head.block.withheld if _is_field(name, wanted)]
 

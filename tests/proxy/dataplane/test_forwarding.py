@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
@@ -146,3 +147,14 @@ def test_the_setting() -> None:
     for wrong in ("10.0.0.1/8", "proxy.example", "*"):
         with pytest.raises(ImproperConfiguration, match="APIMGR_GATEWAY_TRUSTED_PROXIES"):
             from_environment({**ENVIRONMENT, "APIMGR_GATEWAY_TRUSTED_PROXIES": wrong})
+
+
+def test_long_lists_of_hops_take_no_memory() -> None:
+    """What stands left in them is what strangers claim."""
+    tracemalloc.start()
+    try:
+        for number in range(1_000):
+            caller_behind(PEER, ((b"X-Forwarded-For", b"%d, " % number * 1_000 + b"198.51.100.7"),), "h", TRUSTED)
+        assert tracemalloc.get_traced_memory()[0] < 1024**2
+    finally:
+        tracemalloc.stop()

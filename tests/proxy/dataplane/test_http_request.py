@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -254,6 +257,19 @@ def test_other_spellings_of_what_is_ours_to_state_are_dropped(name: str) -> None
 
 
 # --- fields that differ from call to call -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("size", "calls"), [(990, 2_100), (8_000, 260)], ids=["in a block that is kept", "longer"])
+def test_a_flood_of_connection_options_takes_no_memory(size: int, calls: int) -> None:
+    """Calls that nobody let in must not fill the memory of those who are (H12)."""
+    names = ",".join(map("".join, itertools.product("abcdefghijklm", repeat=3)))
+    tracemalloc.start()
+    try:
+        for number in range(calls):
+            parse(head(f"Connection: x{number},{names[: size // 4 * 4]}"))
+        assert tracemalloc.get_traced_memory()[0] < 8 * 1024**2
+    finally:
+        tracemalloc.stop()
 
 
 def test_what_differs_from_call_to_call_is_no_part_of_what_is_remembered() -> None:
