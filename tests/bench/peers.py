@@ -241,13 +241,16 @@ def apimgr(
 
 
 @contextmanager
-def apimgr_node(home: Path, upstream_port: int, keys: list[str], cores: str, workers: int) -> Iterator[Contestant]:
+def apimgr_node(
+    home: Path, upstream_port: int, keys: list[str], cores: str, workers: int, *, limits_url: str = "local"
+) -> Iterator[Contestant]:
     """A whole node: supervisor, agent and workers, of whom only the workers are charged."""
     home.mkdir()
     port = free_port()
     environment = node_environment(home) | {
         "APIMGR_GATEWAY_LISTEN": f"127.0.0.1:{port}",
         "APIMGR_GATEWAY_WORKERS": str(workers),
+        "APIMGR_GATEWAY_LIMITS_URL": limits_url,
     }
     write_replica(home / "gateway" / "replica", upstream_port, keys)
     command = ["taskset", "-c", cores, sys.executable, "-m", "proxy.dataplane"]

@@ -1,4 +1,5 @@
-"""What the gateway costs as there is more of everything: operations, keys, workers; and what recording costs.
+"""What the gateway costs as there is more of everything: operations, keys, workers; and what recording and the sharing
+of limits between hosts cost.
 
 Each case runs beside the usual size in the same run, rounds alternating. The rate is that of one core, a second over
 the CPU of a call, because on a small machine load and upstream take what workers could use.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from tests.bench import peers
 from tests.bench.figures import Figure
 from tests.bench.measure import CONNECTIONS, Contestant, Round, load_script, measure, require, split_cores
 from tests.bench.world import USUAL, Size, calls, make_keys
+from tests.redis_server import RedisServer
 
 MANY_OPERATIONS = Size(operations=10_000)
 MANY_KEYS = Size(operations=10_000, keys=1_000_000)
@@ -29,7 +31,8 @@ Case = tuple[str, AbstractContextManager[tuple[Contestant, Path]]]
 def run(rounds: int = 5, seconds: int = 3) -> list[Figure]:
     """Measure and print, one table for each of the three: size, recording, workers."""
     require("nginx", "wrk", "taskset")
-    with _upstream() as (home, port):
+    with ExitStack() as stack:
+        home, port = stack.enter_context(_upstream())
         _, _, operations, keys = _compare(
             "one operation and one key against many",
             [
@@ -46,6 +49,16 @@ def run(rounds: int = 5, seconds: int = 3) -> list[Figure]:
             [
                 ("not recorded", _contestant(home / "silent", port, USUAL, recording=False)),
                 ("recorded", _contestant(home / "recorded", port, USUAL)),
+            ],
+            rounds,
+            seconds,
+        )
+        redis = stack.enter_context(closing(RedisServer(home / "redis")))
+        _compare(
+            "limits counted by this host and shared by Redis (whole node on all cores, one worker charged)",
+            [
+                ("this host", _node(home / "local", port, 1)),
+                ("shared", _node(home / "shared", port, 1, limits_url=redis.url)),
             ],
             rounds,
             seconds,
@@ -85,10 +98,10 @@ def _contestant(home: Path, port: int, size: Size, *, recording: bool = True) ->
 
 
 @contextmanager
-def _node(home: Path, port: int, workers: int) -> Iterator[tuple[Contestant, Path]]:
+def _node(home: Path, port: int, workers: int, *, limits_url: str = "local") -> Iterator[tuple[Contestant, Path]]:
     keys = make_keys(USUAL.keys)
     cores = ",".join(split_cores())
-    with peers.apimgr_node(home, port, keys, cores, workers) as contestant:
+    with peers.apimgr_node(home, port, keys, cores, workers, limits_url=limits_url) as contestant:
         yield contestant, load_script(home / "load.lua", calls(USUAL, keys))
 
 

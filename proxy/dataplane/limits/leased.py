@@ -68,7 +68,7 @@ class LeasedRate(RateWindow):
     def wait(self, now: float) -> int:
         cells, at = self.table.cells, self.at
         self.granted = True
-        if cells[at + LEASE] > 0 and is_ahead(cells[at + LEASE_UNTIL], now):
+        if cells[at + LEASE] > 0 and 0 < cells[at + LEASE_UNTIL] - int(now * _NS) < _LONGEST_NS:
             return 0
         if is_ahead(cells[at + REFUSED_UNTIL], now):
             # When there is one more on all hosts: not when this one asks again, which is sooner.

@@ -28,7 +28,7 @@ class Meter:
     """
 
     __slots__ = (
-        "_all", "_by_operation", "_changes", "_owners", "_quotas", "_slots", "_table", "_template", "_template_until",
+        "_all", "_by_operation", "_changes", "_lock", "_quotas", "_slots", "_table", "_template", "_template_until",
         "counts_failures", "denied_by", "is_granted", "lacking", "narrows", "retry_after", "shared", "slots_held",
         "unavailable", "windows",
     )  # fmt: skip
@@ -41,7 +41,7 @@ class Meter:
             self.windows = holding
         self.narrows = not operation and self.windows is not self._all
         self._by_operation: dict[int, Meter] | None = {} if self.narrows else None
-        self._owners = tuple({window.owner for window in self.windows})
+        self._lock = table.locked(*(window.owner for window in self.windows))
         self._quotas = tuple(window for window in self.windows if isinstance(window, QuotaWindow))
         self._slots = tuple(window for window in self.windows if isinstance(window, ConcurrencyWindow))
         self.slots_held = bool(self._slots)
@@ -78,7 +78,7 @@ class Meter:
                 self._find_slots(now)
             return self._decide(now)
         while True:
-            with table.locked(*self._owners):
+            with self._lock:
                 if table.cells[CHANGES] == self._changes:
                     return self._decide_shared(now, waited=waited) if self.shared else self._decide(now)
             # Not under the owner's lock: the index has one of its own, which comes first.
@@ -106,27 +106,37 @@ class Meter:
         return TAKEN
 
     def _decide_shared(self, now: float, *, waited: bool) -> int:
-        if not self.windows:
-            return TAKEN
-        answers = [_answer(window, now, waited=waited) for window in self.windows]
-        wait, by = max(zip(answers, self.windows, strict=True), key=lambda pair: pair[0])
-        self.unavailable = wait <= 0 and CLOSED in answers
-        if wait > 0 or self.unavailable:
+        longest, by, asks, closed = 0, None, False, None
+        for window in self.windows:
+            wait = window.wait(now)
+            if wait == ASK and waited:
+                assert isinstance(window, LeasedRate | LeasedQuota | LeasedConcurrency), "the others never ask"
+                wait = window.without(now)
+            if wait > longest:
+                longest, by = wait, window
+            elif wait == ASK:
+                asks = True
+            elif wait == CLOSED:
+                closed = window
+        self.unavailable = by is None and closed is not None
+        if by is not None or closed is not None:
             # Asking for others would be in vain: a call spends of all or of none.
-            self.denied_by = self.windows[answers.index(CLOSED)] if self.unavailable else by
-            self.retry_after = max(wait, 1)
+            self.denied_by, self.retry_after = by or closed, longest or 1
             return REFUSED
-        if ASK in answers:
-            self.lacking = tuple(
-                window.at for window, answer in zip(self.windows, answers, strict=True) if answer == ASK
-            )
-            for at in self.lacking:
-                self._table.cells[at + ASKED] += 1
+        if asks:
+            self._note_lacking(now)
             return ASKING
+        granted = True
         for window in self.windows:
             window.spend()
-        self.is_granted = all(window.granted for window in self.windows)
+            granted = granted and window.granted
+        self.is_granted = granted
         return TAKEN
+
+    def _note_lacking(self, now: float) -> None:
+        self.lacking = tuple(window.at for window in self.windows if window.wait(now) == ASK)
+        for at in self.lacking:
+            self._table.cells[at + ASKED] += 1
 
     def ended(self, *, counts: bool) -> None:
         """A call that was let through is over. ``counts``: whether it counts against quotas."""
@@ -137,7 +147,7 @@ class Meter:
         if table.alone:
             self._give_back(counts=counts)
         else:
-            with table.locked(*self._owners):
+            with self._lock:
                 self._give_back(counts=counts)
 
     def _give_back(self, *, counts: bool) -> None:
@@ -172,14 +182,6 @@ class Meter:
 def _one(template: bytes) -> bytes:
     """The same object for equal templates: meters are many, and most are of few plans."""
     return template
-
-
-def _answer(window: Window, now: float, *, waited: bool) -> int:
-    answer = window.wait(now)
-    if waited and answer == ASK:
-        assert isinstance(window, LeasedRate | LeasedQuota | LeasedConcurrency), "the others never ask"
-        return window.without(now)
-    return answer
 
 
 def window_for(table: Table, owner: int, limit: LimitDocument, anchor: int, *, opens: bool = True) -> Window:

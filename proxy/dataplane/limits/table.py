@@ -32,7 +32,7 @@ import os
 import secrets
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -114,6 +114,24 @@ class Described:
 def owner_lock(owner: int) -> int:
     """Where the byte lies that is locked to spend of any limit of ``owner``."""
     return _OWNERS + owner % _OWNER_BYTES
+
+
+class Lock:
+    """The locks of some owners, always in the same order, so that nobody waits in a circle."""
+
+    __slots__ = ("_fd", "_places")
+
+    def __init__(self, fd: int, owners: Iterable[int]) -> None:
+        self._fd = fd
+        self._places = tuple(sorted({owner_lock(owner) for owner in owners}))
+
+    def __enter__(self) -> None:
+        for place in self._places:
+            fcntl.lockf(self._fd, fcntl.LOCK_EX, 1, place)
+
+    def __exit__(self, *_: object) -> None:
+        for place in self._places:
+            fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, place)
 
 
 class Table:
@@ -267,17 +285,9 @@ class Table:
         """Whether a slot is still whose it was. Under the owner's lock, so that it stays so."""
         return self.cells[at + OWNER] == owner and self.cells[at + LIMIT] == limit_id
 
-    @contextlib.contextmanager
-    def locked(self, *owners: int) -> Iterator[None]:
-        """With all that these owners have spent to ourselves."""
-        places = sorted({owner_lock(owner) for owner in owners})
-        for place in places:
-            fcntl.lockf(self.fd, fcntl.LOCK_EX, 1, place)
-        try:
-            yield
-        finally:
-            for place in places:
-                fcntl.lockf(self.fd, fcntl.LOCK_UN, 1, place)
+    def locked(self, *owners: int) -> Lock:
+        """``with`` it, all that these owners have spent is to ourselves. May be kept and used again."""
+        return Lock(self.fd, owners)
 
     @contextlib.contextmanager
     def _index(self) -> Iterator[None]:
