@@ -67,6 +67,8 @@ def one_worker_of_two_is_killed(stage: Stage, scale: Scale, chance: random.Rando
     """The calls of the others go on; those on its connections break at once."""
     load = stage.load(rate=scale.rate)
     for _ in range(max(2, scale.kills // 10)):
+        # A worker that dies young is not started again at once; without any, nobody's calls would go on.
+        wait_until(lambda: len(stage.node.children("worker")) == 2, 30, "both workers are there")
         with stage.excused(0.2):
             chance.choice(stage.node.children("worker")).kill()
         time.sleep(2)
