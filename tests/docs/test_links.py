@@ -32,11 +32,18 @@ def test_links_have_targets(page: Path) -> None:
     assert not broken
 
 
-def test_decisions_are_numbered_and_titled() -> None:
-    for page in sorted((BASE_DIR / "docs" / "adr").glob("*.md")):
-        number = page.name[:4]
+def test_decisions_are_numbered_once_titled_and_listed() -> None:
+    index = BASE_DIR / "docs" / "adr" / "README.md"
+    pages = sorted(page for page in index.parent.glob("*.md") if page != index)
+    numbers = [page.name[:4] for page in pages]
+    assert len(set(numbers)) == len(numbers)
+    listed = []
+    for page, number in zip(pages, numbers, strict=True):
         assert number.isdigit(), page.name
-        assert re.match(rf"# 0*{int(number)}[. ]", page.read_text()), page.name
+        title = page.read_text().partition("\n")[0]
+        assert title.startswith(f"# {number} "), page.name
+        listed.append(f"- {number} [{title[7:]}]({page.name})")
+    assert re.findall("^- .*", index.read_text(), re.MULTILINE) == listed
 
 
 def test_code_speaks_of_pages_that_exist() -> None:
