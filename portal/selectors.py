@@ -59,8 +59,8 @@ def choice_of(version: Version) -> VersionChoice | None:
     selection = version.api.selection
     if selection is None:
         return None
-    is_default = selection.default_version_id == version.pk
-    return VersionChoice(selection.select_by == SelectBy.HEADER, selection.name, version.value, not is_default)
+    by_header = selection.select_by == SelectBy.HEADER
+    return VersionChoice(by_header, selection.name, version.value, not version.is_default)
 
 
 def document_of(version: Version) -> dict[str, Any]:

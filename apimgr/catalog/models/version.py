@@ -59,6 +59,12 @@ class Version(Entity):
         return str(self.api.selection or getattr(self, "route", None) or "")
 
     @property
+    def is_default(self) -> bool:
+        """Whether calls get it that name no version, at the address that the API's versions share."""
+        selection = self.api.selection
+        return selection is not None and selection.default_version_id == self.pk
+
+    @property
     def is_live(self) -> bool:
         """Whether calls are served."""
         return self.state in {VersionState.PUBLISHED, VersionState.DEPRECATED}

@@ -74,4 +74,8 @@ def retire(request: HttpRequest, slug: str, name: str) -> HttpResponse:
     version = version_for(person(request), slug, name)
     services.retire_version(actor=person(request), version=version)
     messages.success(request, _("%(version)s is retired. Calls to it are answered 410.") % {"version": version})
+    if version.is_default:
+        messages.warning(
+            request, _("Calls that name no version are answered 410, too. Choose another default in the settings.")
+        )
     return redirect("catalog:api-versions", slug)

@@ -82,8 +82,29 @@ def test_the_pages_look_right(
     for path, name in (("/gateway/?version=v1", "gateway-shared"), ("/versions/", "versions"), ("/", "api")):
         browser_page.goto(f"{console}{path}")
         look(browser_page, name)
+    services.deprecate_version(actor=alice, version=api.versions.get(name="v2"))
+    browser_page.goto(f"{console}/versions/")
+    browser_page.locator("summary", has_text="Retire version").first.click()
+    expect(browser_page.get_by_text("Choose another default first")).to_be_visible()
+    look(browser_page, "retire-default")
     browser_page.goto(f"{live_server.url}/apis/parcels/")
     look(browser_page, "portal")
+
+
+@every_look
+@pytest.mark.django_db(transaction=True)
+def test_an_api_without_a_key_looks_right(browser_page: Page, live_server: Any, api: API, alice: User) -> None:
+    sign_in(browser_page, live_server, alice)
+    for name in ("v1", "v2"):
+        browser_page.goto(f"{live_server.url}/console/apis/parcels/gateway/?version={name}")
+        browser_page.get_by_label("Anybody, without a key").check()
+        browser_page.get_by_role("button", name="Save changes").click()
+        services.publish_version(actor=alice, version=api.versions.get(name=name))
+        browser_page.goto(f"{live_server.url}/apis/parcels/")
+        look(browser_page, f"portal-{name}-open")
+    expect(browser_page.get_by_text("No key needed: anybody may call it")).to_be_visible()
+    browser_page.goto(f"{live_server.url}/apis/parcels/v2/reference/")
+    expect(browser_page.get_by_text("No key needed")).to_be_visible()
 
 
 @pytest.mark.django_db(transaction=True)

@@ -279,3 +279,22 @@ def test_json_of_a_shared_route_is_what_nodes_read(api: API, alice: User) -> Non
     services.set_selection(actor=alice, api=api, **CHOSEN)
     change = GatewayChange.objects.get(kind="route", key="/orders")
     assert json.loads(change.document or "")["choices"][0]["value"] == "v1"
+
+
+def test_who_retires_the_default_is_told_whom_else_it_cuts_off(console: Client, api: API, alice: User) -> None:
+    versions, retire = "/console/apis/orders/versions/", "/console/apis/orders/versions/{}/retire/"
+    warning = "Calls that do not send <code>X-Api-Version</code> get it, and will be answered 410, too."
+    settings = '<a href="/console/apis/orders/settings/#selection">'
+    for name in ("v1", "v2"):
+        services.deprecate_version(actor=alice, version=version(api, name))
+    assert warning not in console.get(versions).content.decode(), "each version has its own address"
+    services.set_selection(actor=alice, api=api, **CHOSEN, default_version="v1")
+    page = console.get(versions).content.decode()
+    assert (page.count(warning), page.count(settings)) == (1, 1)
+    assert page.index("Retire Orders v2?") < page.index("Retire Orders v1?") < page.index(warning), (
+        "in the dialog of the default"
+    )
+    said = console.post(retire.format("v2"), follow=True).content.decode()
+    assert "Calls that name no version" not in said
+    said = console.post(retire.format("v1"), follow=True).content.decode()
+    assert "Calls that name no version are answered 410, too." in said
