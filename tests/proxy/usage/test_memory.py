@@ -24,7 +24,7 @@ from tests.proxy.processes.node import database_url
 pytestmark = pytest.mark.django_db(transaction=True)
 
 ROUNDS: Final = 500  # of two batches each; half as many before it counts
-MOST_OBJECTS_A_ROUND: Final = 0.25  # what is kept of a round, or of one of its batches, is an object at least
+MOST_OBJECTS_A_ROUND: Final = 0.5  # what is kept of a round, or of one of its batches, is an object at least
 
 
 def test_an_agent_keeps_nothing_of_a_thousand_batches(tmp_path: Path, transactional_db: None) -> None:

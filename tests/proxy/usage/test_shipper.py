@@ -16,6 +16,7 @@ from psycopg import AsyncConnection
 
 from apimgr.contracts.usage import UsageRecord, encode
 from proxy.dataplane.usage.books import Shipped
+from proxy.dataplane.usage.segments import LOOK_BYTES
 from proxy.dataplane.usage.shipper import Shipper
 from proxy.dataplane.usage.spool import Spool
 from proxy.dataplane.usage.store import Store
@@ -93,6 +94,19 @@ def test_a_growing_segment_is_shipped_as_it_grows(tmp_path: Path) -> None:
     ship(tmp_path, shipper)
     assert sorted(stored_ids()) == sorted(ids(first, second))
     assert len(segments(tmp_path)) == 1
+
+
+def test_much_of_a_growing_segment_is_shipped_at_once(tmp_path: Path) -> None:
+    """Most looks at it find little, and read no more than that."""
+    many = [call() for _ in range(2 * LOOK_BYTES // len(encode(call())))]
+    spool = spooled(tmp_path, *map(encode, many), close=False)
+    shipper = ship(tmp_path)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT events FROM usage_batch")
+        assert cursor.fetchall() == [(len(many),)]
+    spool.append(encode(call()))
+    assert ship(tmp_path, shipper).shipped[1].stored == len(many) + 1
+    spool.close()
 
 
 def test_another_agent_goes_on_where_the_ledger_says(tmp_path: Path) -> None:
