@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, Route, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, Route, expect, sync_playwright
 
 # Playwright's synchronous interface keeps an event loop running in this thread; Django would refuse the ORM beside it.
 os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
@@ -31,6 +31,10 @@ every_look = pytest.mark.parametrize(
     ids=[f"{width}-{scheme}" for width in WIDTHS for scheme in SCHEMES],
     indirect=True,
 )
+
+# How long an action or an expectation may wait for the page: a bound on hanging, not on speed.
+PATIENCE_MS = 15_000
+expect.set_options(timeout=PATIENCE_MS)
 
 
 def chromium_path(playwright: Playwright) -> str | None:
@@ -91,7 +95,7 @@ def open_page(browser: Browser, browser_problems: list[str]) -> Iterator[Callabl
         options = {"viewport": {"width": width, "height": height}, "color_scheme": scheme, **options}
         context = browser.new_context(reduced_motion="reduce", **options)
         contexts.append(context)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(PATIENCE_MS)
         page = context.new_page()
         watch(page, browser_problems)
         return page
