@@ -18,6 +18,8 @@ from proxy.dataplane.policies.refusal import Refusal
 _SHOWN: Final = 20  # values in the text of a refusal
 _PERCENT: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
 _SEPARATOR: Final = re.compile(rb"[&;]")
+_VARIABLE_ENDS: Final = re.compile(rb"[\[\0]")
+_IN_VARIABLES: Final = re.compile(rb"[. +]")  # what some servers write "_" for
 
 
 class Fork:
@@ -66,6 +68,9 @@ class Fork:
         if not query:
             return []
         wanted, text = self.wire_name, query[1:]
+        names = {_decoded(pair.partition(b"=")[0]) for pair in _SEPARATOR.split(text)} - {wanted}
+        if _variable(wanted) in map(_variable, names):
+            raise self.refusal("Servers differ on whether a parameter's name is that of the version")
         values = _parameter(text.split(b"&"), wanted)
         if b";" in text and _parameter(_SEPARATOR.split(text), wanted) != values:
             raise self.refusal("Servers differ on what the query means with its semicolons")
@@ -98,6 +103,11 @@ def _parameter(pairs: list[bytes], wanted: bytes) -> list[bytes]:
         if name == wanted or (b"%" in name and _decoded(name) == wanted):
             found.append(_decoded(value))
     return found
+
+
+def _variable(name: bytes) -> bytes:
+    """A parameter's name to servers that ignore case or make variables of names."""
+    return _IN_VARIABLES.sub(b"_", _VARIABLE_ENDS.split(name.lstrip(b" +"), 1)[0].lower())
 
 
 def _decoded(text: bytes) -> bytes:

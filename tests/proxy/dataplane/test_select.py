@@ -65,7 +65,16 @@ def test_by_header(lines: list[str], expected: int | str) -> None:
         ("?a=%zz&v=v3", 3),
         ("", NAMES_NONE),
         ("?", NAMES_NONE),
-        ("?V=v3&vv=v3&a=v", NAMES_NONE),
+        ("?vv=v3&a=v&_v=v3&v_=v3", NAMES_NONE),
+        # The plain name, to servers that do not mind case, or make arrays and variables of names.
+        ("?V=v3", "differ"),
+        ("?v=v3&V=2024-10-01", "differ"),
+        ("?v=v3&v[]=2024-10-01", "differ"),
+        ("?v%5B0%5D=v3", "differ"),
+        ("?a=1;%56=v3", "differ"),
+        ("?%20v=v3", "differ"),
+        ("?+v=v3", "differ"),
+        ("?v%00=v3", "differ"),
         ("?a=?v=v3", NAMES_NONE),
         ("?a=1&v", UNKNOWN),
         ("?v=", UNKNOWN),
@@ -89,6 +98,14 @@ def test_by_header(lines: list[str], expected: int | str) -> None:
 def test_by_query(query: str, expected: int | str) -> None:
     found = chosen(fork("query", "v"), f"/orders{query}", "v: 2024-10-01")
     assert found == expected if isinstance(expected, int) else expected in str(found)
+
+
+@pytest.mark.parametrize("name", ["api_version", "api.version", "Api-Version"])
+def test_names_that_servers_make_the_same_variable_of(name: str) -> None:
+    for other in ("api_version", "api.version", "API_VERSION", "api%20version", "api+version"):
+        if other != name:
+            expected = "differ" if name != "Api-Version" else NAMES_NONE
+            assert expected in str(chosen(fork("query", name), f"/orders?{other}=v3"))
 
 
 def test_a_call_that_names_none_gets_the_default_and_no_other_call_does() -> None:
