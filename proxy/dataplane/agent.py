@@ -13,7 +13,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -222,18 +222,17 @@ async def _run(agent: Agent, listener: socket.socket) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     port = AdminPort(agent.config.admin_token, is_ready=lambda: agent.writer.ready, metrics=agent.metrics)
-    async with await port.serve(listener), _jobs(agent):
-        await stop.wait()
-    if agent.config.database_url:
-        await agent.last_words()
+    # To the end: the workers of a successor ask us until its agent takes over.
+    async with _together([agent.grantor.run()] if agent.grantor is not None else []):
+        async with await port.serve(listener), _together(_jobs(agent)):
+            await stop.wait()
+        if agent.config.database_url:
+            await agent.last_words()
 
 
-@contextlib.asynccontextmanager
-async def _jobs(agent: Agent) -> AsyncIterator[None]:
+def _jobs(agent: Agent) -> list[Coroutine[Any, Any, None]]:
     url = agent.config.database_url
     jobs = [agent.make_durable()] if agent.config.durability != "os" else []
-    if agent.grantor is not None:
-        jobs.append(agent.grantor.run())
     if agent.file_feed:
         jobs.append(agent.file_feed.follow(agent.note_applied))
     elif url:
@@ -244,6 +243,11 @@ async def _jobs(agent: Agent) -> AsyncIterator[None]:
     else:
         served = "the file it was given" if agent.file_feed else "the replica it has"
         log.warning("There is no DATABASE_URL: the node runs on %s, and usage stays in the spool", served)
+    return jobs
+
+
+@contextlib.asynccontextmanager
+async def _together(jobs: Iterable[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
     tasks = [asyncio.ensure_future(job) for job in jobs]
     try:
         yield

@@ -582,7 +582,7 @@ class Exchange:
         self.ended = True
         meter = self.meter
         if self.has_spent and meter is not None and (meter.slots_held or outcome is not _OK or self.status >= 500):
-            meter.ended(counts=self._counts(outcome, meter))
+            meter.ended(counts=self._counts(outcome, meter), began=self.started_at)
         worker = self.worker
         worker.stats[outcome_word(outcome.number)] += 1
         worker.record(self._usage(outcome, trail), self.slot)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 import struct
@@ -34,11 +35,20 @@ class Mailbox:
         self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._own = folder / name
         self._own.unlink(missing_ok=True)
+        self._sweep()
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self.socket.bind(self._address(name))
 
     def _address(self, name: str) -> str:
         return f"/proc/self/fd/{self._folder}/{name}"
+
+    def _sweep(self) -> None:
+        """Remove what workers left that were killed."""
+        for left in self._own.parent.iterdir():
+            if left.name.isdecimal():
+                with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+                    if probe.connect_ex(self._address(left.name)) == errno.ECONNREFUSED:
+                        left.unlink()
 
     def send(self, name: str, data: bytes) -> None:
         """Never waits: raises ``BlockingIOError`` if the other's queue is full, ``OSError`` if nobody is there."""

@@ -11,13 +11,13 @@
 --       quota and concurrency: what the other nodes hold
 --       rate: calls left, µs until the bucket is full, µs until there is another call
 local HEARD, LOST, BEHIND, WITHHELD = 0, 1, 2, 3
-local ALIVE_US = 10000000
+local ALIVE_US, SILENCE_US, AHEAD_S = 10000000, 2000000, 300
 local state, slot = KEYS[1], KEYS[2]
 local node, kind = ARGV[2], ARGV[4]
 local sequence, amount = tonumber(ARGV[3]), tonumber(ARGV[5])
 local held, wanted, peers = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 
-local memory = redis.call('HMGET', state, 'incarnation', 'open')
+local memory = redis.call('HMGET', state, 'incarnation', 'open', 'heard_at', 'heard_since')
 if memory[1] ~= ARGV[1] then
   return {LOST, 0, 0}
 end
@@ -27,6 +27,11 @@ end
 local is_open = memory[2] == '1'
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
+-- Where nobody was heard, it was this server that was away. Who is gone shows only once the others are back.
+local heard_since = tonumber(memory[4] or now)
+if now - tonumber(memory[3] or 0) > SILENCE_US then
+  heard_since = now
+end
 
 -- No node may take all that is left while others ask for it, too.
 local function share(available)
@@ -41,6 +46,9 @@ local function quota()
   local counted = tonumber(redis.call('HGET', slot, 'start') or 0)
   if start < counted then
     return {BEHIND, 0, 0} -- by the clock of another node the next period has begun
+  end
+  if start > time[1] + AHEAD_S then
+    return {BEHIND, 0, 0} -- a clock that is so wrong must not end the period of the others
   end
   if start > counted then
     redis.call('DEL', slot)
@@ -75,7 +83,7 @@ local function concurrency()
     local name = string.match(fields[at], '^held:(.*)$')
     if name and name ~= node then
       -- A node renews what it holds each second: the calls of one that is gone are gone with it.
-      if now - tonumber(redis.call('HGET', slot, 'at:' .. name) or 0) <= ALIVE_US then
+      if now - math.max(heard_since, tonumber(redis.call('HGET', slot, 'at:' .. name) or 0)) <= ALIVE_US then
         others = others + tonumber(fields[at + 1])
       else
         redis.call('HDEL', slot, fields[at], 'at:' .. name)

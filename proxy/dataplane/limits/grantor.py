@@ -33,7 +33,7 @@ from redis.exceptions import RedisError
 from apimgr.contracts.periods import period_bounds
 from apimgr.contracts.snapshot import PERIOD_SECONDS
 from proxy.dataplane.limits.asking import FULL_SECONDS, GRANTOR, MOST_SLOTS, Mailbox, answer, read_question
-from proxy.dataplane.limits.leased import begin_period
+from proxy.dataplane.limits.leased import begin_period, is_ahead
 from proxy.dataplane.limits.table import (
     ASKED,
     CELLS,
@@ -47,6 +47,7 @@ from proxy.dataplane.limits.table import (
     NODE_ID,
     OTHERS,
     REFUSED_UNTIL,
+    SEQUENCE,
     SPENT,
     START,
     Described,
@@ -59,6 +60,7 @@ TICK_SECONDS: Final = 0.05
 BEAT_SECONDS: Final = 0.25
 COUNTED_ON_SECONDS: Final = 1.5  # how long the grantor is taken to be there after it was last heard
 AHEAD_SECONDS: Final = 0.2  # of traffic: what a lease is sized to
+HALVED_SECONDS: Final = 0.25  # in which what is taken for the traffic of a limit halves at most
 IDLE_SECONDS: Final = 1.0  # after which what is left of a lease is given back
 RATE_LEASE_SECONDS: Final = 2.0
 CONCURRENCY_LEASE_SECONDS: Final = 5.0  # less than the server's patience with a node that is not heard
@@ -119,11 +121,19 @@ class Grantor:
         self._unsent: dict[int, list[int]] = {}  # process → the slots it is yet to hear of
         self._woken = asyncio.Event()
         self._peers: list[str] = self._read_peers()
-        self._sequence = 0
         self.is_open = False  # whether grants are given
 
     async def run(self) -> None:
         """Until cancelled. Whatever happens to the server, the node goes on by the rule of each plan."""
+        while True:
+            try:
+                await self._run()
+            except Exception:
+                log.exception("Limits cannot be shared; trying again")
+                self.is_open = False
+            await asyncio.sleep(LONGEST_PAUSE_SECONDS)
+
+    async def _run(self) -> None:
         lock = await self._only_one()
         self._table = Table(self._path, time.time(), counts_calls=False, shared=True)
         cells = self._table.cells
@@ -199,20 +209,25 @@ class Grantor:
     async def _serve(self, server: Server) -> None:
         beat_at = 0.0
         while True:
-            if time.monotonic() >= beat_at:
-                await self._beat(server)
-                beat_at = time.monotonic() + BEAT_SECONDS
-            asked, self._asking = self._asking, {}
             try:
-                await self._say_all(server, asked)
+                if time.monotonic() >= beat_at:
+                    await self._beat(server)
+                    beat_at = time.monotonic() + BEAT_SECONDS
+                await self._look(server)
             except MemoryLost:
                 self._withhold()
                 beat_at = 0.0
-            finally:
-                self._answer(asked)
             if not self._asking and beat_at:
                 await self._rest()
             self._send()
+
+    async def _look(self, server: Server) -> None:
+        """Say what there is to say, then let those go on who asked."""
+        asked, self._asking = self._asking, {}
+        try:
+            await self._say_all(server, asked)
+        finally:
+            self._answer(asked)
 
     async def _rest(self) -> None:
         self._woken.clear()
@@ -240,12 +255,15 @@ class Grantor:
 
     async def _tell_all(self, server: Server) -> None:
         """Say what this node holds of every limit, to a server that does not know."""
-        told = 0
+        told, beat_at = 0, time.monotonic() + BEAT_SECONDS
         slots = self._table.slots()
         while batch := list(islice(slots, BATCH)):
             words = [word for slot in batch if (word := self._word_after_loss(slot)) is not None]
             await self._exchange(server, words)
             told += len(words)
+            if time.monotonic() >= beat_at:  # who is not heard is not awaited for long
+                await server.join(0, self._peers)
+                beat_at = time.monotonic() + BEAT_SECONDS
         if told:
             log.warning("The server of shared limits did not know what this node holds; it was told of %d limits", told)
 
@@ -264,8 +282,9 @@ class Grantor:
     async def _exchange(self, server: Server, words: Sequence[Word]) -> None:
         if not words:
             return
-        self._sequence = max(self._sequence + 1, time.time_ns() // 1000)
-        answers = await server.say(self._sequence, words, max(1, len(self._peers) + 1))
+        cells = self._table.cells
+        cells[SEQUENCE] = max(cells[SEQUENCE] + 1, time.time_ns() // 1000)
+        answers = await server.say(cells[SEQUENCE], words, max(1, len(self._peers) + 1))
         for word, told in zip(words, answers, strict=True):
             if told[0] == LOST:
                 raise MemoryLost
@@ -294,7 +313,7 @@ class Grantor:
             return self._word(slot, self._wanted(slot, now))
 
     def _wanted(self, slot: Described, now: float) -> int:
-        """How many more to ask for. Under the owner's lock."""
+        """How many more to ask for; below zero, how many to give back. Under the owner's lock."""
         cells, at = self._table.cells, slot.at
         lease = self._leases.get(at)
         if lease is None or (lease.owner, lease.limit_id, lease.kind) != (slot.owner, slot.limit_id, slot.kind):
@@ -303,43 +322,45 @@ class Grantor:
         asked, cells[at + ASKED] = min(cells[at + ASKED], _MOST), 0
         lease.spent, lease.looked_at = cells[at + SPENT], now
         # Quick to grow, slow to shrink: a lease that is too small costs every call a question.
-        lease.per_second = max(spent / max(passed, TICK_SECONDS), lease.per_second * 0.8)
+        lease.per_second = max(spent / max(passed, TICK_SECONDS), lease.per_second * 0.5 ** (passed / HALVED_SECONDS))
         if asked or spent:
             lease.active_at = now
-            ahead = 0 if slot.kind == "concurrency" else ceil(lease.per_second * AHEAD_SECONDS)
-            return max(0, max(asked, ahead) - self._in_hand(slot))
-        if now - lease.active_at >= 2 * IDLE_SECONDS and not cells[at + LEASE]:
+        idle_for = now - lease.active_at
+        if idle_for >= 2 * IDLE_SECONDS and not cells[at + LEASE]:
             del self._leases[at]
-        return 0
+        spends_ahead = slot.kind != "concurrency" and idle_for < IDLE_SECONDS
+        missing = max(asked, ceil(lease.per_second * AHEAD_SECONDS) if spends_ahead else 0) - self._in_hand(slot)
+        # What was granted is left alone for a while: who asked for it has yet to come and spend it.
+        return missing if passed >= RENEW_SECONDS else max(missing, 0)
 
     def _in_hand(self, slot: Described) -> int:
         """What may still be spent without asking."""
-        lease = self._table.cells[slot.at + LEASE]
-        return max(0, lease - self._under_way(slot.at) if slot.kind == "concurrency" else lease)
+        cells, at = self._table.cells, slot.at
+        if slot.kind == "rate" and not is_ahead(cells[at + LEASE_UNTIL], time.time()):
+            cells[at + LEASE] = 0  # it has lapsed: by now the bucket may be full again without it
+        lease = cells[at + LEASE]
+        return max(0, lease - self._under_way(at) if slot.kind == "concurrency" else lease)
 
     def _under_way(self, at: int) -> int:
         return sum(self._table.calls[(at + CELLS) * 4 : (at + CELLS) * 4 + self._table.columns])
 
     def _word(self, slot: Described, wanted: int, *, lost: bool = False) -> Word:
-        """What to say of a slot; nothing wanted gives back what is left. Under the owner's lock."""
+        """What to say of a slot; below zero, ``wanted`` gives back. Under the owner's lock."""
         cells, at, now = self._table.cells, slot.at, time.time()
+        wanted, back = max(wanted, 0), max(-wanted, 0)
+        if slot.kind == "concurrency":
+            return Word(slot, self._kept(at), wanted, ())
         if slot.kind == "quota":
             start, end = period_bounds(slot.period, now, slot.anchor)
             start = begin_period(cells, at, start, end)
-            if not wanted and not lost and self._is_idle(at):
-                cells[at + LEASE] = 0
+            # No more than there is, should the quota have been made smaller since it was granted.
+            there_is = slot.amount - cells[at + OTHERS] - cells[at + COUNT]
+            cells[at + LEASE] = max(0, min(cells[at + LEASE] - back, there_is))
             return Word(slot, cells[at + COUNT] + cells[at + LEASE], wanted, (start, max(start, end)), start)
-        if slot.kind == "concurrency":
-            return Word(slot, self._kept(at), wanted, ())
-        back = 0
-        if not wanted and not lost and self._is_idle(at):
-            back, cells[at + LEASE] = max(cells[at + LEASE], 0), 0
+        back = min(back, cells[at + LEASE])
+        cells[at + LEASE] -= back
         unfilled_us = max(0, (cells[at + FULL_AT] - int(now * _NS)) // 1000) if lost else 0
         return Word(slot, 0, wanted, (PERIOD_SECONDS[slot.period] * 1_000_000, back, unfilled_us))
-
-    def _is_idle(self, at: int) -> bool:
-        lease = self._leases.get(at)
-        return lease is None or time.monotonic() - lease.active_at >= IDLE_SECONDS
 
     def _kept(self, at: int) -> int:
         """How many calls under way to keep room for: as many as there are, or were a moment ago."""

@@ -7,7 +7,7 @@
 -- KEYS  state, nodes, awaited
 -- ARGV  id of the server's run, node, incarnation to which it has said all that it holds, nodes that it knows of …
 -- Gives the incarnation, 1 if grants are given, and the nodes that are alive.
-local ALIVE_US, SETTLE_US, PATIENCE_US = 10000000, 1000000, 10000000
+local ALIVE_US, SETTLE_US, PATIENCE_US, SILENCE_US = 10000000, 1000000, 10000000, 2000000
 local state, nodes, awaited = KEYS[1], KEYS[2], KEYS[3]
 local run, node, told = ARGV[1], ARGV[2], ARGV[3]
 local time = redis.call('TIME')
@@ -20,6 +20,11 @@ if not incarnation or string.sub(incarnation, 1, #run + 1) ~= run .. ':' then
   redis.call('HSET', state, 'incarnation', incarnation, 'born_at', string.format('%.0f', now))
 end
 redis.call('HSET', nodes, node, string.format('%.0f', now))
+-- Since when somebody was heard all the time: in a silence it was this server that was away.
+if now - tonumber(redis.call('HGET', state, 'heard_at') or 0) > SILENCE_US then
+  redis.call('HSET', state, 'heard_since', string.format('%.0f', now))
+end
+redis.call('HSET', state, 'heard_at', string.format('%.0f', now))
 
 local is_open = redis.call('HGET', state, 'open') == '1'
 if not is_open then

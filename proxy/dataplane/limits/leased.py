@@ -50,7 +50,7 @@ def begin_period(cells: memoryview[int], at: int, start: int, end: int) -> int:
     """
     if cells[at + START] not in (start, end):
         # Zeroes first: who dies in between has not given the old period's calls to the new one.
-        cells[at + LEASE] = cells[at + COUNT] = cells[at + OTHERS] = 0
+        cells[at + LEASE] = cells[at + COUNT] = cells[at + OTHERS] = cells[at + REFUSED_UNTIL] = 0
         cells[at + START] = start
     return cells[at + START]
 
@@ -115,7 +115,7 @@ class LeasedQuota(QuotaWindow):
         cells, at = self.table.cells, self.at
         self.granted = True
         if cells[at + START] in (self.start, self.end):
-            if cells[at + LEASE] > 0:
+            if cells[at + LEASE] > 0 and self._used() < self.amount:  # it may be smaller than when it was granted
                 return 0
             if is_ahead(cells[at + REFUSED_UNTIL], now):
                 return max(1, ceil(self.end - now))
@@ -141,9 +141,9 @@ class LeasedQuota(QuotaWindow):
             cells[at + LEASE] -= 1
         cells[at + COUNT] += 1
 
-    def give_back(self) -> None:
+    def give_back(self, began: float) -> None:
         cells, at = self.table.cells, self.at
-        if cells[at + START] in (self.start, self.end) and cells[at + COUNT] > 0:
+        if cells[at + START] in (self.start, self.end) and cells[at + START] <= began and cells[at + COUNT] > 0:
             cells[at + COUNT] -= 1
             cells[at + LEASE] += 1
 

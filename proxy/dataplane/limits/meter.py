@@ -138,24 +138,24 @@ class Meter:
         for at in self.lacking:
             self._table.cells[at + ASKED] += 1
 
-    def ended(self, *, counts: bool) -> None:
-        """A call that was let through is over. ``counts``: whether it counts against quotas."""
+    def ended(self, *, counts: bool, began: float) -> None:
+        """A call that was let through is over. ``counts``: whether it counts against quotas, of when it ``began``."""
         if counts and not self._slots:
             return
         table = self._table
         table.look_around()
         if table.alone:
-            self._give_back(counts=counts)
+            self._give_back(counts=counts, began=began)
         else:
             with self._lock:
-                self._give_back(counts=counts)
+                self._give_back(counts=counts, began=began)
 
-    def _give_back(self, *, counts: bool) -> None:
+    def _give_back(self, *, counts: bool, began: float) -> None:
         for slot in self._slots:
             slot.release()
         if not counts:
             for quota in self._quotas:
-                quota.give_back()
+                quota.give_back(began)
 
     def fields(self, now: float) -> bytes:
         """The ``RateLimit`` and ``RateLimit-Policy`` lines (draft-ietf-httpapi-ratelimit-headers-10)."""

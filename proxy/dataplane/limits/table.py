@@ -48,6 +48,7 @@ _NEXT, _FREE, _COLUMN_COUNT = 2, 3, 4
 GRANTED_UNTIL: Final = 5  # Unix nanoseconds until which the grantor can be counted on
 INCARNATION: Final = 6  # of the grantor's memory to which all that this node holds has been told
 NODE_ID: Final = 7  # by which the grantor knows this table
+SEQUENCE: Final = 8  # of what was said to the grantor last; it grows whatever the clock does
 _HEADER_WORDS: Final = 64
 _BUCKETS: Final = 16_384
 _BASE: Final = _HEADER_WORDS + _BUCKETS

@@ -112,10 +112,10 @@ class QuotaWindow:
             cells[at + START] = self.start
         cells[at + COUNT] += 1
 
-    def give_back(self) -> None:
-        """A call that was counted in this period does not count after all."""
+    def give_back(self, began: float) -> None:
+        """A call does not count after all, unless the period in which it ``began`` is over."""
         cells, at = self.table.cells, self.at
-        if cells[at + START] in (self.start, self.end) and cells[at + COUNT] > 0:
+        if cells[at + START] in (self.start, self.end) and cells[at + START] <= began and cells[at + COUNT] > 0:
             cells[at + COUNT] -= 1
 
     def state(self, now: float) -> tuple[int, ...]:

@@ -13,11 +13,13 @@ from typing import Any, Literal
 
 import pytest
 
+from apimgr.contracts.periods import period_bounds
 from apimgr.contracts.snapshot import LimitDocument, PlanDocument, SubscriptionDocument
 from proxy.dataplane.limits import ASKING, REFUSED, TAKEN
 from proxy.dataplane.limits import grantor as grantor_module
-from proxy.dataplane.limits.asking import Asker, answer, question, read_answer, read_question
-from proxy.dataplane.limits.grantor import Grantor
+from proxy.dataplane.limits.asking import Asker, Mailbox, answer, question, read_answer, read_question
+from proxy.dataplane.limits.grantor import BEHIND, Grantor, Server, Word
+from proxy.dataplane.limits.leased import begin_period
 from proxy.dataplane.limits.meter import Meter, meter_of_caller
 from proxy.dataplane.limits.table import (
     COUNT,
@@ -27,6 +29,7 @@ from proxy.dataplane.limits.table import (
     LEASE_UNTIL,
     OTHERS,
     REFUSED_UNTIL,
+    SEQUENCE,
     START,
     Table,
 )
@@ -166,7 +169,7 @@ def test_a_call_that_does_not_count_goes_back_into_the_lease(table: Table) -> No
     assert limited.take(NOW) == ASKING
     at = grant(table, limited, 1)
     assert limited.take(NOW) == TAKEN
-    limited.ended(counts=False)
+    limited.ended(counts=False, began=NOW)
     assert (table.cells[at + COUNT], table.cells[at + LEASE]) == (0, 1)
     assert limited.take(NOW) == TAKEN
 
@@ -178,6 +181,51 @@ def test_fields_tell_of_all_hosts(table: Table) -> None:
     table.cells[at + OTHERS] = 6
     assert limited.take(NOW) == TAKEN
     assert b'RateLimit: "quota-day";r=3;t=10\r\n' in limited.fields(NOW)
+
+
+def test_a_quota_that_was_made_smaller_is_not_spent_of_what_was_granted_before(table: Table) -> None:
+    larger = meter(table, limit("quota", 100, "day"))
+    assert larger.take(NOW) == ASKING
+    at = grant(table, larger, 50)
+    assert [larger.take(NOW) for _ in range(3)] == [TAKEN] * 3
+    table.cells[at + OTHERS] = 2
+    smaller = meter(table, limit("quota", 6, "day"))
+    assert [smaller.take(NOW) for _ in range(2)] == [TAKEN, ASKING]
+
+
+def test_nobody_is_refused_for_a_month_for_what_was_spent_in_the_last_one(table: Table) -> None:
+    limited = meter(table, QUOTA)
+    assert limited.take(NOW) == ASKING
+    at = grant(table, limited, 0)
+    table.cells[at + REFUSED_UNTIL] = int((NOW + 10.2) * NS)
+    begin_period(table.cells, at, int(NOW + 10), int(NOW + 10) + 86400)
+    table.cells[GRANTED_UNTIL] = int((NOW + 11) * NS)
+    assert limited.take(NOW + 10) == ASKING
+
+
+def test_a_rate_that_lapsed_is_not_granted_again_by_the_next_grant(table: Table, tmp_path: Path) -> None:
+    limited = meter(table, RATE)
+    now = time.time()
+    table.cells[GRANTED_UNTIL] = int((now + 1) * NS)
+    assert limited.take(now) == ASKING
+    at = limited.windows[0].at
+    table.cells[at + LEASE], table.cells[at + LEASE_UNTIL] = 2, int((now - 1) * NS)
+    assert limited.take(now) == ASKING
+    agent = Grantor("unix:///nowhere", tmp_path / "table", "host")
+    agent._table = table
+    word = agent._next_word(at, time.monotonic())
+    assert word is not None
+    assert (word.wanted, table.cells[at + LEASE]) == (2, 0)
+
+
+def test_sockets_of_the_dead_are_swept(tmp_path: Path) -> None:
+    dead, alive = Mailbox(tmp_path, "11"), Mailbox(tmp_path, "12")
+    dead.socket.close()
+    another = Mailbox(tmp_path, "13")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["12", "13"]
+    alive.close()
+    another.close()
+    assert not list(tmp_path.iterdir())
 
 
 def test_datagrams_read_back() -> None:
@@ -335,7 +383,7 @@ def test_calls_under_way_of_three_hosts(tmp_path: Path, redis_server: RedisServe
                     most = max(most, under_way)
                     await asyncio.sleep(0.003)
                     under_way -= 1
-                    limited.ended(counts=True)
+                    limited.ended(counts=True, began=NOW)
                 else:
                     await asyncio.sleep(0.003)
 
@@ -353,7 +401,7 @@ def test_calls_under_way_of_three_hosts(tmp_path: Path, redis_server: RedisServe
             assert held == 4
             assert not await made[1 - turn].call(waits)
             for _ in range(4):
-                holds.ended(counts=True)
+                holds.ended(counts=True, began=NOW)
 
     together(tmp_path, redis_server, work)
 
@@ -506,3 +554,121 @@ def test_a_server_that_forgets_is_complained_of(
 
     together(tmp_path, redis_server, work, count=1)
     assert ("set noeviction" in caplog.text) == (policy != "noeviction")
+
+
+@pytest.mark.processes
+def test_a_server_that_is_emptied_while_it_is_told(
+    tmp_path: Path, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(made: list[Host]) -> None:
+        of = limit("quota", 10, "month")
+        assert await storm(made, of, calls=10, callers=1) == 10
+        tell, left = Grantor._word_after_loss, 4
+
+        def empty_and_tell(self: Grantor, slot: Any) -> Any:
+            nonlocal left
+            if left:
+                left -= 1
+                redis_server.empty()
+            return tell(self, slot)
+
+        monkeypatch.setattr(Grantor, "_word_after_loss", empty_and_tell)
+        redis_server.empty()
+        await until(lambda: not left)
+        for host in made:
+            await host.ready()
+        assert await storm(made, of, calls=10) == 0
+
+    together(tmp_path, redis_server, work, 2)
+
+
+@pytest.mark.processes
+def test_what_a_slow_host_has_too_much_of_it_gives_back(tmp_path: Path, redis_server: RedisServer) -> None:
+    async def work(made: list[Host]) -> None:
+        of = limit("quota", 400, "month")
+        slow = 0
+        passed = await storm(made[:1], of, calls=20)
+
+        async def trickle() -> None:
+            nonlocal slow
+            while True:
+                slow += await made[0].call(meter(made[0].table, of))
+                await asyncio.sleep(0.4)
+
+        trickling = asyncio.ensure_future(trickle())
+        while passed + slow < 400 and slow < 25:
+            passed += await storm(made[1:], of, calls=20)
+            await asyncio.sleep(0.05)
+        trickling.cancel()
+        assert passed + slow == 400
+
+    together(tmp_path, redis_server, work, 2)
+
+
+@pytest.mark.processes
+def test_calls_under_way_outlast_a_server_that_was_frozen(
+    tmp_path: Path, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody could be heard while it was: that is no reason to take the others for gone."""
+    script = grantor_module._script
+    monkeypatch.setattr(grantor_module, "_script", lambda name: script(name).replace("= 10000000", "= 3000000"))
+
+    async def work(made: list[Host]) -> None:
+        of = limit("concurrency", 4, "none")
+        holding = [meter(host.table, of) for host in made]
+        held = [0, 0]
+        while sum(held) < 4:
+            for number in (0, 1):
+                if held[number] < 2 and await made[number].call(holding[number]):
+                    held[number] += 1
+        redis_server.freeze()
+        await asyncio.sleep(4)
+        redis_server.thaw()
+        await made[0].ready()
+        give_up_at = time.monotonic() + 2
+        while time.monotonic() < give_up_at:
+            assert not await made[0].call(holding[0])
+            await asyncio.sleep(0.01)
+
+    together(tmp_path, redis_server, work, 2)
+
+
+@pytest.mark.processes
+def test_a_host_whose_clock_was_ahead_is_heard_again(tmp_path: Path, redis_server: RedisServer) -> None:
+    """Its words are in order whatever the clock says, also those of the next agent."""
+
+    async def main() -> None:
+        of = limit("quota", 40, "month")
+        host = Host(tmp_path / "host", redis_server.url, "host")
+        await host.ready()
+        host.table.cells[SEQUENCE] += 3600 * 1_000_000
+        assert await host.call(meter(host.table, of))
+        await host.close()
+        again = Host(tmp_path / "host", redis_server.url, "host")
+        await again.ready()
+        passed = await storm([again], of, calls=10)
+        await again.close()
+        assert passed == 39
+
+    run(main)
+
+
+@pytest.mark.processes
+def test_a_clock_that_is_a_month_ahead_ends_no_period_of_the_others(tmp_path: Path, redis_server: RedisServer) -> None:
+    async def main() -> None:
+        of = limit("quota", 40, "month")
+        host = Host(tmp_path / "host", redis_server.url, "host")
+        await host.ready()
+        assert await host.call(meter(host.table, of))
+        server = Server(host.grantor._connect(), "elsewhere")
+        await server.open()
+        await server.join(0, [])
+        start, end = period_bounds("month", time.time() + 40 * 86400, 0)
+        slot = next(iter(host.table.slots()))
+        answers = await server.say(1, [Word(slot, 0, 1, (start, end), start)], 2)
+        assert answers == [[BEHIND, 0, 0]]
+        assert await storm([host], of, calls=10) == 39
+        await server._redis.aclose()
+        await host.close()
+
+    run(main)

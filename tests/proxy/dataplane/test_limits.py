@@ -140,17 +140,26 @@ def test_windows_decide_together(table: Table) -> None:
 def test_concurrency_counts_what_is_under_way(table: Table) -> None:
     limited = meter(table, at_once(2))
     assert spend(limited, [0, 0, 0]) == [True, True, False]
-    limited.ended(counts=True)
+    limited.ended(counts=True, began=NOW)
     assert spend(limited, [0, 0]) == [True, False]
 
 
 def test_a_call_that_does_not_count_is_given_back(table: Table) -> None:
     limited = meter(table, quota(1))
     assert spend(limited, [0, 0]) == [True, False]
-    limited.ended(counts=True)
+    limited.ended(counts=True, began=NOW)
     assert spend(limited, [0]) == [False]
-    limited.ended(counts=False)
+    limited.ended(counts=False, began=NOW)
     assert spend(limited, [0, 0]) == [True, False]
+
+
+def test_a_call_of_yesterday_is_not_given_back_today(table: Table) -> None:
+    limited = meter(table, quota(2))
+    assert spend(limited, [0, 10, 10, 10]) == [True, True, True, False]
+    limited.ended(counts=False, began=NOW)
+    assert spend(limited, [10]) == [False], "it never counted today"
+    limited.ended(counts=False, began=NOW + 10)
+    assert spend(limited, [10]) == [True]
 
 
 def test_limits_are_narrowed_to_api_and_operation(table: Table) -> None:
@@ -260,7 +269,7 @@ for n in range(calls):
         admitted += 1
         if kind == "concurrency":
             over += sum(table.calls[(meter.windows[0].at + CELLS) * 4:][:table.columns]) > amount
-            meter.ended(counts=True)
+            meter.ended(counts=True, began=0.0)
 print(json.dumps([admitted, over]), flush=True)
 """
 
