@@ -160,7 +160,10 @@ class Asker:
             self._release(call, waited)
 
     def _release(self, call: Waiting, waited: bool) -> None:
-        for slot in self._waiting.pop(call, ()):
+        slots = self._waiting.pop(call, None)
+        if slots is None:
+            return  # it went on meanwhile, and must not be made twice
+        for slot in slots:
             others = self._by_slot.get(slot, {})
             others.pop(call, None)
             if not others:

@@ -16,7 +16,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -70,6 +70,7 @@ ASK_AGAIN_SECONDS: Final = 0.25  # after there was nothing left: other hosts giv
 TIMEOUT_SECONDS: Final = 1.0
 LONGEST_PAUSE_SECONDS: Final = 1.0
 BATCH: Final = 200
+SCANNED: Final = 2000  # leases that are looked at in a turn
 _NS: Final = 1_000_000_000
 _MOST: Final = 2**53  # what the server's numbers hold exactly
 
@@ -94,6 +95,7 @@ class Lease:
     active_at: float  # when it was last spent or asked for
     per_second: float = 0.0
     under_way: int = 0
+    told: tuple[int, int] | None = None  # of a quota: the period and what the server knows to be held; None: unsure
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,8 @@ class Grantor:
         self._asking: dict[int, set[int]] = {}  # slot → the processes that wait for it
         self._unsent: dict[int, list[int]] = {}  # process → the slots it is yet to hear of
         self._woken = asyncio.Event()
+        self._turns: Iterator[int] = iter(())  # of the leases, to be looked through
+        self._look_at, self._is_behind = 0.0, False
         self._peers: list[str] = self._read_peers()
         self.is_open = False  # whether grants are given
 
@@ -217,15 +221,17 @@ class Grantor:
             except MemoryLost:
                 self._withhold()
                 beat_at = 0.0
-            if not self._asking and beat_at:
+            if not self._asking and not self._is_behind and beat_at:
                 await self._rest()
             self._send()
 
     async def _look(self, server: Server) -> None:
-        """Say what there is to say, then let those go on who asked."""
-        asked, self._asking = self._asking, {}
+        """Say what there is to say, and let those go on who asked. However much it is, the heart beats in between."""
+        now = time.monotonic()
+        asked = {at: self._asking.pop(at) for at in list(islice(self._asking, BATCH))}
         try:
-            await self._say_all(server, asked)
+            slots = [*asked, *self._due(asked, now)]
+            await self._exchange(server, [word for at in slots if (word := self._next_word(at, now)) is not None])
         finally:
             self._answer(asked)
 
@@ -271,14 +277,6 @@ class Grantor:
         with self._table.locked(slot.owner):
             return self._word(slot, 0, lost=True) if self._table.is_for(slot.at, slot.owner, slot.limit_id) else None
 
-    async def _say_all(self, server: Server, asked: dict[int, set[int]]) -> None:
-        now = time.monotonic()
-        due = [at for at, lease in self._leases.items() if at not in asked and self._is_due(at, lease, now)]
-        pending = [*asked, *due]
-        for first in range(0, len(pending), BATCH):
-            words = [word for at in pending[first : first + BATCH] if (word := self._next_word(at, now)) is not None]
-            await self._exchange(server, words)
-
     async def _exchange(self, server: Server, words: Sequence[Word]) -> None:
         if not words:
             return
@@ -291,6 +289,25 @@ class Grantor:
             self._heed(word, told)
 
     # --- the table ----------------------------------------------------------------------------------------------
+
+    def _due(self, asked: Container[int], now: float) -> list[int]:
+        """Slots that nobody asks about and of which there is something to say. Leases are looked through in turns."""
+        if now < self._look_at and not self._is_behind:
+            return []
+        self._look_at, self._is_behind = now + TICK_SECONDS, False
+        due: list[int] = []
+        turn = 0
+        for at in islice(self._turns, SCANNED):
+            turn += 1
+            lease = self._leases.get(at)
+            if lease is not None and at not in asked and self._is_due(at, lease, now):
+                due.append(at)
+                if len(due) == BATCH:
+                    self._is_behind = True
+                    return due
+        if turn < SCANNED:
+            self._turns = iter(tuple(self._leases))
+        return due
 
     def _is_due(self, at: int, lease: Lease, now: float) -> bool:
         """Whether there is something to say of a slot that nobody asks about: it runs low, idles or must be renewed."""
@@ -310,7 +327,19 @@ class Grantor:
         with self._table.locked(slot.owner):
             if not self._table.is_for(at, slot.owner, slot.limit_id):
                 return None
-            return self._word(slot, self._wanted(slot, now))
+            word = self._word(slot, self._wanted(slot, now))
+            lease = self._leases.get(at)
+            if lease is not None and not word.wanted and self._is_known(word, lease):
+                return None
+        if lease is not None:
+            lease.told = None
+        return word
+
+    def _is_known(self, word: Word, lease: Lease) -> bool:
+        """Whether there is nothing in it that the server does not know, or that would renew anything."""
+        if word.slot.kind == "quota":
+            return lease.told == (word.start, word.held)
+        return word.slot.kind == "rate" and word.more[1] == 0 and self._table.cells[word.slot.at + LEASE] <= 0
 
     def _wanted(self, slot: Described, now: float) -> int:
         """How many more to ask for; below zero, how many to give back. Under the owner's lock."""
@@ -393,6 +422,9 @@ class Grantor:
                 again_ns = min(again_ns, wait_us * 1000)
             else:
                 cells[at + OTHERS] = more[0]
+                lease = self._leases.get(at)
+                if lease is not None:
+                    lease.told = word.start, word.held + granted
                 if slot.kind == "concurrency":
                     cells[at + LEASE_UNTIL] = now_ns + int(CONCURRENCY_LEASE_SECONDS * _NS)
             if word.wanted and not granted and said != WITHHELD:

@@ -13,7 +13,7 @@ import uvloop
 
 from apimgr.contracts import snapshot
 from apimgr.contracts.outcomes import BY_NUMBER
-from proxy.dataplane.limits.asking import GRANTOR, Mailbox, answer, read_question
+from proxy.dataplane.limits.asking import GRANTOR, Asker, Mailbox, answer, read_question
 from proxy.dataplane.limits.table import GRANTED_UNTIL, LEASE, LEASE_UNTIL
 from tests.asynchronous import run
 from tests.proxy.dataplane.support import PLAN, Running, World, read_reply, request, running
@@ -194,6 +194,26 @@ def test_a_question_that_is_lost_is_asked_again(tmp_path: Path) -> None:
         assert 200 in statuses
 
     play(tmp_path, scenario)
+
+
+def test_a_call_that_is_late_goes_on_once(tmp_path: Path) -> None:
+    class Late:
+        grant_due_at = time.monotonic() - 1
+        went_on = 0
+
+        def go_on(self, *, waited: bool) -> None:
+            self.went_on += 1
+
+    async def main() -> None:
+        asker, call = Asker(tmp_path), Late()
+        asker.start()
+        asker.ask((1, 2), call)
+        asker.tick()
+        await asyncio.sleep(0)
+        asker.close()
+        assert call.went_on == 1
+
+    run(main)
 
 
 def test_an_agent_that_is_replaced_refuses_nobody(tmp_path: Path) -> None:
