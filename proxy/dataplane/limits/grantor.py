@@ -16,7 +16,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -250,8 +250,8 @@ class Grantor:
             await self._tell_all(server)
             self._table.cells[INCARNATION] = _number(joined.incarnation)
             joined = await server.join(self._table.cells[INCARNATION], self._peers)
-        self._remember(joined.alive)
         if joined.is_open:
+            self._remember(joined.alive)  # not before: a memory that is lost twice must not take the others with it
             self._table.cells[GRANTED_UNTIL] = time.time_ns() + int(COUNTED_ON_SECONDS * _NS)
         else:
             self._withhold()
@@ -290,19 +290,19 @@ class Grantor:
 
     # --- the table ----------------------------------------------------------------------------------------------
 
-    def _due(self, asked: Container[int], now: float) -> list[int]:
+    def _due(self, asked: Collection[int], now: float) -> list[int]:
         """Slots that nobody asks about and of which there is something to say. Leases are looked through in turns."""
         if now < self._look_at and not self._is_behind:
             return []
         self._look_at, self._is_behind = now + TICK_SECONDS, False
         due: list[int] = []
-        turn = 0
+        turn, most = 0, max(BATCH - len(asked), BATCH // 4)  # who waits comes first
         for at in islice(self._turns, SCANNED):
             turn += 1
             lease = self._leases.get(at)
             if lease is not None and at not in asked and self._is_due(at, lease, now):
                 due.append(at)
-                if len(due) == BATCH:
+                if len(due) == most:
                     self._is_behind = True
                     return due
         if turn < SCANNED:

@@ -208,6 +208,9 @@ def test_any_order_and_any_loss(redis_server: RedisServer, kind: str, monkeypatc
 
     @settings(max_examples=6, deadline=None)
     @given(DEEDS)
+    @example(
+        [("spend", 0, 8), ("spend", 1, 8), ("forget", 0, 6), ("spend", 0, 8), ("forget", 0, 6), *[("spend", 0, 8)] * 3]
+    )
     @example([("late", 0, 8), *[("spend", 0, 8)] * 4, ("again", 0, 1), *[("spend", 1, 8)] * 9])
     def whole(deeds: list[tuple[Deed, int, int]]) -> None:
         with TemporaryDirectory() as folder:
