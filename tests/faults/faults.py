@@ -36,7 +36,7 @@ class Scale:
     idle: int  # connections; two slow ones come with each five
 
 
-SHORT = Scale(kills=3, reloads=5, outage_seconds=4, rate=200, idle=200)
+SHORT = Scale(kills=3, reloads=5, outage_seconds=2.5, rate=200, idle=200)
 LONG = Scale(kills=50, reloads=100, outage_seconds=300, rate=300, idle=10_000)
 
 Fault = Callable[[Stage, Scale, random.Random], Verdict]
@@ -71,7 +71,7 @@ def one_worker_of_two_is_killed(stage: Stage, scale: Scale, chance: random.Rando
         wait_until(lambda: len(stage.node.children("worker")) == 2, 30, "both workers are there")
         with stage.excused(0.2):
             chance.choice(stage.node.children("worker")).kill()
-        time.sleep(2)
+        time.sleep(1.2)
     return stage.verdict(load)
 
 
@@ -234,11 +234,11 @@ def _tear(path: Path, chance: random.Random) -> None:
 # --- The upstream ---------------------------------------------------------------------------------------------------
 
 
-def _misbehaving(stage: Stage, scale: Scale, manner: str) -> Verdict:
+def _misbehaving(stage: Stage, scale: Scale, manner: str, seconds: float = 0.7) -> Verdict:
     load = stage.load(rate=scale.rate)
     with stage.excused(0.5):
         stage.upstream.manner = manner
-        time.sleep(1.3)
+        time.sleep(seconds)
         stage.upstream.manner = "answer"
     time.sleep(1)
     return stage.verdict(load)
@@ -290,7 +290,7 @@ def the_upstream_hangs_in_the_body(stage: Stage, scale: Scale, chance: random.Ra
 def _hanging(stage: Stage, scale: Scale, manner: str) -> Verdict:
     stage.publish(read_timeout_ms=1_000)
     time.sleep(0.3)
-    return _misbehaving(stage, scale, manner)
+    return _misbehaving(stage, scale, manner, 1.3)  # longer than the timeout
 
 
 @fault
@@ -385,7 +385,7 @@ def idle_and_slow_connections(stage: Stage, scale: Scale, chance: random.Random)
     stage.leavers += len(slow)  # each has begun a call
     for number in range(5):
         slow.say(request_head(stage.key, "GET /echo/things/1")[number : number + 1])
-        time.sleep(1)
+        time.sleep(0.5)
     assert stage.node.connections() >= scale.idle + len(slow)
     verdict = stage.verdict(load)
     idle.leave()
