@@ -222,28 +222,34 @@ async def _run(agent: Agent, listener: socket.socket) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     port = AdminPort(agent.config.admin_token, is_ready=lambda: agent.writer.ready, metrics=agent.metrics)
-    # To the end: the workers of a successor ask us until its agent takes over.
-    async with _together([agent.grantor.run()] if agent.grantor is not None else []):
-        async with await port.serve(listener), _together(_jobs(agent)):
+    async with _together(_for_workers(agent)):
+        async with await port.serve(listener), _together(_for_the_database(agent)):
             await stop.wait()
         if agent.config.database_url:
             await agent.last_words()
 
 
-def _jobs(agent: Agent) -> list[Coroutine[Any, Any, None]]:
+def _for_workers(agent: Agent) -> list[Coroutine[Any, Any, None]]:
+    """What goes on to the end: until a successor's agent takes over, workers have nobody else."""
     url = agent.config.database_url
     jobs = [agent.make_durable()] if agent.config.durability != "os" else []
+    if agent.grantor is not None:
+        jobs.append(agent.grantor.run())
     if agent.file_feed:
         jobs.append(agent.file_feed.follow(agent.note_applied))
     elif url:
         jobs.append(database.keep("Configuration", url, agent.keep_replica))
-    if url:
-        jobs.append(database.keep("Usage", url, agent.ship_usage))
-        jobs.append(database.keep("Heartbeat", url, agent.beat))
-    else:
-        served = "the file it was given" if agent.file_feed else "the replica it has"
-        log.warning("There is no DATABASE_URL: the node runs on %s, and usage stays in the spool", served)
     return jobs
+
+
+def _for_the_database(agent: Agent) -> list[Coroutine[Any, Any, None]]:
+    """What is done once more at the end, in order (``last_words``)."""
+    url = agent.config.database_url
+    if url:
+        return [database.keep("Usage", url, agent.ship_usage), database.keep("Heartbeat", url, agent.beat)]
+    served = "the file it was given" if agent.file_feed else "the replica it has"
+    log.warning("There is no DATABASE_URL: the node runs on %s, and usage stays in the spool", served)
+    return []
 
 
 @contextlib.asynccontextmanager

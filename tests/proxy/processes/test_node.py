@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import psutil
+import psycopg
 import pytest
 from django.db import connection
 
@@ -215,6 +216,21 @@ def test_a_reload_fails_no_call(published: Published, tmp_path: Path) -> None:
         assert statuses == {200}
         assert not old.is_running()
         assert [child.pid for child in node.children("worker")] != [old.pid]
+
+
+def test_a_key_is_revoked_while_an_agent_is_leaving(published: Published, tmp_path: Path) -> None:
+    """The database takes no usage, so that the leaving agent's last words take their time."""
+    with running(tmp_path / "node") as node, psycopg.connect(database_url()) as blocking:
+        node.wait_ready()
+        blocking.execute("LOCK TABLE usage_batch IN ACCESS EXCLUSIVE MODE")
+        assert node.call("/echo/things/1", published.key)[0] == 200
+        [agent] = node.children("agent")
+        node.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "Reloaded" in node.log.read_text())
+        published.revoke()
+        wait_for(lambda: node.call("/echo/things/1", published.key)[0] == 401)
+        assert not has_ended(agent), "nobody else could have told the workers"
+        blocking.rollback()
 
 
 def test_a_busy_port_is_said_in_a_sentence(published: Published, tmp_path: Path) -> None:
