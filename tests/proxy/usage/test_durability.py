@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from proxy.dataplane import agent, stats
-from proxy.dataplane.agent import SYNC_SECONDS, Agent, _jobs
+from proxy.dataplane.agent import SYNC_SECONDS, Agent, _for_workers, _together
 from proxy.dataplane.config import ImproperConfiguration, from_environment
 from proxy.dataplane.usage.durability import Durability
 from proxy.dataplane.usage.spool import Spool
@@ -58,7 +58,7 @@ def test_much_that_is_recorded_is_synced_before_its_time(tmp_path: Path, monkeyp
     blocks = [stats.open_block(config.stats_path, number) for number in range(2)]
 
     async def a_while() -> None:
-        async with asyncio.timeout(20), _jobs(node):
+        async with asyncio.timeout(20), _together(_for_workers(node)):
             for size, expected in ((0, 1), (agent.SYNC_BYTES // 2 - 1, 1), (1, 2)):
                 for block in blocks:
                     block[stats.SPOOLED_BYTES] += size
@@ -80,7 +80,7 @@ def test_the_agent_syncs_as_it_is_told(
     node = Agent(from_environment(settings))
 
     async def a_while() -> None:
-        async with _jobs(node):
+        async with _together(_for_workers(node)):
             for _ in range(3 if not is_synced else 400):
                 await asyncio.sleep(SYNC_SECONDS)
                 if rounds:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import mmap
 import os
 from collections import Counter
@@ -26,6 +25,7 @@ from proxy.dataplane.usage.shipper import Shipper
 from proxy.dataplane.usage.spool import Spool, SpoolFull
 from proxy.dataplane.usage.store import Store
 from tests.analytics.calls import call
+from tests.asynchronous import run
 
 ABORTED = BY_CODE["gateway_aborted"].number
 SMALL_SEGMENT = 8192  # so that a few records fill one
@@ -101,7 +101,7 @@ class Ledger:
 
 
 def ship(root: Path, ledger: Ledger, shipper: Shipper | None = None) -> None:
-    asyncio.run((shipper or Shipper(root)).ship(cast("Store", ledger)))
+    run(lambda: (shipper or Shipper(root)).ship(cast("Store", ledger)))
 
 
 def kill(spool: Spool) -> None:
