@@ -46,6 +46,7 @@ class Upstream:
     def __init__(self, loop: Loop) -> None:
         self.reached: list[str] = []
         self.manner = "answer"
+        self.takes = 0.02  # seconds, where it is slow
         self._connections: set[asyncio.StreamWriter] = set()
         self._serving: set[asyncio.Task[None] | None] = set()
         self._server: asyncio.Server = loop.start(asyncio.start_server(self._serve, "127.0.0.1", 0)).result(10)
@@ -81,7 +82,7 @@ class Upstream:
             case "answer":
                 writer.write(whole)
             case "slow":
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(self.takes)
                 writer.write(whole)
             case "hang" | "hang in the head" | "hang in the body" | "half-close":
                 writer.write({"hang": b"", "hang in the head": whole[:20]}.get(manner, whole[:-1]))

@@ -49,6 +49,10 @@ def descriptors_are_few(stage: Stage, scale: Scale, chance: random.Random) -> Ve
 def descriptors_run_out(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
     """From one moment to the next there is not one more: kept connections are served, no record is lost."""
     load = stage.load(connections=8, rate=scale.rate)
+    stage.upstream.manner, stage.upstream.takes = "slow", 0.5
+    time.sleep(1.2)  # each caller has a connection to the upstream of its own by now, which is kept
+    stage.upstream.manner = "answer"
+    time.sleep(0.6)
     workers = stage.node.children("worker")
     limits = [worker.rlimit(psutil.RLIMIT_NOFILE) for worker in workers]
     for worker, (_, hard) in zip(workers, limits, strict=True):

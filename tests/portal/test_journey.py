@@ -33,6 +33,7 @@ def test_from_access_to_an_answer(live_server: Any, upstream: str, browser_page:
     browser_page.goto(f"{live_server}/apis/orders/")
     browser_page.get_by_role("link", name="Get access").click()
     browser_page.get_by_role("button", name="Get access and a key").click()
+    browser_page.wait_for_load_state()  # before htmx is there, the answer opens in a tab of its own
     key = re.search(KEY_PATTERN, browser_page.content())
     assert key is not None
     browser_page.get_by_role("button", name="Run it here").click()
