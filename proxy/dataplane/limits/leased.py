@@ -58,12 +58,9 @@ def begin_period(cells: memoryview[int], at: int, start: int, end: int) -> int:
 class LeasedRate(RateWindow):
     """A rate of all hosts together; without the grantor each host has the whole of it."""
 
-    __slots__ = ("_opens", "granted")
+    __slots__ = ("granted", "opens")
 
-    def __init__(self, table: Table, owner: int, limit: LimitDocument, name: str, *, opens: bool) -> None:
-        super().__init__(table, owner, limit, name)
-        self._opens = opens
-        self.granted = True
+    opens: bool
 
     def wait(self, now: float) -> int:
         cells, at = self.table.cells, self.at
@@ -79,7 +76,7 @@ class LeasedRate(RateWindow):
     def without(self, now: float) -> int:
         """The answer where the grantor cannot be asked, or does not answer in time."""
         self.granted = False
-        return super().wait(now) if self._opens else CLOSED
+        return super().wait(now) if self.opens else CLOSED
 
     def spend(self) -> None:
         cells, at = self.table.cells, self.at
@@ -102,12 +99,9 @@ class LeasedRate(RateWindow):
 class LeasedQuota(QuotaWindow):
     """A quota of all hosts together."""
 
-    __slots__ = ("_opens", "granted")
+    __slots__ = ("granted", "opens")
 
-    def __init__(self, table: Table, owner: int, limit: LimitDocument, name: str, anchor: int, *, opens: bool) -> None:
-        super().__init__(table, owner, limit, name, anchor)
-        self._opens = opens
-        self.granted = True
+    opens: bool
 
     def wait(self, now: float) -> int:
         if not self.start <= now < self.end:
@@ -124,7 +118,7 @@ class LeasedQuota(QuotaWindow):
     def without(self, now: float) -> int:
         """The answer where the grantor cannot be asked: nobody but this node is taken to spend meanwhile."""
         self.granted = False
-        if not self._opens:
+        if not self.opens:
             return CLOSED
         return 0 if self._used() < self.amount else max(1, ceil(self.end - now))
 
@@ -151,12 +145,9 @@ class LeasedQuota(QuotaWindow):
 class LeasedConcurrency(ConcurrencyWindow):
     """Calls under way on all hosts. The lease is how many may be under way here, for as long as it is renewed."""
 
-    __slots__ = ("_opens", "granted")
+    __slots__ = ("granted", "opens")
 
-    def __init__(self, table: Table, owner: int, limit: LimitDocument, name: str, *, opens: bool) -> None:
-        super().__init__(table, owner, limit, name)
-        self._opens = opens
-        self.granted = True
+    opens: bool
 
     def wait(self, now: float) -> int:
         cells, at = self.table.cells, self.at
@@ -170,7 +161,7 @@ class LeasedConcurrency(ConcurrencyWindow):
     def without(self, now: float) -> int:
         """The answer where the grantor cannot be asked: each host may have the whole under way."""
         self.granted = False
-        if not self._opens:
+        if not self.opens:
             return CLOSED
         return 0 if self._has_room(self.amount) else 1
 
@@ -180,3 +171,19 @@ class LeasedConcurrency(ConcurrencyWindow):
 
     def state(self, now: float) -> tuple[int, ...]:
         return (max(self.amount - self.table.cells[self.at + OTHERS] - self._under_way(), 0),)
+
+
+Leased = LeasedRate | LeasedQuota | LeasedConcurrency
+
+
+def leased_window(table: Table, owner: int, limit: LimitDocument, name: str, anchor: int, *, opens: bool) -> Leased:
+    """The window of a limit that hosts share. ``opens``: without the grantor, calls pass."""
+    window: Leased
+    if limit.kind == "rate":
+        window = LeasedRate(table, owner, limit, name)
+    elif limit.kind == "quota":
+        window = LeasedQuota(table, owner, limit, name, anchor)
+    else:
+        window = LeasedConcurrency(table, owner, limit, name)
+    window.opens, window.granted = opens, True
+    return window

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from apimgr.contracts.snapshot import LimitDocument, PlanDocument, SubscriptionDocument, VersionDocument
 from proxy.dataplane.limits import ASKING, REFUSED, TAKEN
-from proxy.dataplane.limits.leased import ASK, CLOSED, LeasedConcurrency, LeasedQuota, LeasedRate
+from proxy.dataplane.limits.leased import ASK, CLOSED, Leased, leased_window
 from proxy.dataplane.limits.table import ASKED, CHANGES, Table
 from proxy.dataplane.limits.windows import ConcurrencyWindow, QuotaWindow, RateWindow, name_of
 
@@ -110,7 +110,7 @@ class Meter:
         for window in self.windows:
             wait = window.wait(now)
             if wait == ASK and waited:
-                assert isinstance(window, LeasedRate | LeasedQuota | LeasedConcurrency), "the others never ask"
+                assert isinstance(window, Leased), "the others never ask"
                 wait = window.without(now)
             if wait > longest:
                 longest, by = wait, window
@@ -191,11 +191,7 @@ def window_for(table: Table, owner: int, limit: LimitDocument, anchor: int, *, o
     """
     name = name_of(owner, limit)
     if table.shared:
-        if limit.kind == "rate":
-            return LeasedRate(table, owner, limit, name, opens=opens)
-        if limit.kind == "quota":
-            return LeasedQuota(table, owner, limit, name, anchor, opens=opens)
-        return LeasedConcurrency(table, owner, limit, name, opens=opens)
+        return leased_window(table, owner, limit, name, anchor, opens=opens)
     if limit.kind == "rate":
         return RateWindow(table, owner, limit, name)
     if limit.kind == "quota":

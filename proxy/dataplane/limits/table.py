@@ -107,10 +107,6 @@ class Described:
     anchor: int
     start: int
 
-    @property
-    def is_api(self) -> bool:
-        return self.owner < 0
-
 
 def owner_lock(owner: int) -> int:
     """Where the byte lies that is locked to spend of any limit of ``owner``."""
