@@ -15,7 +15,11 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import pytest
+from django.conf import settings
+from django.test import Client
 from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, Route, expect, sync_playwright
+
+from apimgr.accounts.models import User
 
 # Playwright's synchronous interface keeps an event loop running in this thread; Django would refuse the ORM beside it.
 os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
@@ -138,3 +142,24 @@ def axe_violations(page: Page) -> list[str]:
     options = {"runOnly": {"type": "tag", "values": tags}, "preload": False}
     found = Axe().run(page, options=options).response["violations"]
     return [f"{rule['id']}: {node['target']} {node['failureSummary']}" for rule in found for node in rule["nodes"]]
+
+
+SHOTS = os.environ.get("APIMGR_SHOTS", "")  # a folder to leave pictures in
+
+
+def look(page: Page, name: str) -> None:
+    """See that the page is accessible and not too wide; leave a picture of it where ``APIMGR_SHOTS`` says."""
+    page.wait_for_load_state("networkidle")
+    if SHOTS:
+        scheme = "dark" if page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") else "light"
+        page.screenshot(path=Path(SHOTS) / f"{name}-{page.evaluate('innerWidth')}-{scheme}.png", full_page=True)
+    assert axe_violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} is too wide"
+
+
+def sign_in(page: Page, live_server: Any, user: User) -> None:
+    """Without the form, which has tests of its own."""
+    client = Client()
+    client.force_login(user)
+    session = client.cookies[settings.SESSION_COOKIE_NAME].value
+    page.context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": session, "url": live_server.url}])

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import random
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
-from django.conf import settings
-from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 from playwright.sync_api import Page
@@ -19,13 +15,12 @@ from playwright.sync_api import Page
 from apimgr.accounts.models import User
 from apimgr.catalog.models import Operation
 from portal.models import Application
+from tests import browser
 from tests.analytics.calls import store
 from tests.analytics.test_api import UPSTREAM_TRAIL
 from tests.analytics.test_pages import TRAIL
 from tests.analytics.world import Scene, told
-from tests.browser import axe_violations, every_look
-
-SHOTS = os.environ.get("APIMGR_SHOTS", "")
+from tests.browser import every_look, sign_in
 
 
 @pytest.fixture
@@ -63,22 +58,9 @@ def lively(scene: Scene) -> Scene:
     return scene
 
 
-def sign_in(page: Page, live_server: Any, user: User) -> None:
-    client = Client()
-    client.force_login(user)
-    session = client.cookies[settings.SESSION_COOKIE_NAME].value
-    page.context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": session, "url": live_server.url}])
-
-
 def look(page: Page, live_server: Any, address: str, name: str) -> None:
     page.goto(live_server.url + address)
-    page.wait_for_load_state("networkidle")
-    if SHOTS:
-        scheme = "dark" if page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") else "light"
-        width = page.evaluate("innerWidth")
-        page.screenshot(path=Path(SHOTS) / f"{name}-{width}-{scheme}.png", full_page=True)
-    assert axe_violations(page) == []
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    browser.look(page, name)
 
 
 @every_look

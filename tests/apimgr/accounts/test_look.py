@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.conf import settings
 from django.core.mail import send_mail
-from django.test import Client
 from django.urls import reverse
 from playwright.sync_api import Page, expect
 from pytest_django import Settings
@@ -19,9 +16,7 @@ from pytest_django import Settings
 from apimgr.accounts.models import Organisation, User
 from apimgr.accounts.services import invite_member, issue_api_token
 from apimgr.accounts.services.invitations import invitation_token
-from tests.browser import axe_violations, every_look
-
-SHOTS = os.environ.get("APIMGR_SHOTS", "")
+from tests.browser import every_look, look, sign_in
 
 
 @pytest.fixture
@@ -30,22 +25,6 @@ def mail_folder(settings: Settings, tmp_path: Path) -> Path:
     settings.EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
     settings.EMAIL_FILE_PATH = tmp_path
     return tmp_path
-
-
-def sign_in(page: Page, live_server: Any, user: User) -> None:
-    client = Client()
-    client.force_login(user)
-    session = client.cookies[settings.SESSION_COOKIE_NAME].value
-    page.context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": session, "url": live_server.url}])
-
-
-def look(page: Page, name: str) -> None:
-    page.wait_for_load_state("networkidle")
-    if SHOTS:
-        scheme = "dark" if page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") else "light"
-        page.screenshot(path=Path(SHOTS) / f"{name}-{page.evaluate('innerWidth')}-{scheme}.png", full_page=True)
-    assert axe_violations(page) == []
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} is too wide"
 
 
 def test_a_newcomer_reads_the_code_in_the_mailbox_and_is_in(

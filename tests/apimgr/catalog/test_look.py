@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
-from django.conf import settings
-from django.test import Client
 from playwright.sync_api import Page, expect
 
 from apimgr.accounts.models import User
@@ -16,10 +12,8 @@ from apimgr.catalog import services
 from apimgr.catalog.models import API
 from apimgr.products.models import Product
 from proxy.models import GatewayChange
-from tests.browser import axe_violations, every_look
+from tests.browser import every_look, look, sign_in
 from tests.factories import make_api, make_plan, make_product, make_version
-
-SHOTS = os.environ.get("APIMGR_SHOTS", "")
 
 
 @pytest.fixture
@@ -34,22 +28,6 @@ def api(alice: User) -> API:
         services.publish_version(actor=alice, version=version)
     services.deprecate_version(actor=alice, version=api.versions.get(name="v1"))
     return api
-
-
-def sign_in(page: Page, live_server: Any, user: User) -> None:
-    client = Client()
-    client.force_login(user)
-    session = client.cookies[settings.SESSION_COOKIE_NAME].value
-    page.context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": session, "url": live_server.url}])
-
-
-def look(page: Page, name: str) -> None:
-    page.wait_for_load_state("networkidle")
-    if SHOTS:
-        scheme = "dark" if page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") else "light"
-        page.screenshot(path=Path(SHOTS) / f"{name}-{page.evaluate('innerWidth')}-{scheme}.png", full_page=True)
-    assert axe_violations(page) == []
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} is too wide"
 
 
 @every_look

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
-from django.conf import settings
-from django.test import Client
 from playwright.sync_api import Page, expect
 
 from apimgr.accounts.models import User
 from apimgr.catalog.models import Operation, Revision
 from apimgr.catalog.services.publication import configuration_of
 from apimgr.products.models import ApiLimit, Limit, Plan
-from tests.browser import axe_violations, every_look
+from tests.browser import every_look, look, sign_in
 from tests.factories import make_api, make_plan, make_product, make_version
-
-SHOTS = os.environ.get("APIMGR_SHOTS", "")
 
 
 @pytest.fixture
@@ -43,22 +37,6 @@ def plan(alice: User) -> Plan:
         ApiLimit.objects.create(api=version.api, kind=kind, amount=500, period=period, operation=operation)
     ApiLimit.objects.create(api=version.api, kind="concurrency", amount=2_000, period="none")
     return plan
-
-
-def look(page: Page, name: str) -> None:
-    page.wait_for_load_state("networkidle")
-    if SHOTS:
-        scheme = "dark" if page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") else "light"
-        page.screenshot(path=Path(SHOTS) / f"{name}-{page.evaluate('innerWidth')}-{scheme}.png", full_page=True)
-    assert axe_violations(page) == []
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} is too wide"
-
-
-def sign_in(page: Page, live_server: Any, user: User) -> None:
-    client = Client()
-    client.force_login(user)
-    session = client.cookies[settings.SESSION_COOKIE_NAME].value
-    page.context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": session, "url": live_server.url}])
 
 
 @every_look
