@@ -8,8 +8,7 @@ from django.utils.translation import gettext as _
 
 from apimgr.catalog.events import VersionAdded
 from apimgr.catalog.models import Authentication, Version
-from apimgr.catalog.services import Problem, publication_check
-from apimgr.catalog.services.publication import gateway_settings_of
+from apimgr.catalog.services import Candidate, Problem, publication_check
 from apimgr.core.events import receives
 from apimgr.products.models import Plan
 from apimgr.products.services import ensure_product
@@ -23,8 +22,8 @@ def offer_new_version(event: VersionAdded) -> None:
 
 
 @publication_check
-def needs_plan(version: Version) -> Iterator[Problem]:
-    if gateway_settings_of(version).authentication == Authentication.NONE:
+def needs_plan(candidate: Candidate) -> Iterator[Problem]:
+    if candidate.authentication == Authentication.NONE:
         return
-    if not Plan.objects.filter(product__versions=version).exists():
+    if not Plan.objects.filter(product__versions=candidate.version).exists():
         yield Problem("plan", _("No plan covers this version: nobody could get a key."), _("Add a plan."))

@@ -25,7 +25,6 @@ from apimgr.catalog import selectors, services
 from apimgr.catalog.api import serializers
 from apimgr.catalog.models import API, Operation, Specification, SpecificationSource, Version
 from apimgr.catalog.openapi.syntax import MAX_BYTES
-from apimgr.catalog.services.publication import gateway_settings_of
 from apimgr.core.errors import NotFound
 from apimgr.core.rest import KeysetPagination
 from apimgr.core.rest_views import RestView
@@ -281,7 +280,7 @@ class VersionGateway(_CatalogView):
 
     @extend_schema(operation_id="gateway_settings_read", summary="Read the gateway settings")
     def get(self, request: Request, slug: str, name: str) -> Response:
-        return Response(self.get_serializer(gateway_settings_of(self.version())).data)
+        return Response(self.get_serializer(services.gateway_settings_of(self.version())).data)
 
     @extend_schema(
         operation_id="gateway_settings_set",

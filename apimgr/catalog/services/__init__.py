@@ -1,20 +1,23 @@
 """What can be done to APIs and versions. Console, REST and command line call these and nothing else."""
 
 from apimgr.catalog.services.apis import add_version, create_api, update_api
-from apimgr.catalog.services.gateway import set_gateway_settings
+from apimgr.catalog.services.checks import Candidate, Problem, publication_check, publication_problems
+from apimgr.catalog.services.gateway import gateway_settings_of, set_gateway_settings
 from apimgr.catalog.services.life import deprecate_version, restore_version, retire_version
-from apimgr.catalog.services.publication import Problem, publication_check, publication_problems, publish_version
+from apimgr.catalog.services.publication import publish_version
 from apimgr.catalog.services.routing import UpstreamTest, set_route, set_upstream, test_upstream
 from apimgr.catalog.services.selection import remove_selection, set_selection
 from apimgr.catalog.services.specifications import fetch_specification, import_specification, use_specification
 
 __all__ = [
+    "Candidate",
     "Problem",
     "UpstreamTest",
     "add_version",
     "create_api",
     "deprecate_version",
     "fetch_specification",
+    "gateway_settings_of",
     "import_specification",
     "publication_check",
     "publication_problems",

@@ -17,6 +17,12 @@ from apimgr.core.errors import DomainError
 from apimgr.core.validation import store
 
 
+def gateway_settings_of(version: Version) -> GatewaySettings:
+    """The draft's, or what a new version has."""
+    found: GatewaySettings | None = getattr(version, "gateway_settings", None)
+    return found or GatewaySettings(version=version)
+
+
 @transaction.atomic
 def set_gateway_settings(
     *,

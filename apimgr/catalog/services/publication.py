@@ -1,49 +1,23 @@
-"""A draft becomes what the gateway serves: what is missing, and the moment it goes live."""
+"""A draft becomes what the gateway serves."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
 from apimgr.accounts.access import Permission, require
 from apimgr.accounts.models import User
 from apimgr.audit import services as audit
 from apimgr.catalog.events import VersionPublished
 from apimgr.catalog.lifecycle import Move, next_state
-from apimgr.catalog.models import GatewaySettings, Revision, Route, Upstream, Version
+from apimgr.catalog.models import GatewaySettings, Revision, Upstream, Version
+from apimgr.catalog.services.checks import admission_problems, drafted
 from apimgr.catalog.services.drafts import lock_version
-from apimgr.catalog.services.routing import check_public, lock_routes, route_conflict
-from apimgr.core import egress, events
+from apimgr.catalog.services.gateway import gateway_settings_of
+from apimgr.core import events
 from apimgr.core.errors import DomainError
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something that keeps a version from being published. ``code`` is stable; ``fix`` says what to do."""
-
-    code: str
-    message: str
-    fix: str
-
-
-Check = Callable[[Version], Iterator[Problem]]
-_checks: list[Check] = []
-
-
-def publication_check(check: Check) -> Check:
-    """Register a check of an app above: what it yields keeps a version from being published."""
-    _checks.append(check)
-    return check
-
-
-def publication_problems(version: Version) -> list[Problem]:
-    """Everything that is missing, in the order a publisher meets it; empty when the version can be published."""
-    return [problem for check in _checks for problem in check(version)]
 
 
 @transaction.atomic
@@ -55,11 +29,7 @@ def publish_version(*, actor: User | None, version: Version) -> Version:
     require(actor, Permission.API_PUBLISH, version.api.organisation)
     version = lock_version(version)
     state = next_state(version.state, Move.PUBLISH)
-    # A document may have proposed the upstream; an allow-list may have shrunk. Asked before all publishers wait.
-    for upstream in Upstream.objects.filter(version=version):
-        check_public(upstream.url)
-    lock_routes()
-    if problems := publication_problems(version):
+    if problems := admission_problems(drafted(version)):
         raise DomainError(
             " ".join(problem.message for problem in problems),
             code="incomplete",
@@ -83,7 +53,7 @@ def publish_version(*, actor: User | None, version: Version) -> Version:
 
 def freeze(actor: User | None, version: Version) -> Revision:
     """The draft as the next revision."""
-    assert version.specification is not None, "publication_problems asks for one"
+    assert version.specification is not None, "its check asks for one"
     last = version.revisions.order_by("-number").values_list("number", flat=True).first() or 0
     return Revision.objects.create(
         version=version,
@@ -112,12 +82,6 @@ def configuration_of(version: Version) -> dict[str, Any]:
     }
 
 
-def gateway_settings_of(version: Version) -> GatewaySettings:
-    """The draft's, or what a new version has."""
-    found: GatewaySettings | None = getattr(version, "gateway_settings", None)
-    return found or GatewaySettings(version=version)
-
-
 def is_ahead(version: Version) -> bool:
     """Whether the draft of a live version differs from what the gateway serves."""
     revision = version.deployed_revision
@@ -135,30 +99,3 @@ def _completed(configuration: dict[str, Any]) -> dict[str, Any]:
         "gateway": {**GatewaySettings().as_configuration(), **configuration.get("gateway", {})},
         "upstream": {**usual, **configuration["upstream"]},
     }
-
-
-@publication_check
-def _definition(version: Version) -> Iterator[Problem]:
-    if version.specification is None:
-        yield Problem("specification", _("There is no OpenAPI document yet."), _("Import one."))
-    elif any(finding["severity"] == "error" for finding in version.specification.findings):
-        yield Problem("specification", _("The OpenAPI document has errors."), _("Correct it and import it again."))
-    elif not version.operations.filter(is_current=True).exists():
-        yield Problem("operations", _("The version has no operations."), _("Import a document with operations."))
-
-
-@publication_check
-def _addresses(version: Version) -> Iterator[Problem]:
-    route = Route.objects.filter(version=version).first()
-    if route is None:
-        yield Problem("route", _("The version has no public address."), _("Choose its route."))
-    elif route_conflict(version, route.host, route.base_path):
-        yield Problem("route", _("Another API has the address %(route)s.") % {"route": route}, _("Choose another."))
-    upstream = Upstream.objects.filter(version=version).first()
-    if upstream is None:
-        yield Problem("upstream", _("The version has no upstream: calls would lead nowhere."), _("Give its address."))
-        return
-    try:
-        egress.check_url(upstream.url)
-    except egress.EgressRefused as error:
-        yield Problem("upstream", error.message, error.fix or _("Give another address."))

@@ -21,7 +21,7 @@ from apimgr.catalog.lifecycle import moves_from
 from apimgr.catalog.models import API, Version
 from apimgr.catalog.openapi.parse import describe
 from apimgr.catalog.selectors import api_for, operations_of, specification_for, specifications_for
-from apimgr.catalog.services.publication import gateway_settings_of, is_ahead
+from apimgr.catalog.services.publication import is_ahead
 from apimgr.catalog.views.shared import chosen, permissions, person, require_edit, versions
 from apimgr.catalog.views.wizard import PREVIEWED, address_of, save_address
 from apimgr.core.errors import DomainError
@@ -109,7 +109,7 @@ def gateway(request: HttpRequest, slug: str) -> HttpResponse:
         require_edit(person(request), frame["api"])
     if version is None:
         return render(request, "catalog/gateway.html", frame)
-    settings = gateway_settings_of(version)
+    settings = services.gateway_settings_of(version)
     initial = address_of(version) | GatewayForm.initial_of(settings)
     form = GatewayForm(request.POST or None, initial=initial)
     if request.method == "POST" and form.is_valid() and _save_gateway(person(request), version, form):
