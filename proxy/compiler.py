@@ -18,6 +18,7 @@ from django.utils.translation import gettext as _
 
 from apimgr.accounts.models import Organisation, OrganisationState
 from apimgr.catalog.models import Selection, Version
+from apimgr.catalog.models.gateway_settings import FIELDS
 from apimgr.contracts import bounds, selection, snapshot
 from apimgr.contracts.snapshot import (
     ApplicationDocument,
@@ -252,11 +253,19 @@ def _route_key(route: dict[str, str]) -> str:
 
 def _settings(given: dict[str, Any]) -> dict[str, Any]:
     """Gateway settings as a document has them. Revisions of earlier days have none: the document's defaults hold."""
+    _refuse_unknown(given, FIELDS)
     return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
 
 
 def _upstream(given: dict[str, Any]) -> UpstreamDocument:
+    _refuse_unknown(given, UpstreamDocument.__dataclass_fields__)
     return UpstreamDocument(**{**given, "url": _upstream_url(given["url"])})
+
+
+def _refuse_unknown(given: dict[str, Any], known: Iterable[str]) -> None:
+    """A revision may be older than the gateway: what it asks for and no gateway does any more is not left out."""
+    for name in sorted(given.keys() - set(known)):
+        raise _refused(_("The gateway knows no setting “%(name)s”.") % {"name": name})
 
 
 def _upstream_url(url: str) -> str:

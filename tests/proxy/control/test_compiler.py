@@ -227,7 +227,15 @@ def test_an_address_no_gateway_could_serve_is_refused(version: Version, route: d
 
 
 @pytest.mark.parametrize(
-    "change", [{"upstream": {"url": "http://x", "read_timeout_ms": "soon"}}, {"operations": [["a", "GET", "/"]]}]
+    "change",
+    [
+        {"upstream": {"url": "http://x", "read_timeout_ms": "soon"}},
+        {"upstream": {"url": "http://x", "balance": "random"}},
+        {"gateway": {"authentication": "basic"}},
+        {"gateway": {"cors": {}}},
+        {"gateway": {"id": 4}},
+        {"operations": [["a", "GET", "/"]]},
+    ],
 )
 def test_what_a_gateway_would_not_load_is_refused(version: Version, change: dict[str, Any]) -> None:
     with pytest.raises(DomainError):
