@@ -16,13 +16,20 @@ from django.utils.translation import gettext as _
 
 from apimgr.accounts.access import Permission, organisations_for
 from apimgr.accounts.models import User
-from apimgr.catalog.models import API, Operation, Specification, Version, VersionState, Visibility
+from apimgr.catalog.models import API, Operation, Revision, Specification, Version, VersionState, Visibility
 from apimgr.catalog.models.operation import OPERATION_WORDS
 from apimgr.core.errors import NotFound
 
 LIVE = (VersionState.PUBLISHED, VersionState.DEPRECATED)
 # A document reaches 20 MB, as bytes and again as JSON: rows are listed without it.
 _HEAVY = ("raw", "document")
+
+
+def heavy(prefix: str) -> Iterator[str]:
+    """What to defer of a document reached by ``prefix``."""
+    return (f"{prefix}__{field}" for field in _HEAVY)
+
+
 # What an API is found by, besides its operations: its name before its summary before its description.
 _HEAD = (
     SearchVector("name", weight="A", config="english")
@@ -83,6 +90,20 @@ def operations_of(version: Version) -> QuerySet[Operation]:
     return version.operations.filter(is_current=True).order_by("path", "method")
 
 
+def revisions_of(version: Version) -> QuerySet[Revision]:
+    """What was published of it, newest first, with the head of each document, who made it and what it restored."""
+    found = version.revisions.select_related("specification", "created_by", "restored_from")
+    return found.defer(*heavy("specification"), "restored_from__configuration").order_by("-number")
+
+
+def revision_of(version: Version, number: int) -> Revision:
+    """Raises ``NotFound``."""
+    revision = revisions_of(version).filter(number=number).first()
+    if revision is None:
+        raise NotFound(_("%(version)s has no revision %(number)s.") % {"version": version, "number": number})
+    return revision
+
+
 # --- The portal -------------------------------------------------------------------------------------------------------
 
 
@@ -137,8 +158,8 @@ def _with_parts(versions: QuerySet[Version]) -> QuerySet[Version]:
         "upstream",
         "gateway_settings",
         "specification",
-        "deployed_revision",
-    ).defer(*(f"specification__{field}" for field in _HEAVY))
+        "deployed_revision__specification",
+    ).defer(*heavy("specification"), *heavy("deployed_revision__specification"))
 
 
 def _matching(words: list[str]) -> Iterator[Q]:

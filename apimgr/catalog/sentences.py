@@ -18,5 +18,8 @@ tells(
         "catalog.version.route_set": _("%(actor)s gave version %(target)s the address %(route)s"),
         "catalog.version.gateway_set": _("%(actor)s changed how the gateway treats version %(target)s"),
         "catalog.version.published": _("%(actor)s published version %(target)s as revision %(revision)s"),
+        "catalog.version.rolled_back": _(
+            "%(actor)s rolled version %(target)s back to revision %(restored)s, as revision %(revision)s"
+        ),
     }
 )

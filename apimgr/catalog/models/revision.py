@@ -18,6 +18,8 @@ class Revision(Entity):
     # {"upstream": {...}, "route": {...}, "gateway": {...}, "operations": [[id, method, path], ...]}: what the compiler
     # needs, frozen. Revisions of earlier days lack what there was no setting for.
     configuration = models.JSONField()
+    # The earlier one that it brought back; null when it froze the draft.
+    restored_from = models.ForeignKey("self", null=True, editable=False, on_delete=models.PROTECT, related_name="+")
     created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
 
     class Meta:

@@ -4,7 +4,8 @@ from apimgr.catalog.services.apis import add_version, create_api, update_api
 from apimgr.catalog.services.checks import Candidate, Problem, publication_check, publication_problems
 from apimgr.catalog.services.gateway import gateway_settings_of, set_gateway_settings
 from apimgr.catalog.services.life import deprecate_version, restore_version, retire_version
-from apimgr.catalog.services.publication import publish_version
+from apimgr.catalog.services.publication import pending_changes, publish_version
+from apimgr.catalog.services.revisions import restore_problems, restore_revision
 from apimgr.catalog.services.routing import UpstreamTest, set_route, set_upstream, test_upstream
 from apimgr.catalog.services.selection import remove_selection, set_selection
 from apimgr.catalog.services.specifications import fetch_specification, import_specification, use_specification
@@ -19,10 +20,13 @@ __all__ = [
     "fetch_specification",
     "gateway_settings_of",
     "import_specification",
+    "pending_changes",
     "publication_check",
     "publication_problems",
     "publish_version",
     "remove_selection",
+    "restore_problems",
+    "restore_revision",
     "restore_version",
     "retire_version",
     "set_gateway_settings",

@@ -3,6 +3,7 @@ from __future__ import annotations
 from django.utils.translation import gettext as _
 
 from apimgr.catalog.models import Version, VersionState
+from apimgr.catalog.selectors import heavy
 from apimgr.core.errors import Conflict
 
 
@@ -10,8 +11,8 @@ def lock_version(version: Version) -> Version:
     """The version as it is now, locked to the end of the transaction: moves of one version happen one after another."""
     found: Version = (
         Version.objects.select_for_update(of=("self",))
-        .select_related("api__organisation", "specification", "deployed_revision")
-        .defer("specification__raw", "specification__document")  # megabytes nobody here looks at
+        .select_related("api__organisation", "specification", "deployed_revision__specification")
+        .defer(*heavy("specification"), *heavy("deployed_revision__specification"))
         .get(pk=version.pk)
     )
     return found

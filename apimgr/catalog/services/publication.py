@@ -10,9 +10,10 @@ from django.utils import timezone
 from apimgr.accounts.access import Permission, require
 from apimgr.accounts.models import User
 from apimgr.audit import services as audit
+from apimgr.catalog.differences import Difference, differences
 from apimgr.catalog.events import VersionPublished
 from apimgr.catalog.lifecycle import Move, next_state
-from apimgr.catalog.models import GatewaySettings, Revision, Upstream, Version
+from apimgr.catalog.models import GatewaySettings, Revision, Specification, Upstream, Version
 from apimgr.catalog.services.checks import admission_problems, drafted
 from apimgr.catalog.services.drafts import lock_version
 from apimgr.catalog.services.gateway import gateway_settings_of
@@ -54,14 +55,18 @@ def publish_version(*, actor: User | None, version: Version) -> Version:
 def freeze(actor: User | None, version: Version) -> Revision:
     """The draft as the next revision."""
     assert version.specification is not None, "its check asks for one"
-    last = version.revisions.order_by("-number").values_list("number", flat=True).first() or 0
     return Revision.objects.create(
         version=version,
-        number=last + 1,
+        number=next_number(version),
         specification=version.specification,
         configuration=configuration_of(version),
         created_by=actor,
     )
+
+
+def next_number(version: Version) -> int:
+    last: int = version.revisions.order_by("-number").values_list("number", flat=True).first() or 0
+    return last + 1
 
 
 def configuration_of(version: Version) -> dict[str, Any]:
@@ -82,20 +87,33 @@ def configuration_of(version: Version) -> dict[str, Any]:
     }
 
 
-def is_ahead(version: Version) -> bool:
-    """Whether the draft of a live version differs from what the gateway serves."""
-    revision = version.deployed_revision
-    if not version.is_live or revision is None or not hasattr(version, "route") or not hasattr(version, "upstream"):
-        return False
-    is_other_document = version.specification_id != revision.specification_id
-    return is_other_document or configuration_of(version) != _completed(revision.configuration)
-
-
-def _completed(configuration: dict[str, Any]) -> dict[str, Any]:
-    """A revision's configuration with what was not asked for yet when it was frozen."""
+def whole_of(revision: Revision) -> dict[str, Any]:
+    """What a revision keeps, the name of its document and what was not asked for yet when it was frozen included."""
+    given = revision.configuration
     usual = {"max_connections": Upstream._meta.get_field("max_connections").default}
     return {
-        **configuration,
-        "gateway": {**GatewaySettings().as_configuration(), **configuration.get("gateway", {})},
-        "upstream": {**usual, **configuration["upstream"]},
+        **given,
+        "document": _name_of(revision.specification),
+        "gateway": {**GatewaySettings().as_configuration(), **given.get("gateway", {})},
+        "upstream": {**usual, **given["upstream"]},
     }
+
+
+def pending_changes(version: Version) -> list[Difference]:
+    """What publishing the draft of a live version would change in what the gateway serves."""
+    revision = version.deployed_revision
+    if not version.is_live or revision is None or version.specification is None:
+        return []
+    if not hasattr(version, "route") or not hasattr(version, "upstream"):
+        return []
+    draft = {**configuration_of(version), "document": _name_of(version.specification)}
+    return differences(whole_of(revision), draft)
+
+
+def is_ahead(version: Version) -> bool:
+    """Whether the draft of a live version differs from what the gateway serves."""
+    return bool(pending_changes(version))
+
+
+def _name_of(specification: Specification) -> str:
+    return f"{specification}, SHA-256 {specification.sha256[:12]}…"

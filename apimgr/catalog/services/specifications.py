@@ -107,7 +107,7 @@ def use_specification(*, actor: User | None, version: Version, specification: Sp
     facts = parse.describe(specification.document)
     version.specification = specification
     version.save(update_fields=["specification"])
-    _sync_operations(version, facts)
+    sync_operations(version, facts)
     _propose_upstream(version, facts)
     _propose_route(version)
     audit.record(
@@ -133,7 +133,8 @@ def refuse_errors(specification: Specification) -> None:
     )
 
 
-def _sync_operations(version: Version, facts: parse.Facts) -> None:
+def sync_operations(version: Version, facts: parse.Facts) -> None:
+    """Make the version's operations those of a document."""
     known = {(operation.method, operation.path): operation for operation in version.operations.all()}
     rows = []
     for fact in facts.operations:

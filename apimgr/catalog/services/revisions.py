@@ -1,0 +1,98 @@
+"""Back to an earlier revision: nothing is rewritten, a new one equal to it goes live."""
+
+from __future__ import annotations
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from apimgr.accounts.access import Permission, require
+from apimgr.accounts.models import User
+from apimgr.audit import services as audit
+from apimgr.catalog.differences import differences
+from apimgr.catalog.events import VersionPublished
+from apimgr.catalog.lifecycle import Move, next_state
+from apimgr.catalog.models import Revision, Version
+from apimgr.catalog.openapi import parse
+from apimgr.catalog.selectors import revision_of
+from apimgr.catalog.services.checks import Problem, admission_problems, kept, problems_of
+from apimgr.catalog.services.drafts import lock_version
+from apimgr.catalog.services.gateway import gateway_settings_of
+from apimgr.catalog.services.publication import is_ahead, next_number, whole_of
+from apimgr.catalog.services.specifications import sync_operations
+from apimgr.core import events
+from apimgr.core.errors import Conflict, DomainError
+from apimgr.core.validation import store
+
+
+def restore_problems(revision: Revision) -> list[Problem]:
+    """What keeps an earlier revision from going live again, as far as that can be known before it is tried."""
+    return problems_of(kept(revision))
+
+
+@transaction.atomic
+def restore_revision(*, actor: User | None, version: Version, number: int) -> Version:
+    """Roll a live version back: what its revision ``number`` keeps goes live at once, as a new revision.
+
+    Everything that is asked of a draft when it is published is asked of the revision; what is in the way is raised as
+    ``DomainError`` (``revision_unfit``). The draft goes back, too, unless it has changes that were never published:
+    these stay for whoever made them, and publishing them takes the place of what was restored.
+    """
+    require(actor, Permission.API_PUBLISH, version.api.organisation)
+    version = lock_version(version)
+    next_state(version.state, Move.PUBLISH)
+    revision, served = revision_of(version, number), version.deployed_revision
+    if served is not None and not differences(whole_of(served), whole_of(revision)):
+        raise Conflict(
+            _("The gateway serves what revision %(number)s keeps already.") % {"number": number},
+            code="revision_served",
+        )
+    keeps_draft = is_ahead(version)
+    _refuse_unfit(revision)
+    version.deployed_revision = _again(actor, version, revision)
+    if not keeps_draft:
+        _redraft(version, revision)
+    version.save(update_fields=["deployed_revision", "specification"])
+    audit.record(
+        actor=actor,
+        action="catalog.version.rolled_back",
+        target=version,
+        organisation_id=version.api.organisation_id,
+        restored=number,
+        revision=version.deployed_revision.number,
+        keeps_draft=keeps_draft,
+    )
+    events.emit(VersionPublished(version.pk))
+    return version
+
+
+def _refuse_unfit(revision: Revision) -> None:
+    if problems := admission_problems(kept(revision)):
+        raise DomainError(
+            " ".join(problem.message for problem in problems),
+            code="revision_unfit",
+            fix=_("It cannot go live as it was. Put what is left of it into the draft and publish that."),
+            fields={problem.code: problem.message for problem in problems},
+        )
+
+
+def _again(actor: User | None, version: Version, revision: Revision) -> Revision:
+    return Revision.objects.create(
+        version=version,
+        number=next_number(version),
+        specification=revision.specification,
+        configuration=revision.configuration,
+        restored_from=revision,
+        created_by=actor,
+    )
+
+
+def _redraft(version: Version, revision: Revision) -> None:
+    """Make the draft what the revision keeps: the next change begins from what is served."""
+    whole = whole_of(revision)
+    rows = {"route": version.route, "upstream": version.upstream, "gateway": gateway_settings_of(version)}
+    for section, row in rows.items():
+        for name, value in whole[section].items():
+            setattr(row, name, value)
+        store(row)
+    version.specification = revision.specification
+    sync_operations(version, parse.describe(revision.specification.document))
