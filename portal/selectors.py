@@ -8,11 +8,23 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
-from django.db.models import Count, Exists, Model, OuterRef, Prefetch, Q, QuerySet, Subquery
+from django.db.models import (
+    BooleanField,
+    Count,
+    Exists,
+    ExpressionWrapper,
+    F,
+    Model,
+    OuterRef,
+    Prefetch,
+    Q,
+    QuerySet,
+    Subquery,
+)
 from django.db.models.functions import Coalesce
 from django.utils.translation import gettext as _
 
-from apimgr.accounts.access import Permission, organisations_for, require_operator
+from apimgr.accounts.access import Permission, is_ownerless, organisations_for, owners, require_operator
 from apimgr.accounts.models import Membership, Organisation, User
 from apimgr.audit.models import AuditEntry
 from apimgr.catalog.models import API, Operation, SelectBy, Version
@@ -204,9 +216,16 @@ def keys_like(viewer: Viewer, text: str) -> QuerySet[Credential]:
 
 
 def all_organisations(viewer: Viewer, search: str = "", state: str = "") -> QuerySet[Organisation]:
-    """Every organisation with how many ``members`` and ``applications`` it has; by name, or by a member's address."""
+    """Every organisation with how many ``members`` and ``applications`` it has; by name, or by a member's address.
+
+    ``is_ownerless`` says whether its owners are all disabled, so that its calls are refused whatever its state.
+    """
     require_operator(viewer)
-    found = Organisation.objects.annotate(members=_how_many(Membership), applications_owned=_how_many(Application))
+    found = Organisation.objects.annotate(
+        members=_how_many(Membership, "organisation"),
+        applications_owned=_how_many(Application, "organisation"),
+        is_ownerless=ExpressionWrapper(is_ownerless(), BooleanField()),
+    )
     if search:
         people = Membership.objects.filter(organisation=OuterRef("pk"), user__email__icontains=search)
         found = found.filter(Q(name__icontains=search) | Q(slug=search.lower()) | Exists(people))
@@ -228,15 +247,46 @@ def applications_of(viewer: Viewer, organisation: Organisation) -> QuerySet[Appl
     return _with_counts(Application.objects.filter(organisation=organisation).order_by("name", "id"))
 
 
-def last_switch(organisation: Organisation) -> AuditEntry | None:
-    """Who suspended or resumed it last, and when."""
+def last_switch(target: Organisation | User) -> AuditEntry | None:
+    """Who stopped it, or let it go on, last, and when."""
     actions = [f"accounts.organisation.{verb}" for verb in ("suspended", "resumed")]
-    entries = AuditEntry.objects.filter(target_id=organisation.pk, action__in=actions)
+    actions += [f"accounts.user.{verb}" for verb in ("disabled", "enabled")]
+    entries = AuditEntry.objects.filter(target_id=target.pk, action__in=actions)
     return entries.select_related("actor").order_by("-id").first()
 
 
-def _how_many(of: type[Membership | Application]) -> Coalesce:
-    rows = of.objects.filter(organisation=OuterRef("pk")).order_by().values("organisation")
+def all_people(viewer: Viewer, search: str = "", state: str = "") -> QuerySet[User]:
+    """Every person with how many ``organisations`` they belong to; by name or address, ``active`` or ``disabled``."""
+    require_operator(viewer)
+    found = User.objects.annotate(organisations=_how_many(Membership, "user"))
+    if search:
+        found = found.filter(Q(name__icontains=search) | Q(email__icontains=search))
+    return found.filter(is_active=state == "active") if state else found
+
+
+def any_person(viewer: Viewer, pk: int) -> User:
+    return one(all_people(viewer).filter(pk=pk))
+
+
+def organisations_of(viewer: Viewer, user: User) -> QuerySet[Organisation]:
+    """Those ``user`` belongs to, as ``all_organisations`` has them, with their ``role`` there.
+
+    ``hangs_on_them`` says whether nobody else is an active owner: its calls are refused while ``user`` is disabled.
+    """
+    its_owners = owners().filter(organisation=OuterRef("pk"))
+    found = all_organisations(viewer).filter(memberships__user=user)
+    return found.annotate(
+        role=F("memberships__role"),
+        hangs_on_them=ExpressionWrapper(
+            Q(Exists(its_owners.filter(user=user)))
+            & ~Q(Exists(its_owners.filter(user__is_active=True).exclude(user=user))),
+            BooleanField(),
+        ),
+    ).order_by("name", "id")
+
+
+def _how_many(of: type[Membership | Application], by: str) -> Coalesce:
+    rows = of.objects.filter(**{by: OuterRef("pk")}).order_by().values(by)
     return Coalesce(Subquery(rows.annotate(n=Count("pk")).values("n")), 0)
 
 

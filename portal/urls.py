@@ -8,6 +8,7 @@ from portal.views import (
     approvals,
     credentials,
     operations,
+    operators_people,
     public,
     reference,
     subscriptions,
@@ -56,5 +57,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("ops/organisations/", operations.organisations, name="ops-organisations"),
     path("ops/organisations/<slug:slug>/", operations.organisation, name="ops-organisation"),
     path("ops/organisations/<slug:slug>/state/", operations.organisation_state, name="ops-organisation-state"),
+    path("ops/people/", operators_people.people, name="ops-people"),
+    path("ops/people/<id:user_id>/", operators_people.person, name="ops-person"),
+    path("ops/people/<id:user_id>/state/", operators_people.person_state, name="ops-person-state"),
     path("ops/applications/<id:application_id>/state/", operations.application_state, name="ops-application-state"),
 ]

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from django.db.models import Q
 from django.utils.translation import gettext as _
 
+from apimgr.accounts.access import is_ownerless
 from apimgr.accounts.models import Organisation, OrganisationState
 from apimgr.catalog.models import Selection, Version
 from apimgr.catalog.models.gateway_settings import FIELDS
@@ -215,7 +216,10 @@ def ended_secret(credential: Credential, digest: str) -> CredentialDocument:
 
 
 def organisation_document(organisation: Organisation) -> OrganisationDocument:
-    return OrganisationDocument(organisation.pk, organisation.state)  # type: ignore[arg-type]
+    """Suspended is one that an operator suspended, and one whose owners are all disabled."""
+    is_left = Organisation.objects.filter(is_ownerless(), pk=organisation.pk).exists()
+    is_stopped = is_left or organisation.state == OrganisationState.SUSPENDED
+    return OrganisationDocument(organisation.pk, "suspended" if is_stopped else "active")
 
 
 def everything() -> Iterator[Document]:
@@ -234,7 +238,8 @@ def everything() -> Iterator[Document]:
         yield application_document(application)
     for credential in Credential.objects.order_by("pk").iterator():
         yield from credential_documents(credential)
-    for organisation in Organisation.objects.filter(state=OrganisationState.SUSPENDED).order_by("pk").iterator():
+    stopped = Organisation.objects.filter(Q(state=OrganisationState.SUSPENDED) | is_ownerless())
+    for organisation in stopped.order_by("pk").iterator():
         yield organisation_document(organisation)
 
 

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from apimgr.accounts.events import OrganisationStateChanged
+from collections.abc import Iterable
+
+from apimgr.accounts.events import (
+    MemberAdded,
+    MemberRemoved,
+    OrganisationStateChanged,
+    RoleChanged,
+    UserStateChanged,
+)
 from apimgr.accounts.models import Organisation
 from apimgr.catalog.events import SelectionChanged, VersionDeprecated, VersionPublished, VersionRestored, VersionRetired
 from apimgr.catalog.models import Version
@@ -80,6 +88,25 @@ def log_credential(event: CredentialIssued | CredentialRevoked | CredentialChang
 @receives(OrganisationStateChanged)
 def log_organisation(event: OrganisationStateChanged) -> None:
     append_changes([compiler.organisation_document(Organisation.objects.get(pk=event.organisation_id))])
+
+
+@receives(UserStateChanged)
+def log_owned(event: UserStateChanged) -> None:
+    """With a person an organisation may lose its last owner, or get one back."""
+    _log_owned(Organisation.objects.filter(memberships__user=event.user_id))
+
+
+@receives(MemberAdded, MemberRemoved, RoleChanged)
+def log_owner(event: MemberAdded | MemberRemoved | RoleChanged) -> None:
+    _log_owned(Organisation.objects.filter(pk=event.organisation_id))
+
+
+def _log_owned(organisations: Iterable[Organisation]) -> None:
+    """An active one has a document only if it was told of before: nearly none ever is."""
+    documents = {document.key: document for document in map(compiler.organisation_document, organisations)}
+    told = GatewayChange.objects.filter(kind="organisation", key__in=documents).values_list("key", flat=True)
+    known = set(told)
+    append_changes(item for key, item in documents.items() if item.state == "suspended" or key in known)
 
 
 def _log_versions(versions: list[Version]) -> None:

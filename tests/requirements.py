@@ -104,8 +104,8 @@ CLAUSES: Final[dict[str, str]] = {
     "K6.1": "A key is shown once: no page, REST answer, mail or row has it afterwards.",
     "K7.1": "After a roll both secrets work for the overlap, of 0 s to 30 days; then the former one fails.",
     "K7.2": "Use of the former secret is recorded as such.",
-    "K8.1": "Revocation, expiry, suspension and the end of subscription, plan or version refuse the next call,"
-    " on open connections too.",
+    "K8.1": "Revocation, expiry, suspension, the end of subscription, plan or version and the disabling of the last"
+    " owner refuse the next call, on open connections too.",
     "K8.2": "What is under way, a stream or a tunnel, ends within a second.",
     "K8.3": "Each such change is told to gateways in the transaction that makes it.",
     "K9.1": "A key in the address is not read, and not kept.",

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 from django.contrib.auth.models import AnonymousUser
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils.translation import gettext as _
 
 from apimgr.accounts.models import Membership, Organisation, Role, User
@@ -72,6 +72,18 @@ def organisations_for(user: User | AnonymousUser, permission: Permission) -> Que
     if user.acting_in is not None:
         found = found.filter(pk=user.acting_in)
     return found.filter(is_publisher=True) if permission in _PUBLISHERS_ONLY else found
+
+
+def owners() -> QuerySet[Membership]:
+    """Who answers for what an organisation calls with: the members who may manage its applications."""
+    roles = [role for role, permissions in ROLES.items() if Permission.APPLICATION_MANAGE in permissions]
+    return Membership.objects.filter(role__in=roles)
+
+
+def is_ownerless() -> Q:
+    """True of an organisation whose owners are all disabled. One that never had an owner is the platform's own."""
+    its = owners().filter(organisation=OuterRef("pk"))
+    return Q(Exists(its)) & ~Q(Exists(its.filter(user__is_active=True)))
 
 
 def role_of(user: User | AnonymousUser, organisation: Organisation) -> str | None:

@@ -6,6 +6,13 @@ from apimgr.core.events import Event
 
 
 @dataclass(frozen=True, slots=True)
+class UserStateChanged(Event):
+    """A person was disabled or enabled."""
+
+    user_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class OrganisationCreated(Event):
     organisation_id: int
 

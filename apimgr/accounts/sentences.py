@@ -9,6 +9,8 @@ from apimgr.audit.sentences import tells
 tells(
     {
         "accounts.user.created": _("%(actor)s created the account %(target)s"),
+        "accounts.user.disabled": _("%(actor)s disabled the account %(target)s"),
+        "accounts.user.enabled": _("%(actor)s enabled the account %(target)s"),
         "accounts.organisation.created": _("%(actor)s created the organisation %(target)s"),
         "accounts.organisation.suspended": _("%(actor)s suspended the organisation %(target)s"),
         "accounts.organisation.resumed": _("%(actor)s resumed the organisation %(target)s"),

@@ -87,6 +87,7 @@ SECTIONS: Final = (
             Entry("proxy:nodes", _("Gateway nodes"), "server"),
             Entry("proxy:books", _("Reconciliation"), "circle-check"),
             Entry("portal:ops-organisations", _("Organisations"), "users"),
+            Entry("portal:ops-people", _("People"), "user"),
         ],
     ),
 )

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from apimgr.accounts.models import Organisation
+from apimgr.accounts.models import Organisation, User
 from apimgr.catalog.models import API
 from apimgr.core.rest import IdField
 from apimgr.products.models import Limit, Plan, Product
@@ -25,16 +26,46 @@ class ApplicationSerializer(serializers.ModelSerializer[Application]):
 
 
 class OwnerSerializer(serializers.ModelSerializer[Organisation]):
-    """An organisation as operators see it. While it is suspended, every call of its applications is refused."""
+    """An organisation as operators see it. While it is suspended, or ownerless, its applications' calls are refused."""
 
     id = IdField(read_only=True)
     members = serializers.IntegerField(read_only=True)
     applications = serializers.IntegerField(source="applications_owned", read_only=True)
+    is_ownerless = serializers.BooleanField(
+        read_only=True, help_text="Whether every member who may manage its applications is disabled."
+    )
 
     class Meta:
         model = Organisation
-        fields = ["id", "slug", "name", "is_publisher", "state", "members", "applications", "created_at"]
+        fields = [
+            "id",
+            "slug",
+            "name",
+            "is_publisher",
+            "state",
+            "is_ownerless",
+            "members",
+            "applications",
+            "created_at",
+        ]
         read_only_fields = fields
+
+
+class AccountSerializer(serializers.ModelSerializer[User]):
+    """A person as operators see them."""
+
+    id = IdField(read_only=True)
+    state = serializers.SerializerMethodField()
+    organisations = serializers.IntegerField(read_only=True, help_text="How many they belong to.")
+
+    class Meta:
+        model = User
+        fields = ["id", "email", "name", "state", "is_operator", "organisations", "last_login", "created_at"]
+        read_only_fields = fields
+
+    @extend_schema_field(serializers.ChoiceField(choices=["active", "disabled"]))
+    def get_state(self, person: User) -> str:
+        return "active" if person.is_active else "disabled"
 
 
 class NewApplicationSerializer(serializers.Serializer[Any]):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, path
 
-from portal.api import operations, views
+from portal.api import operations, people, views
 
 _APP = "applications/<id:application_id>"
 _SUBSCRIPTION = "subscriptions/<id:subscription_id>"
@@ -35,6 +35,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("ops/organisations", operations.OrganisationList.as_view(), name="api-ops-organisations"),
     path(f"{_OWNER}/suspend", operations.OrganisationSuspend.as_view(), name="api-ops-organisation-suspend"),
     path(f"{_OWNER}/resume", operations.OrganisationResume.as_view(), name="api-ops-organisation-resume"),
+    path("ops/people", people.PersonList.as_view(), name="api-ops-people"),
+    path("ops/people/<id:user_id>", people.PersonDetail.as_view(), name="api-ops-person"),
+    path("ops/people/<id:user_id>/disable", people.PersonDisable.as_view(), name="api-ops-person-disable"),
+    path("ops/people/<id:user_id>/enable", people.PersonEnable.as_view(), name="api-ops-person-enable"),
     path(f"ops/{_APP}/suspend", operations.ApplicationSuspend.as_view(), name="api-ops-application-suspend"),
     path(f"ops/{_APP}/resume", operations.ApplicationResume.as_view(), name="api-ops-application-resume"),
 ]

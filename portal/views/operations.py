@@ -67,9 +67,9 @@ def organisation(request: HttpRequest, slug: str) -> HttpResponse:
 @login_required
 @require_POST
 def organisation_state(request: HttpRequest, slug: str) -> HttpResponse:
-    found = any_organisation(request.user, slug)
+    found: Any = any_organisation(request.user, slug)
     switched = _move(request, _ORGANISATION_MOVES)(actor=person(request), organisation=found)
-    if switched.state == OrganisationState.ACTIVE:  # of a suspension the page itself tells
+    if switched.state == OrganisationState.ACTIVE and not found.is_ownerless:  # of the rest the page itself tells
         messages.success(request, _("%(name)s may call again.") % {"name": switched.name})
     return _back(slug, switched.public_id)
 

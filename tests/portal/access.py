@@ -35,6 +35,10 @@ def _owner(w: World) -> dict[str, Any]:
     return {"slug": w.builders.slug}
 
 
+def _person(w: World) -> dict[str, Any]:
+    return {"user_id": w.people["victor"].pk}
+
+
 def _request(w: World) -> dict[str, Any]:
     return {"subscription_id": w.request.pk}
 
@@ -85,6 +89,13 @@ ACCESS: dict[str, Row | tuple[Row, ...]] = {
     "portal:ops-organisation": Row(_owner, allow=_OPERATORS),
     "portal:ops-organisation-state": Row(_owner, allow=_OPERATORS, method="post", data={"move": "suspend"}),
     "portal:ops-application-state": Row(_application, allow=_OPERATORS, method="post", data={"move": "suspend"}),
+    "portal:ops-people": Row(allow=_OPERATORS),
+    "portal:ops-person": Row(_person, allow=_OPERATORS),
+    "portal:ops-person-state": Row(_person, allow=_OPERATORS, method="post", data={"move": "disable"}),
+    "api-ops-people": Row(allow=_OPERATORS),
+    "api-ops-person": Row(_person, allow=_OPERATORS),
+    "api-ops-person-disable": Row(_person, allow=_OPERATORS, method="post"),
+    "api-ops-person-enable": Row(_person, allow=_OPERATORS, method="post"),
     "api-ops-organisations": Row(allow=_OPERATORS),
     "api-ops-organisation-suspend": Row(_owner, allow=_OPERATORS, method="post"),
     "api-ops-organisation-resume": Row(_owner, allow=_OPERATORS, method="post"),

@@ -14,7 +14,7 @@ from apimgr.accounts.services.organisations import (
     suspend_organisation,
 )
 from apimgr.accounts.services.tokens import issue_api_token, revoke_api_token
-from apimgr.accounts.services.users import create_user, rename_user
+from apimgr.accounts.services.users import create_user, disable_user, enable_user, rename_user
 
 __all__ = [
     "accept_invitation",
@@ -22,6 +22,8 @@ __all__ = [
     "change_role",
     "create_organisation",
     "create_user",
+    "disable_user",
+    "enable_user",
     "invitation_by_token",
     "invite_member",
     "issue_api_token",

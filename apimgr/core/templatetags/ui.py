@@ -23,6 +23,7 @@ STATES: Final[dict[str, str | Promise]] = {
     "requested": _("Requested"),
     "active": _("Active"),
     "suspended": _("Suspended"),
+    "disabled": _("Disabled"),
     "cancelled": _("Cancelled"),
     "rejected": _("Rejected"),
     "rotating": _("Rotating"),

@@ -9,7 +9,8 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from apimgr.accounts.models import Organisation, User
+from apimgr.accounts.models import Organisation, Role, User
+from apimgr.accounts.services import add_member, change_role, disable_user, enable_user, remove_member
 from apimgr.catalog.events import VersionDeprecated, VersionPublished, VersionRestored, VersionRetired
 from apimgr.catalog.models import Revision, Version
 from apimgr.catalog.services.publication import configuration_of
@@ -18,6 +19,7 @@ from apimgr.contracts.snapshot import (
     ApplicationDocument,
     CredentialDocument,
     Document,
+    OrganisationDocument,
     PlanDocument,
     RouteDocument,
     VersionDocument,
@@ -29,8 +31,9 @@ from apimgr.products.events import PlanChanged, ProductVersionsChanged
 from apimgr.products.models import Plan
 from apimgr.products.services import LimitTerms
 from portal import services as portal
+from proxy import compiler
 from proxy.models import GatewayChange
-from tests.factories import make_api, make_plan, make_product, make_version
+from tests.factories import make_api, make_member, make_plan, make_product, make_user, make_version
 
 pytestmark = pytest.mark.django_db
 
@@ -188,3 +191,31 @@ def move(version: Version, base_path: str) -> None:
     version.route.base_path = base_path
     version.route.save()
     deploy(version)
+
+
+@pytest.mark.requirement("K8.3")
+def test_the_loss_of_the_last_owner(dev: User, builders: Organisation, acme: Organisation) -> None:
+    """Whatever takes an organisation's last active owner, or brings one, is told; nothing else is."""
+
+    def state() -> str:
+        told = last("organisation", builders.pk)
+        return told.state if isinstance(told, OrganisationDocument) else ""
+
+    make_member(dev, acme, Role.PUBLISHER)
+    make_member(make_user("alice"), acme, Role.PUBLISHER)
+    deborah = add_member(actor=dev, organisation=builders, user=make_user("deborah"), role=Role.DEVELOPER)
+    disable_user(actor=None, user=dev)
+    assert state() == "", "there is another"
+    assert last("organisation", acme.pk) is None
+    remove_member(actor=deborah.user, membership=deborah)
+    assert state() == "suspended"
+    assert OrganisationDocument(builders.pk, "suspended") in list(compiler.everything())
+    second = add_member(actor=None, organisation=builders, user=make_user("dan"), role=Role.VIEWER)
+    assert state() == "suspended"
+    change_role(actor=None, membership=second, role=Role.ADMINISTRATOR)
+    assert state() == "active"
+    disable_user(actor=None, user=second.user)
+    assert state() == "suspended"
+    enable_user(actor=None, user=dev)
+    assert state() == "active"
+    assert last("organisation", acme.pk) is None

@@ -109,6 +109,23 @@ def test_a_limit_outlives_its_operation_and_never_widens(stage: Stage, oscar: Us
         assert [stage.get("/get")[0] for _ in range(3)] == [200] * 3
 
 
+@pytest.mark.requirement("K8.1")
+def test_a_disabled_owner_s_keys_fail_on_an_open_connection(stage: Stage, dev: User) -> None:
+    olga = make_user("olga", is_operator=True)
+    path = f"/ops/people/{dev.public_id}/state/"
+    kept = stage.node.connection()
+    socket = None
+    for move, status in (("", 200), ("disable", 403), ("enable", 200)):
+        if move:
+            stage.send(olga, path, move=move)
+        answered, body, _request_id = stage.node.call("/orders/v1/get", stage.key, kept)
+        assert answered == status
+        assert status == 200 or json.loads(body)["code"] == "organisation_suspended"
+        socket = socket or kept.sock
+        assert kept.sock is socket, "it is one connection"
+    kept.close()
+
+
 def test_an_operator_s_switches(stage: Stage, builders: Organisation) -> None:
     olga = make_user("olga", is_operator=True)
     application = builders.applications.get()
