@@ -381,7 +381,7 @@ class Grantor:
             return Word(slot, self._kept(at), wanted, ())
         if slot.kind == "quota":
             start, end = period_bounds(slot.period, now, slot.anchor)
-            start = begin_period(cells, at, start, end)
+            start = begin_period(cells, at, start, end, now)
             # No more than there is, should the quota have been made smaller since it was granted.
             there_is = slot.amount - cells[at + OTHERS] - cells[at + COUNT]
             cells[at + LEASE] = max(0, min(cells[at + LEASE] - back, there_is))

@@ -16,6 +16,7 @@ from typing import Final
 
 from apimgr.contracts.periods import period_bounds
 from apimgr.contracts.snapshot import LimitDocument
+from proxy.dataplane.limits.earlier import count_of, turn_to
 from proxy.dataplane.limits.table import (
     COUNT,
     FULL_AT,
@@ -35,6 +36,7 @@ ASK: Final = -1
 CLOSED: Final = -2
 
 _NS: Final = 1_000_000_000
+NEAR_SECONDS: Final = 300  # as far ahead as the grantor, too, believes in the next period
 _LONGEST_NS: Final = 10 * _NS  # no word of the grantor is good for longer: after a step of the clock it is void
 
 
@@ -43,16 +45,19 @@ def is_ahead(until_ns: int, now: float) -> bool:
     return 0 < until_ns - int(now * _NS) < _LONGEST_NS
 
 
-def begin_period(cells: memoryview[int], at: int, start: int, end: int) -> int:
+def begin_period(cells: memoryview[int], at: int, start: int, end: int, now: float) -> int:
     """Have a quota's slot count the period from ``start`` to ``end``. Under the owner's lock.
 
-    Gives the start of the period it counts, which is the next one after a small step back of the clock.
+    Gives the start of the period it counts, which is the next one after a small step back of the clock: the grantor
+    goes on to the next one with the first node that is there, and never back.
     """
-    if cells[at + START] not in (start, end):
-        # Zeroes first: who dies in between has not given the old period's calls to the new one.
-        cells[at + LEASE] = cells[at + COUNT] = cells[at + OTHERS] = cells[at + REFUSED_UNTIL] = 0
-        cells[at + START] = start
-    return cells[at + START]
+    counted = cells[at + START]
+    if counted == start or (counted == end and end - now < NEAR_SECONDS):
+        return counted
+    # First: who dies in between has not given the old period's grants to the new one.
+    cells[at + LEASE] = cells[at + OTHERS] = cells[at + REFUSED_UNTIL] = 0
+    turn_to(cells, at, start)
+    return start
 
 
 class LeasedRate(RateWindow):
@@ -108,6 +113,8 @@ class LeasedQuota(QuotaWindow):
             self.start, self.end = period_bounds(self.limit.period, now, self.anchor)
         cells, at = self.table.cells, self.at
         self.granted = True
+        if cells[at + START] == self.end and self.end - now >= NEAR_SECONDS:
+            begin_period(cells, at, self.start, self.end, now)  # the clock was ahead, and is right again
         if cells[at + START] in (self.start, self.end):
             if cells[at + LEASE] > 0 and self._used() < self.amount:  # it may be smaller than when it was granted
                 return 0
@@ -124,11 +131,14 @@ class LeasedQuota(QuotaWindow):
 
     def _used(self) -> int:
         cells, at = self.table.cells, self.at
-        return cells[at + COUNT] + cells[at + OTHERS] if cells[at + START] in (self.start, self.end) else 0
+        if cells[at + START] in (self.start, self.end):
+            return cells[at + COUNT] + cells[at + OTHERS]
+        return count_of(cells, at, self.start)
 
     def spend(self) -> None:
         cells, at = self.table.cells, self.at
-        begin_period(cells, at, self.start, self.end)
+        if cells[at + START] not in (self.start, self.end):
+            begin_period(cells, at, self.start, self.end, self.start)
         cells[at + SPENT] += 1
         if self.granted:
             # The lease first: a call that dies in between is not made, and the grantor gets it back.
@@ -137,7 +147,7 @@ class LeasedQuota(QuotaWindow):
 
     def give_back(self, began: float) -> None:
         cells, at = self.table.cells, self.at
-        if cells[at + START] in (self.start, self.end) and cells[at + START] <= began and cells[at + COUNT] > 0:
+        if cells[at + START] == self.start and self.start <= began < self.end and cells[at + COUNT] > 0:
             cells[at + COUNT] -= 1
             cells[at + LEASE] += 1
 

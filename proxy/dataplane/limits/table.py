@@ -11,8 +11,8 @@ The file, in 64-bit words::
     64 + 16384   slots of 32 words, the first one unused because 0 means none
 
 Rules that make ``kill -9`` at any point harmless: an index is changed by one store that publishes what is complete; a
-slot that was taken and not published is found again by ``_rebuild``, which the first process runs; a period that ends
-has its count zeroed before its start is moved.
+slot that was taken and not published is found again by ``_rebuild``, which the first process runs; a period's count is
+put aside before the slot counts another one (``earlier``).
 
 Locks, by where their byte lies: ``_PRESENCE`` (shared by every process that has the file open; exclusive for one that
 is alone), ``_TABLE`` (around the index), ``_COLUMNS`` (one byte per process that counts calls under way, held for its
@@ -32,7 +32,7 @@ import os
 import secrets
 import struct
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -74,6 +74,8 @@ LEFT: Final = 13  # of a rate: calls left on all hosts beside the lease, as the 
 FULL_AT: Final = 14  # of a rate: Unix nanoseconds at which the bucket of all hosts is full again
 OTHERS: Final = 15  # of a quota or concurrency: calls that other hosts hold or have spent, as the grantor said last
 CELLS: Final = 16  # of concurrency: calls under way, 16 bits for each column, to the end of the slot
+EARLIER: Final = 16  # of a quota: start and count of other periods, each in two words (``earlier``) …
+FORGOTTEN: Final = 30  # … and of those that are forgotten: the start of the last one, and the most of their counts
 
 KINDS: Final = ("", "rate", "quota", "concurrency")
 PERIODS: Final = ("", "second", "minute", "hour", "day", "month", "billing", "none")
@@ -90,6 +92,7 @@ _KNOCK_SECONDS: Final = 0.005
 # A bucket that is full is as good as a new one, and yet its owner may call again in a moment: were such slots taken
 # whenever one is wanted, they would change hands with each call, and every meter would look for its own each time.
 _GIVE_UP_EVERY_SECONDS: Final = 600
+_STRAIGHT_SECONDS: Final = 60.0  # a clock that goes on by so much more or less than another has leapt
 _DAY: Final = 86_400
 _LOCK: Final = "hhqqi0q"  # struct flock of 64-bit Linux
 
@@ -136,7 +139,7 @@ class Table:
 
     ``may_be_alone``: nobody else is meant to spend here, so do without locks while that is so. ``counts_calls``: this
     process has calls under way, so give it a column. ``shared``: the limits are those of several hosts, and what may be
-    spent here is what the node's agent was granted.
+    spent here is what the node's agent was granted. ``steady`` are seconds that no clock can set.
     """
 
     def __init__(
@@ -147,6 +150,7 @@ class Table:
         may_be_alone: bool = False,
         counts_calls: bool = True,
         shared: bool = False,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self.path = path
         self.shared = shared
@@ -155,6 +159,8 @@ class Table:
         self.column = -1
         self._capacity = 0
         self._gave_up_at = 0.0
+        self._steady = steady
+        self._looked_at, self._looked_steady = now, steady()
         path.parent.mkdir(parents=True, exist_ok=True)
         self.fd = self._join(now)
         if counts_calls:
@@ -329,7 +335,8 @@ class Table:
         is_full = not cells[_FREE] and cells[_NEXT] >= self._capacity
         if is_full and not 0 <= now - self._gave_up_at < _GIVE_UP_EVERY_SECONDS:
             self._gave_up_at = now
-            self._give_up_stale(now)
+            if self._clock_ran_straight(now):
+                self._give_up_stale(now)
         if cells[_FREE]:
             number = cells[_FREE]
             cells[_FREE] = cells[_BASE + number * SLOT_WORDS + CHAIN]
@@ -338,6 +345,13 @@ class Table:
             _grow(self.fd, self._capacity * 2)
             self._map_again()
         return self.cells[_NEXT], True
+
+    def _clock_ran_straight(self, now: float) -> bool:
+        """Since it was asked last. By one that leapt, what must still be known looks stale: then the file grows."""
+        passed, steady = now - self._looked_at, self._steady()
+        is_straight = abs(passed - (steady - self._looked_steady)) < _STRAIGHT_SECONDS
+        self._looked_at, self._looked_steady = now, steady
+        return is_straight
 
     def _give_up_stale(self, now: float) -> None:
         given_up = 0
@@ -385,7 +399,7 @@ class Table:
             return max(cells[at + COUNT], cells[at + FULL_AT], cells[at + LEASE_UNTIL]) < now * 1e9
         if kind == "quota":
             keep = 33 * _DAY if PERIODS[form >> 8 & 7] in ("month", "billing") else 2 * _DAY
-            return cells[at + START] + keep < now
+            return max(cells[at + START], *cells[at + EARLIER : at + SLOT_WORDS : 2]) + keep < now
         return cells[at + LEASE_UNTIL] < now * 1e9 and not any(cells[at + CELLS : at + SLOT_WORDS])
 
     def _rebuild(self, now: float) -> None:
@@ -407,11 +421,12 @@ class Table:
         if owner and KINDS[kind : kind + 1] == ("concurrency",):
             cells[at + CELLS : at + SLOT_WORDS] = _BLANK[CELLS:]  # nobody is here, so nothing is under way
         twin = self._find(owner, limit_id, kind) if owner else 0
-        if twin:
-            # One of the two was made by a process that died before it was published.
-            newer = max((cells[at + START], cells[at + COUNT]), (cells[twin + START], cells[twin + COUNT]))
-            cells[twin + START], cells[twin + COUNT] = newer
-        if twin or not owner or not 0 < kind < len(KINDS) or self._is_stale(at, now):
+        # One of two was made by a process that died before it was published: nobody has spent of it.
+        if twin and any(cells[at + START : at + SLOT_WORDS]):
+            cells[twin + START : twin + SLOT_WORDS] = cells[at + START : at + SLOT_WORDS]
+        # A quota is not given up at a start: the clock may be wrong, and there may be room without.
+        is_quota = KINDS[kind : kind + 1] == ("quota",)
+        if twin or not owner or not 0 < kind < len(KINDS) or (not is_quota and self._is_stale(at, now)):
             cells[at + OWNER] = 0
             cells[at + CHAIN] = cells[_FREE]
             cells[_FREE] = number

@@ -13,6 +13,7 @@ from typing import Final
 
 from apimgr.contracts.periods import period_bounds
 from apimgr.contracts.snapshot import PERIOD_SECONDS, LimitDocument
+from proxy.dataplane.limits.earlier import count_of, turn_to
 from proxy.dataplane.limits.table import CELLS, COUNT, MAX_CELL, START, Table
 
 _NS: Final = 1_000_000_000
@@ -75,8 +76,8 @@ class RateWindow:
 class QuotaWindow:
     """A count that starts again with each calendar period (UTC).
 
-    A clock that steps back over the start of a period must not have it counted twice: calls then count in the one that
-    has begun already. Only a period further ahead than the next was the clock's mistake.
+    Every call counts in the period in which it was made by the clock, and none has more than its quota, however the
+    clock leaps: what was spent of other periods is remembered (``earlier``).
     """
 
     __slots__ = ("amount", "anchor", "at", "end", "limit", "name", "owner", "start", "table")
@@ -102,20 +103,18 @@ class QuotaWindow:
 
     def _used(self) -> int:
         cells, at = self.table.cells, self.at
-        return cells[at + COUNT] if cells[at + START] in (self.start, self.end) else 0
+        return cells[at + COUNT] if cells[at + START] == self.start else count_of(cells, at, self.start)
 
     def spend(self) -> None:
         cells, at = self.table.cells, self.at
-        if cells[at + START] not in (self.start, self.end):
-            # Zero first: who dies in between has neither given the old count a new period, nor lost one.
-            cells[at + COUNT] = 0
-            cells[at + START] = self.start
+        if cells[at + START] != self.start:
+            turn_to(cells, at, self.start)
         cells[at + COUNT] += 1
 
     def give_back(self, began: float) -> None:
         """A call does not count after all, unless the period in which it ``began`` is over."""
         cells, at = self.table.cells, self.at
-        if cells[at + START] in (self.start, self.end) and cells[at + START] <= began and cells[at + COUNT] > 0:
+        if cells[at + START] == self.start and self.start <= began < self.end and cells[at + COUNT] > 0:
             cells[at + COUNT] -= 1
 
     def state(self, now: float) -> tuple[int, ...]:

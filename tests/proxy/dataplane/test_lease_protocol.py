@@ -27,7 +27,7 @@ pytestmark = pytest.mark.processes
 
 NODES = 3
 AMOUNT = 20
-Deed = Literal["spend", "end", "look", "unanswered", "late", "again", "rest", "die", "forget"]
+Deed = Literal["spend", "end", "look", "unanswered", "late", "again", "rest", "die", "forget", "leap"]
 DEEDS = st.lists(
     st.tuples(
         st.sampled_from(["spend", "spend", "spend", "end", *Deed.__args__]),  # type: ignore[attr-defined]
@@ -37,6 +37,22 @@ DEEDS = st.lists(
     min_size=20,
     max_size=120,
 )
+
+
+class Clock:
+    """The wall's, of the node that is at work: what ``time`` is to the agent."""
+
+    monotonic = staticmethod(time.monotonic)
+    ahead = 0.0
+
+    def time(self) -> float:
+        return time.time() + self.ahead
+
+    def time_ns(self) -> int:
+        return time.time_ns() + int(self.ahead * 1e9)
+
+
+CLOCK = Clock()
 
 
 @dataclass
@@ -80,7 +96,7 @@ class Node:
         await self.agent._beat(self.server)
 
     def spend(self) -> bool:
-        is_taken = self.meter.take(time.time()) == TAKEN
+        is_taken = self.meter.take(CLOCK.time()) == TAKEN
         self.passed += is_taken
         self.under_way += is_taken
         return is_taken
@@ -128,6 +144,17 @@ class Node:
         for slot in self.table.slots():
             self.table.cells[slot.at + REFUSED_UNTIL] = 0
 
+    async def leap(self, days: float) -> None:
+        """Its clock goes wrong, calls come and the agent says what it has to say; then it is right again."""
+        CLOCK.ahead = days * 86_400
+        try:
+            self.rest()
+            await self.beat()
+            self.spend()
+            await self.look()
+        finally:
+            CLOCK.ahead = 0.0
+
     async def do(self, deed: Deed, times: int) -> None:
         if deed == "spend":
             await self.beat()
@@ -150,6 +177,9 @@ class Node:
             await self.again()
         elif deed == "rest":
             self.rest()
+        elif deed == "leap":
+            if self.limit.kind == "quota":
+                await self.leap((-40, -1, 1, 31, 40, 4000, 31, 62)[times - 1])
         elif deed == "die":
             self.be_born()
             await self.beat()
@@ -201,6 +231,7 @@ async def play(folder: Path, url: str, limit: LimitDocument, deeds: list[tuple[D
 @pytest.mark.parametrize("kind", ["quota", "rate", "concurrency"])
 def test_any_order_and_any_loss(redis_server: RedisServer, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     script = grantor_module._script
+    monkeypatch.setattr(grantor_module, "time", CLOCK)
     monkeypatch.setattr(
         grantor_module, "_script", lambda name: script(name).replace("10000000, 1000000,", "10000000, 0,")
     )
@@ -212,6 +243,8 @@ def test_any_order_and_any_loss(redis_server: RedisServer, kind: str, monkeypatc
         [("spend", 0, 8), ("spend", 1, 8), ("forget", 0, 6), ("spend", 0, 8), ("forget", 0, 6), *[("spend", 0, 8)] * 3]
     )
     @example([("late", 0, 8), *[("spend", 0, 8)] * 4, ("again", 0, 1), *[("spend", 1, 8)] * 9])
+    @example([("spend", 0, 8), ("leap", 0, 4), ("look", 0, 1), *[("spend", 1, 8)] * 9])
+    @example([("spend", 0, 8), ("leap", 0, 6), ("look", 0, 1), *[("spend", 1, 8)] * 9])
     def whole(deeds: list[tuple[Deed, int, int]]) -> None:
         with TemporaryDirectory() as folder:
             run(lambda: play(Path(folder), redis_server.url, limit, deeds))

@@ -198,7 +198,7 @@ def test_nobody_is_refused_for_a_month_for_what_was_spent_in_the_last_one(table:
     assert limited.take(NOW) == ASKING
     at = grant(table, limited, 0)
     table.cells[at + REFUSED_UNTIL] = int((NOW + 10.2) * NS)
-    begin_period(table.cells, at, int(NOW + 10), int(NOW + 10) + 86400)
+    begin_period(table.cells, at, int(NOW + 10), int(NOW + 10) + 86400, NOW + 10)
     table.cells[GRANTED_UNTIL] = int((NOW + 11) * NS)
     assert limited.take(NOW + 10) == ASKING
 

@@ -197,11 +197,13 @@ def test_a_file_that_is_no_table_is_set_aside(tmp_path: Path) -> None:
 
 
 def test_the_table_grows_and_takes_stale_slots_again(tmp_path: Path) -> None:
-    table = Table(tmp_path / "table", NOW, may_be_alone=True)
+    steady = 0.0
+    table = Table(tmp_path / "table", NOW, may_be_alone=True, steady=lambda: steady)
     for subscription in range(1, 3001):
         assert meter(table, quota(1), subscription=subscription).take(NOW)
     assert not meter(table, quota(1), subscription=2999).take(NOW)
     size = (tmp_path / "table").stat().st_size
+    steady = 40 * 86_400
     for subscription in range(5001, 8001):
         assert meter(table, quota(1), subscription=subscription).take(NOW + 40 * 86_400)
     assert (tmp_path / "table").stat().st_size <= 2 * size
@@ -209,13 +211,15 @@ def test_the_table_grows_and_takes_stale_slots_again(tmp_path: Path) -> None:
 
 def test_slots_do_not_change_hands_with_each_call(tmp_path: Path) -> None:
     """Buckets that are full at once, of more callers than the table had room for: it grows, and is left in peace."""
-    table = Table(tmp_path / "table", NOW, may_be_alone=True)
+    steady = 0.0
+    table = Table(tmp_path / "table", NOW, may_be_alone=True, steady=lambda: steady)
     meters = [meter(table, rate(10**9), subscription=subscription) for subscription in range(1, 3001)]
     seen = set()
     for ms in range(4 * len(meters)):
         assert meters[ms % len(meters)].take(NOW + ms / 1000)
         seen.add(table.cells[CHANGES])
     assert len(seen) <= 2, "slots were given up once, when the first table was full"
+    steady = 3600
     for subscription in range(4001, 8001):  # later they are given up again, so that the table does not grow for ever
         assert meter(table, rate(10**9), subscription=subscription).take(NOW + 3600)
     assert table.cells[CHANGES] not in seen
@@ -238,10 +242,12 @@ def test_a_meter_is_small(tmp_path: Path) -> None:
 
 
 def test_a_meter_whose_slot_was_given_away_finds_another(tmp_path: Path) -> None:
-    table = Table(tmp_path / "table", NOW, may_be_alone=True)
+    steady = 0.0
+    table = Table(tmp_path / "table", NOW, may_be_alone=True, steady=lambda: steady)
     old = meter(table, quota(1), subscription=1)
     assert old.take(NOW)
-    later = NOW + 40 * 86_400
+    steady = 40 * 86_400
+    later = NOW + steady
     for subscription in range(2, 3000):
         assert meter(table, quota(1), subscription=subscription).take(later)
     assert old.take(later)
