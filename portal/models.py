@@ -136,3 +136,16 @@ class Credential(Entity):
     def former(self) -> str:
         """The former secret as it may be shown."""
         return f"{self.former_prefix}…{self.former_last4}"
+
+
+class LeakNotice(Entity):
+    """A mail that one owner of a leaked key is to get. It is deleted when it has been sent."""
+
+    credential = models.ForeignKey(Credential, on_delete=models.CASCADE, related_name="+")
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
+    secret = models.CharField(max_length=40)  # as it may be shown: ak_live_AbCdEf…wxyz
+    was_former = models.BooleanField()  # it had been rolled already: the key itself works on
+    found_at = models.CharField(max_length=500, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.secret} to {self.user}"

@@ -111,6 +111,7 @@ CLAUSES: Final[dict[str, str]] = {
     "K9.1": "A key in the address is not read, and not kept.",
     "K10.1": "The expression for scanners is published with the form of keys.",
     "K10.2": "Whoever finds keys may report them: those that work are stopped; reports are limited in rate.",
+    "K10.3": "The owners of a leaked key are told by mail what was found, what was done and what to do.",
     "M1": "Pipelined requests are answered in order.",
     "M2": "HEAD, 204 and 304 have no body, whatever they announce.",
     "M3": "Interim responses pass to those who understand them.",

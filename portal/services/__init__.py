@@ -14,7 +14,7 @@ from portal.services.credentials import (
     roll_credential,
     set_expiry,
 )
-from portal.services.leaks import report_leak
+from portal.services.leaks import mail_leak_notices, report_leak
 from portal.services.subscriptions import (
     approve_subscription,
     cancel_subscription,
@@ -33,6 +33,7 @@ __all__ = [
     "create_application",
     "end_former_secret",
     "issue_credential",
+    "mail_leak_notices",
     "quick_start",
     "reject_subscription",
     "report_leak",

@@ -7,15 +7,22 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.core import mail
 from django.core.cache import caches
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
+from apimgr.accounts.models import Role
+from apimgr.accounts.services import disable_user
 from apimgr.audit.models import AuditEntry
+from apimgr.celery import app, beat_schedule
 from apimgr.contracts.credentials import generate_key
-from portal import services
-from portal.models import Credential
+from portal import services, tasks
+from portal.models import Credential, LeakNotice
+from portal.services import leaks
 from tests.access import World, make_world
+from tests.factories import make_member, make_user
 from tests.leaks import rows_with
 
 pytestmark = pytest.mark.django_db
@@ -76,3 +83,95 @@ def test_reports_are_bounded() -> None:
     assert [answer.status_code for answer in answers] == [200] * 10 + [429]
     assert answers[-1].headers["Retry-After"]
     assert report(world, "rita", keys=["x"]).status_code == 200, "each token has a count of its own"
+
+
+# --- What the owners hear ------------------------------------------------------------------------------------------
+
+
+def hidden(secret: str) -> str:
+    """What no one may read again: all but the part shown for recognition."""
+    return secret.rpartition("_")[2][6:43]
+
+
+@pytest.mark.requirement("K10.3")
+def test_every_owner_is_told_by_mail_once() -> None:
+    world = make_world()
+    credential, secret = issued(world)
+    make_member(make_user("deborah"), world.builders, Role.DEVELOPER)
+    make_member(make_user("vera"), world.builders, Role.VIEWER)
+    left = make_member(make_user("leo"), world.builders, Role.DEVELOPER).user
+    disable_user(actor=None, user=left)
+    report(world, "charlie", keys=[secret], found_at="https://git.example/leak\n\nPay here")
+    assert mail.outbox == [], "nothing is sent while the key is being stopped"
+    for _ in range(2):
+        tasks.mail_leak_notices()
+    assert sorted(message.to for message in mail.outbox) == [["deborah@example.com"], ["dev@example.com"]]
+    message = mail.outbox[0]
+    assert message.subject == f"Key {credential} of Shop has leaked and was stopped"
+    for part in (
+        str(credential),
+        "The key was revoked at",
+        "whoever reported it: https://git.example/leak Pay here\n",
+        f"/apps/{world.application.public_id}/\n",
+        f"/apps/{world.application.public_id}/requests/\n",
+    ):
+        assert part in message.body
+    assert not any(hidden(secret) in str(each.message()) for each in mail.outbox)
+    assert not LeakNotice.objects.exists()
+
+
+@pytest.mark.requirement("K10.3")
+def test_of_a_former_secret_it_is_said_what_goes_on() -> None:
+    world = make_world()
+    credential, old = issued(world)
+    rolled, key = services.roll_credential(actor=world.people["dev"], credential=credential, overlap=timedelta(hours=1))
+    report(world, "rita", keys=[old])
+    tasks.mail_leak_notices()
+    (message,) = mail.outbox
+    assert rolled.former in message.subject
+    assert "the present secret works on" in message.body
+    assert "revoked" not in message.body
+    assert "whoever reported it:" not in message.body
+    assert not any(hidden(each) in str(message.message()) for each in (old, key.secret))
+
+
+@pytest.mark.requirement("K10.2", "K10.3")
+def test_a_key_in_what_the_finder_wrote_is_not_repeated() -> None:
+    world = make_world()
+    _credential, secret = issued(world)
+    report(world, "charlie", keys=[secret], found_at=f"https://git.example/?key={secret}&x=1")
+    tasks.mail_leak_notices()
+    assert f"https://git.example/?key={secret[:14]}…&x=1" in mail.outbox[0].body
+    assert hidden(secret) not in str(mail.outbox[0].message())
+    assert rows_with([hidden(secret)]) == []
+
+
+def test_a_key_that_worked_no_more_is_no_news() -> None:
+    world = make_world()
+    credential, secret = issued(world)
+    services.revoke_credential(actor=world.people["dev"], credential=credential)
+    report(world, "charlie", keys=[secret])
+    tasks.mail_leak_notices()
+    assert mail.outbox == []
+
+
+def test_what_no_server_takes_waits_three_days(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world()
+    _credential, secret = issued(world)
+    report(world, "charlie", keys=[secret])
+    with monkeypatch.context() as away:
+        away.setattr(leaks, "send_mail", _no_server)
+        assert services.mail_leak_notices() == 0
+    assert services.mail_leak_notices() == 1
+    report(world, "charlie", keys=[issued(world)[1]])
+    LeakNotice.objects.update(created_at=timezone.now() - leaks.TRIED_FOR - timedelta(seconds=1))
+    assert services.mail_leak_notices() == 0
+    assert not LeakNotice.objects.exists()
+
+
+def _no_server(*args: object) -> int:
+    raise ConnectionRefusedError
+
+
+def test_beat_sends_them() -> None:
+    assert beat_schedule()["portal.mail_leak_notices"]["task"] in app.tasks
