@@ -4,7 +4,7 @@ from typing import Final
 
 from django.urls import URLPattern, URLResolver, path
 
-from apimgr.catalog.views import api, lifecycle, overview, wizard
+from apimgr.catalog.views import api, lifecycle, overview, revisions, wizard
 
 app_name = "catalog"
 _API: Final = "apis/<slug:slug>"
@@ -32,4 +32,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path(f"{_VERSION}/deprecate/", lifecycle.deprecate, name="version-deprecate"),
     path(f"{_VERSION}/restore/", lifecycle.restore, name="version-restore"),
     path(f"{_VERSION}/retire/", lifecycle.retire, name="version-retire"),
+    path(f"{_VERSION}/revisions/", revisions.revision_list, name="version-revisions"),
+    path(f"{_VERSION}/revisions/<int:number>/", revisions.revision, name="version-revision"),
+    path(f"{_VERSION}/revisions/<int:number>/restore/", revisions.restore, name="revision-restore"),
 ]

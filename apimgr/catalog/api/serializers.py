@@ -11,6 +11,7 @@ from apimgr.catalog.models import (
     Authentication,
     GatewaySettings,
     Operation,
+    Revision,
     Route,
     SelectBy,
     Selection,
@@ -201,6 +202,43 @@ class ProblemSerializer(serializers.Serializer[Any]):
     code = serializers.CharField()
     message = serializers.CharField()
     fix = serializers.CharField()
+
+
+class DifferenceSerializer(serializers.Serializer[Any]):
+    """One thing that differs. Each operation that one of the two lacks is one of its own."""
+
+    part = serializers.CharField(help_text="Where it is, such as upstream.url; document; operations.")
+    before = serializers.JSONField(allow_null=True, help_text="null: it was not there.")
+    after = serializers.JSONField(allow_null=True, help_text="null: it is there no more.")
+
+
+class RevisionSerializer(serializers.ModelSerializer[Revision]):
+    """What was published once, and by whom."""
+
+    specification = IdField(source="specification_id", read_only=True)
+    created_by = serializers.EmailField(source="created_by.email", read_only=True, allow_null=True, default=None)
+    restored_from = serializers.IntegerField(
+        source="restored_from.number",
+        read_only=True,
+        allow_null=True,
+        default=None,
+        help_text="Number of the earlier revision that it brought back.",
+    )
+    is_live = serializers.SerializerMethodField(help_text="Whether it is the one that is deployed.")
+
+    class Meta:
+        model = Revision
+        fields = ["number", "specification", "created_at", "created_by", "restored_from", "is_live"]
+        read_only_fields = fields
+
+    def get_is_live(self, revision: Revision) -> bool:
+        return revision.pk == revision.version.deployed_revision_id
+
+
+class RevisionDetailSerializer(serializers.Serializer[Any]):
+    revision = RevisionSerializer()
+    changes_from_live = DifferenceSerializer(many=True, help_text="What rolling back to it would change.")
+    problems = ProblemSerializer(many=True, help_text="What keeps it from going live again.")
 
 
 class VersionSerializer(serializers.ModelSerializer[Version]):

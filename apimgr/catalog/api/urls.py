@@ -23,4 +23,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path(f"{_VERSION}/deprecate", views.VersionDeprecate.as_view(), name="api-version-deprecate"),
     path(f"{_VERSION}/restore", views.VersionRestore.as_view(), name="api-version-restore"),
     path(f"{_VERSION}/retire", views.VersionRetire.as_view(), name="api-version-retire"),
+    path(f"{_VERSION}/changes", views.VersionChanges.as_view(), name="api-version-changes"),
+    path(f"{_VERSION}/revisions", views.RevisionList.as_view(), name="api-revisions"),
+    path(f"{_VERSION}/revisions/<int:number>", views.RevisionDetail.as_view(), name="api-revision"),
+    path(f"{_VERSION}/revisions/<int:number>/restore", views.RevisionRestore.as_view(), name="api-revision-restore"),
 ]

@@ -12,7 +12,7 @@ from django.db.models import QuerySet
 from django.http import HttpResponse
 from django.utils.translation import gettext as _
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import generics, status
 from rest_framework.exceptions import APIException
 from rest_framework.request import Request
@@ -23,7 +23,7 @@ from apimgr.accounts.access import Permission, organisations_for
 from apimgr.accounts.models import Organisation
 from apimgr.catalog import selectors, services
 from apimgr.catalog.api import serializers
-from apimgr.catalog.models import API, Operation, Specification, SpecificationSource, Version
+from apimgr.catalog.models import API, Operation, Revision, Specification, SpecificationSource, Version
 from apimgr.catalog.openapi.syntax import MAX_BYTES
 from apimgr.core.errors import NotFound
 from apimgr.core.rest import KeysetPagination
@@ -37,6 +37,9 @@ class TooLarge(APIException):
     status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
     default_code = "document_too_large"
     default_detail = "The request is larger than a document of 20 MiB can make it."
+
+
+_NUMBER = OpenApiParameter("number", int, OpenApiParameter.PATH, description="Number of the revision.")
 
 
 class OperationPagination(KeysetPagination):
@@ -308,6 +311,50 @@ class VersionProblems(_CatalogView):
         return Response(serializers.ProblemSerializer(problems, many=True).data)
 
 
+class VersionChanges(_CatalogView):
+    serializer_class = serializers.DifferenceSerializer
+
+    @extend_schema(
+        operation_id="changes_list",
+        summary="What publishing a live version again would change",
+        description="How its draft differs from what the gateway serves; an empty list means not at all.",
+        responses=serializers.DifferenceSerializer(many=True),
+    )
+    def get(self, request: Request, slug: str, name: str) -> Response:
+        changes = services.pending_changes(self.version())
+        return Response(serializers.DifferenceSerializer(changes, many=True).data)
+
+
+class RevisionList(_CatalogView, generics.ListAPIView[Revision]):
+    serializer_class = serializers.RevisionSerializer
+    queryset = Revision.objects.none()
+
+    def get_queryset(self) -> QuerySet[Revision]:
+        return selectors.revisions_of(self.version()).defer("configuration")
+
+    @extend_schema(operation_id="revisions_list", summary="List what was published of a version")
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return super().get(request, *args, **kwargs)
+
+
+class RevisionDetail(_CatalogView):
+    serializer_class = serializers.RevisionDetailSerializer
+
+    @extend_schema(
+        operation_id="revisions_read",
+        summary="Compare a revision with what is live",
+        parameters=[_NUMBER],
+    )
+    def get(self, request: Request, slug: str, name: str, number: int) -> Response:
+        revision = selectors.revision_of(self.version(), number)
+        detail = {
+            "revision": revision,
+            "changes_from_live": services.changes_from_live(revision),
+            "problems": services.restore_problems(revision),
+        }
+        return Response(self.get_serializer(detail).data)
+
+
 # --- The life of a version --------------------------------------------------------------------------------------------
 
 
@@ -317,9 +364,10 @@ class _Move(_CatalogView):
     serializer_class = serializers.VersionSerializer
     service: ClassVar[Callable[..., Version]]
 
-    def move(self, serializer: type[BaseSerializer[Any]] | None = None) -> Response:
+    def move(self, serializer: type[BaseSerializer[Any]] | None = None, **more: Any) -> Response:
         version = self.version()
-        type(self).service(actor=self.actor, version=version, **(self.given(serializer) if serializer else {}))
+        given = self.given(serializer) if serializer else {}
+        type(self).service(actor=self.actor, version=version, **given, **more)
         return Response(serializers.VersionSerializer(self.version()).data)
 
 
@@ -368,3 +416,18 @@ class VersionRetire(_Move):
     )
     def post(self, request: Request, slug: str, name: str) -> Response:
         return self.move()
+
+
+class RevisionRestore(_Move):
+    service = services.restore_revision
+
+    @extend_schema(
+        operation_id="revisions_restore",
+        summary="Roll back to a revision",
+        description="A new revision equal to it goes live at once, if it could be published today. The draft becomes "
+        "the same, unless it has changes that were never published: these are kept.",
+        request=None,
+        parameters=[_NUMBER],
+    )
+    def post(self, request: Request, slug: str, name: str, number: int) -> Response:
+        return self.move(number=number)

@@ -5,7 +5,7 @@ from apimgr.catalog.services.checks import Candidate, Problem, publication_check
 from apimgr.catalog.services.gateway import gateway_settings_of, set_gateway_settings
 from apimgr.catalog.services.life import deprecate_version, restore_version, retire_version
 from apimgr.catalog.services.publication import pending_changes, publish_version
-from apimgr.catalog.services.revisions import restore_problems, restore_revision
+from apimgr.catalog.services.revisions import changes_from_live, restore_problems, restore_revision
 from apimgr.catalog.services.routing import UpstreamTest, set_route, set_upstream, test_upstream
 from apimgr.catalog.services.selection import remove_selection, set_selection
 from apimgr.catalog.services.specifications import fetch_specification, import_specification, use_specification
@@ -15,6 +15,7 @@ __all__ = [
     "Problem",
     "UpstreamTest",
     "add_version",
+    "changes_from_live",
     "create_api",
     "deprecate_version",
     "fetch_specification",

@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 from apimgr.accounts.access import Permission, require
 from apimgr.accounts.models import User
 from apimgr.audit import services as audit
-from apimgr.catalog.differences import differences
+from apimgr.catalog.differences import Difference, differences
 from apimgr.catalog.events import VersionPublished
 from apimgr.catalog.lifecycle import Move, next_state
 from apimgr.catalog.models import Revision, Version
@@ -22,6 +22,12 @@ from apimgr.catalog.services.specifications import sync_operations
 from apimgr.core import events
 from apimgr.core.errors import Conflict, DomainError
 from apimgr.core.validation import store
+
+
+def changes_from_live(revision: Revision) -> list[Difference]:
+    """What rolling back to it would change in what the gateway serves."""
+    served = revision.version.deployed_revision
+    return differences(whole_of(served), whole_of(revision)) if served else []
 
 
 def restore_problems(revision: Revision) -> list[Problem]:
@@ -40,8 +46,8 @@ def restore_revision(*, actor: User | None, version: Version, number: int) -> Ve
     require(actor, Permission.API_PUBLISH, version.api.organisation)
     version = lock_version(version)
     next_state(version.state, Move.PUBLISH)
-    revision, served = revision_of(version, number), version.deployed_revision
-    if served is not None and not differences(whole_of(served), whole_of(revision)):
+    revision = revision_of(version, number)
+    if not changes_from_live(revision):
         raise Conflict(
             _("The gateway serves what revision %(number)s keeps already.") % {"number": number},
             code="revision_served",

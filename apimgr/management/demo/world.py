@@ -109,6 +109,7 @@ def _apis(actor: User, organisation: Organisation, upstream_url: str) -> tuple[d
         slug="parcels",
     )
     one = {"httpbin v1": add_version(actor, httpbin, "v1", "httpbin.yaml", upstream_url, "/httpbin/v1")}
+    _roll_back(actor, one["httpbin v1"])
     mirror = f"{upstream_url}/anything"
     two = {
         f"parcels {name}": add_version(actor, parcels, name, f"parcels-{name}.yaml", mirror, f"/parcels/{name}")
@@ -132,6 +133,13 @@ def add_version(actor: User, api: API, name: str, document: str, upstream_url: s
     catalog.set_upstream(actor=actor, version=version, url=upstream_url)
     catalog.set_route(actor=actor, version=version, base_path=base_path)
     return catalog.publish_version(actor=actor, version=version)
+
+
+def _roll_back(actor: User, version: Version) -> None:
+    """A change that did no good and was taken back: three revisions to look at."""
+    catalog.set_gateway_settings(actor=actor, version=version, max_body_bytes=64 * 2**10, unknown_operation="pass")
+    catalog.publish_version(actor=actor, version=version)
+    catalog.restore_revision(actor=actor, version=version, number=1)
 
 
 def _plans(world: World) -> None:

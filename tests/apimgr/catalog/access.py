@@ -18,6 +18,10 @@ def draft(world: World) -> dict[str, Any]:
     return {"slug": world.api.slug, "name": world.draft.name}
 
 
+def _revision(world: World) -> dict[str, Any]:
+    return {**version(world), "number": 1}
+
+
 DOCUMENT = '{"openapi": "3.1.0", "info": {"title": "T", "version": "1"}, "paths": {"/get": {"get": {}}}}'
 
 REST = {
@@ -44,6 +48,10 @@ REST = {
     "api-version-deprecate": Row(version, EDITORS, method="post"),
     "api-version-restore": Row(version, EDITORS, method="post"),
     "api-version-retire": Row(version, EDITORS, method="post"),
+    "api-version-changes": Row(version, ACME),
+    "api-revisions": Row(version, ACME),
+    "api-revision": Row(_revision, ACME),
+    "api-revision-restore": Row(_revision, EDITORS, method="post"),
 }
 
 _ADDRESS = {"base_path": "/new", "url": "https://8.8.8.8", "connect_timeout_ms": 5000, "read_timeout_ms": 30000}
@@ -78,5 +86,8 @@ PAGES = {
     "catalog:version-deprecate": Row(version, EDITORS, method="post"),
     "catalog:version-restore": Row(version, EDITORS, method="post"),
     "catalog:version-retire": Row(version, EDITORS, method="post"),
+    "catalog:version-revisions": Row(version, ACME),
+    "catalog:version-revision": Row(_revision, ACME),
+    "catalog:revision-restore": Row(_revision, EDITORS, method="post"),
 }
 ACCESS = REST | PAGES

@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from apimgr.accounts.models import User
 from apimgr.catalog import services
-from apimgr.catalog.models import API
+from apimgr.catalog.models import API, Version
 from apimgr.products.models import Product
 from proxy.models import GatewayChange
 from tests.browser import every_look, look, sign_in
@@ -83,6 +83,51 @@ def test_an_api_without_a_key_looks_right(browser_page: Page, live_server: Any, 
     expect(browser_page.get_by_text("No key needed: anybody may call it")).to_be_visible()
     browser_page.goto(f"{live_server.url}/apis/parcels/v2/reference/")
     expect(browser_page.get_by_text("No key needed")).to_be_visible()
+
+
+@every_look
+@pytest.mark.django_db(transaction=True)
+def test_revisions_look_right(browser_page: Page, live_server: Any, api: API, alice: User) -> None:
+    version = api.versions.get(name="v2")
+    services.set_upstream(actor=alice, version=version, url="https://8.8.4.4/parcels", max_connections=16)
+    services.set_gateway_settings(actor=alice, version=version, max_body_bytes=1024, authentication="none")
+    services.publish_version(actor=alice, version=version)
+    services.set_gateway_settings(actor=alice, version=version, upgrades=["websocket"])
+    sign_in(browser_page, live_server, alice)
+    revisions = f"{live_server.url}/console/apis/parcels/versions/v2/revisions/"
+    browser_page.goto(revisions)
+    look(browser_page, "revisions")
+    browser_page.get_by_role("link", name="Roll back to 1…").click()
+    look(browser_page, "revision")
+    browser_page.get_by_role("button", name="Roll back to revision 1").click()
+    expect(browser_page.get_by_text("No gateway node is connected")).to_be_visible()
+    look(browser_page, "rolled-back")
+    version.revisions.filter(number=1).update(configuration=unfit(version))
+    browser_page.goto(f"{revisions}1/")
+    expect(browser_page.get_by_text("It cannot go live as it was")).to_be_visible()
+    look(browser_page, "revision-unfit")
+    browser_page.goto(f"{live_server.url}/console/apis/parcels/versions/")
+    look(browser_page, "versions")
+
+
+def unfit(version: Version) -> dict[str, Any]:
+    """Revision 1 with an upstream that is not allowed any more."""
+    configuration: dict[str, Any] = version.revisions.get(number=1).configuration
+    return {**configuration, "upstream": {**configuration["upstream"], "url": "http://10.1.2.3"}}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_rolling_back_by_keyboard(browser_page: Page, live_server: Any, api: API, alice: User) -> None:
+    version = api.versions.get(name="v2")
+    services.set_upstream(actor=alice, version=version, url="https://8.8.4.4")
+    services.publish_version(actor=alice, version=version)
+    sign_in(browser_page, live_server, alice)
+    browser_page.goto(f"{live_server.url}/console/apis/parcels/versions/v2/revisions/")
+    browser_page.get_by_role("link", name="Roll back to 1…").focus()
+    browser_page.keyboard.press("Enter")
+    browser_page.get_by_role("button", name="Roll back to revision 1").focus()
+    browser_page.keyboard.press("Enter")
+    expect(browser_page.get_by_text("Rolled back: live as revision 3")).to_be_visible()
 
 
 @pytest.mark.django_db(transaction=True)

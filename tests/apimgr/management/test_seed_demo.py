@@ -12,6 +12,7 @@ from django.core.management import call_command
 
 from analytics.models import UsageBatch
 from apimgr.accounts.models import User
+from apimgr.catalog import services as catalog
 from apimgr.catalog.models import Version
 from apimgr.management.demo import world
 from apimgr.products.models import ApiLimit, Plan
@@ -58,6 +59,13 @@ def test_the_world_is_whole(seed: Any) -> None:
         ("/parcels", "X-Api-Version: v2"),
     ]
     assert Version.objects.get(api__slug="httpbin").operations.count() >= 40
+    httpbin = Version.objects.get(api__slug="httpbin")
+    assert list(httpbin.revisions.values_list("number", "restored_from__number").order_by("number")) == [
+        (1, None),
+        (2, None),
+        (3, 1),
+    ]
+    assert not any(catalog.pending_changes(version) for version in Version.objects.all())
     assert Subscription.objects.filter(state="requested").count() == 1
     assert not UsageBatch.objects.filter(rolled_up_at=None).exists()
 
