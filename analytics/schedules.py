@@ -18,4 +18,9 @@ SCHEDULE: Final[dict[str, dict[str, Any]]] = {
         "schedule": crontab(minute=17),
         "options": {"expires": 1800},
     },
+    "analytics.prune_ledger": {
+        "task": "analytics.tasks.prune_ledger",
+        "schedule": crontab(minute=27),
+        "options": {"expires": 1800},
+    },
 }

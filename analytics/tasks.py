@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import shared_task
 
 from analytics import partitions
-from analytics.services import rollups
+from analytics.services import retention, rollups
 
 
 @shared_task(acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator,unused-ignore]
@@ -21,3 +21,8 @@ def keep_partitions() -> None:
 @shared_task(acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator,unused-ignore]
 def drop_expired() -> None:
     partitions.drop_expired()
+
+
+@shared_task(acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator,unused-ignore]
+def prune_ledger() -> None:
+    retention.prune_ledger()

@@ -17,7 +17,6 @@ from apimgr.contracts.usage import (
     EVENT_TYPES,
     INSERT_BATCH,
     KIND_CALLS,
-    LEDGER_SUMS,
     UsageRecord,
 )
 from apimgr.contracts.usage_rows import at, event_rows
@@ -28,11 +27,6 @@ from proxy.dataplane.usage.segments import Segment
 REFUSALS: Final = (psycopg.DataError, psycopg.IntegrityError, ValueError, OverflowError, TypeError, struct.error)
 _POSITION: Final = (
     "SELECT max(to_offset) FROM usage_batch WHERE node = %s AND boot = %s AND worker = %s AND segment = %s"
-)
-_SHIPPED: Final = (
-    "SELECT coalesce(sum(a), 0)::bigint, coalesce(sum(b), 0)::bigint, coalesce(sum(c), 0)::bigint,"  # noqa: S608
-    f" coalesce(sum(d), 0)::bigint FROM (SELECT {LEDGER_SUMS} FROM usage_batch WHERE node = %s AND boot = %s)"
-    " AS ranges (a, b, c, d)"
 )
 
 
@@ -71,9 +65,9 @@ class Store:
         return True
 
     async def shipped(self, boot: int) -> Shipped:
-        """What the ledger knows of one boot."""
-        row = await (await self._connection.execute(_SHIPPED, (self._node, boot))).fetchone()
-        return Shipped(*map(int, row)) if row else Shipped()
+        """What was made of one boot's spool, by the books: the ledger itself forgets what is old."""
+        found = await self.books(boot)
+        return Shipped(*(found.get(name, 0) for name in ("stored", "cut_off", "quarantined", "set_aside_bytes")))
 
     async def books(self, boot: int) -> dict[str, int]:
         """What the database holds of one boot, and how much of it is in the counts (``BOOK_COLUMNS``)."""

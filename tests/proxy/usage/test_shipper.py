@@ -14,6 +14,7 @@ import pytest
 from django.db import connection
 from psycopg import AsyncConnection
 
+from analytics.services import retention, rollups
 from apimgr.contracts.usage import UsageRecord, encode
 from proxy.dataplane.usage.books import Shipped
 from proxy.dataplane.usage.segments import LOOK_BYTES
@@ -30,7 +31,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture(autouse=True)
 def _empty(transactional_db: None) -> None:
     with connection.cursor() as cursor:
-        cursor.execute("TRUNCATE usage_batch, usage_event")
+        cursor.execute("TRUNCATE usage_batch, usage_event, usage_boot")
 
 
 def ship(root: Path, shipper: Shipper | None = None, *, wrap: Callable[[Store], Any] = lambda store: store) -> Shipper:
@@ -115,6 +116,35 @@ def test_another_agent_goes_on_where_the_ledger_says(tmp_path: Path) -> None:
     spool.append(encode(call()))
     ship(tmp_path)
     assert len(rows()) == 2
+
+
+def test_a_segment_of_long_ago_is_not_stored_again(tmp_path: Path) -> None:
+    """The ledger forgets its ranges but for the last: what that knows suffices, and so do the books."""
+    spool = spooled(tmp_path, encode(call()), close=False)
+    ship(tmp_path)
+    for _ in range(2):
+        spool.append(encode(call()))
+        ship(tmp_path)
+    rollups.roll_up_all()
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE usage_batch SET shipped_at = shipped_at - interval '1 year', last_at = '2025-03-01'")
+    assert retention.prune_ledger() == 2
+    spool.append(encode(call()))
+    spool.close()
+    assert ship(tmp_path).shipped[1].stored == 1
+    assert len(rows()) == 4
+    assert shipped() == Shipped(stored=4)
+    assert segments(tmp_path) == []
+
+
+def shipped() -> Shipped:
+    async def ask() -> None:
+        async with await AsyncConnection.connect(database_url(), autocommit=True) as database:
+            found.append(await Store("node", database).shipped(1))
+
+    found: list[Shipped] = []
+    in_loop(ask)
+    return found[0]
 
 
 class LostAnswer:
