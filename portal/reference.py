@@ -1,13 +1,19 @@
-"""An OpenAPI document as callers of the gateway need it: our address, our key, nothing of the upstream's."""
+"""An OpenAPI document as callers of the gateway need it: our address, our key, no server of the upstream's."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Final
+
+from apimgr.catalog.openapi.parse import follow
 
 METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace", "query")
 KEY_HEADER: Final = "X-Api-Key"
 _SCHEME: Final = {"type": "apiKey", "in": "header", "name": KEY_HEADER, "description": "Your API key."}
+# Fields that tell the upstream something of the gateway's: what callers send under these names does not arrive.
+_WITHHELD: Final = ("x-api-", "x-consumer-", "x-forwarded-", "proxy-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +47,20 @@ class VersionChoice:
 def public_document(
     document: dict[str, Any], base_url: str, choice: VersionChoice | None = None, *, needs_key: bool = True
 ) -> dict[str, Any]:
-    """``document`` with the gateway as its only server and the API key, if it needs one, as its only way in.
+    """``document`` with the gateway as its only server, and with our key beside its own ways in.
 
-    Servers and security of single paths and operations go, too: they would name the upstream. ``choice`` becomes a
-    parameter of every path. The input is not changed.
+    Servers of single paths and operations go, too: they would name the upstream. What the document asks callers for
+    stays, as far as it reaches the upstream; where a key of ours is needed, each of these ways needs that as well.
+    ``choice`` becomes a parameter of every path. The input is not changed.
     """
+    is_swagger = "swagger" in document
     public = {key: value for key, value in document.items() if key not in {"servers", "host", "basePath", "schemes"}}
-    public["paths"] = _public_paths(document.get("paths"), choice, swagger="swagger" in document)
-    schemes = {"apiKey": _SCHEME} if needs_key else {}
-    public["security"] = [{name: []} for name in schemes]
-    if "swagger" in document:
+    own = _own_schemes(document)
+    ways = _KeyedWays.of(document, own) if needs_key else None
+    public["security"] = ways.of_all if ways else document.get("security", [])
+    public["paths"] = _public_paths(document.get("paths"), choice, ways, swagger=is_swagger)
+    schemes = ways.schemes if ways else own
+    if is_swagger:
         scheme, _separator, rest = base_url.partition("://")
         host, slash, path = rest.partition("/")
         public |= {"schemes": [scheme], "host": host, "basePath": slash + path or "/"}
@@ -65,10 +75,69 @@ def public_document(
     return public
 
 
-def _public_paths(paths: Any, choice: VersionChoice | None, *, swagger: bool) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _KeyedWays:
+    """What callers present where they need a key of ours: that, and what of the document's reaches the upstream."""
+
+    ours: str
+    schemes: dict[str, Any]
+    of_all: list[dict[str, Any]]  # of operations that do not say otherwise
+
+    @classmethod
+    def of(cls, document: dict[str, Any], own: dict[str, Any]) -> _KeyedWays:
+        passing = {name: scheme for name, scheme in own.items() if _reaches_upstream(follow(document, scheme))}
+        ours = next(name for name in _names() if name not in passing)
+        schemes = {ours: _SCHEME, **passing}
+        return cls(ours, schemes, cls(ours, schemes, []).asked(document.get("security")))
+
+    def asked(self, security: Any) -> list[dict[str, Any]]:
+        """The document's alternatives, each with our key and without what would not arrive."""
+        ways = [way for way in security if isinstance(way, dict)] if isinstance(security, list) else []
+        found: list[dict[str, Any]] = []
+        for way in ways or [{}]:
+            kept = {name: scopes for name, scopes in way.items() if name in self.schemes and name != self.ours}
+            if (keyed := {self.ours: [], **kept}) not in found:
+                found.append(keyed)
+        return found
+
+
+def _names() -> Iterator[str]:
+    """What our scheme may be called: another name where the document has one of its own that is not ours."""
+    yield "apiKey"
+    yield from (f"gatewayKey{number or ''}" for number in count())
+
+
+def _own_schemes(document: dict[str, Any]) -> dict[str, Any]:
+    parent = document if "swagger" in document else document.get("components")
+    name = "securityDefinitions" if "swagger" in document else "securitySchemes"
+    schemes = parent.get(name) if isinstance(parent, dict) else None
+    return schemes if isinstance(schemes, dict) else {}
+
+
+def _reaches_upstream(scheme: dict[str, Any]) -> bool:
+    """Whether the gateway passes on what callers of a keyed version present (``policies.identify.passes_on``).
+
+    A Bearer token is taken for a key of ours, and so the tokens of OAuth and OpenID are; TLS ends at the gateway.
+    """
+    match scheme.get("type"):
+        case "basic":
+            return True
+        case "http":
+            return str(scheme.get("scheme")).lower() != "bearer"
+        case "apiKey":
+            name = str(scheme.get("name")).lower()
+            return scheme.get("in") != "header" or not name.startswith(_WITHHELD)
+    return False
+
+
+def _public_paths(
+    paths: Any, choice: VersionChoice | None, ways: _KeyedWays | None, *, swagger: bool
+) -> dict[str, Any]:
     if not isinstance(paths, dict):
         return {}
-    public = {path: _public_path(item, choice) if isinstance(item, dict) else item for path, item in paths.items()}
+    public = {
+        path: _public_path(item, choice, ways) if isinstance(item, dict) else item for path, item in paths.items()
+    }
     if choice is not None:
         for item in public.values():
             if isinstance(item, dict):
@@ -76,18 +145,22 @@ def _public_paths(paths: Any, choice: VersionChoice | None, *, swagger: bool) ->
     return public
 
 
-def _public_path(item: dict[str, Any], choice: VersionChoice | None) -> dict[str, Any]:
+def _public_path(item: dict[str, Any], choice: VersionChoice | None, ways: _KeyedWays | None) -> dict[str, Any]:
     return {
-        key: _public_operation(value, choice) if key in METHODS else value
+        key: _public_operation(value, choice, ways) if key in METHODS else value
         for key, value in item.items()
         if key != "servers"
     }
 
 
-def _public_operation(operation: Any, choice: VersionChoice | None) -> Any:
+def _public_operation(operation: Any, choice: VersionChoice | None, ways: _KeyedWays | None) -> Any:
     if not isinstance(operation, dict):
         return operation
-    public = {key: value for key, value in operation.items() if key not in {"servers", "security"}}
+    public = {key: value for key, value in operation.items() if key != "servers"}
+    if ways is not None and "security" in public:
+        public["security"] = ways.asked(public["security"])
+        if public["security"] == ways.of_all:
+            del public["security"]
     if choice is not None and "parameters" in public:
         public["parameters"] = _without(public["parameters"], choice)  # an operation's own would hide the path's
     return public

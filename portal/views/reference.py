@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from csp.decorators import csp_update
 from django.http import HttpRequest, HttpResponse
@@ -18,6 +18,8 @@ from apimgr.catalog.selectors import public_api, public_version
 from portal.reference import public_document
 from portal.selectors import base_url, choice_of, deployed_operations, document_of, needs_key
 
+# Of the documents that are made of a revision: another number when `public_document` makes another one of the same.
+_FORM: Final = 2
 V = TypeVar("V", bound=Callable[..., HttpResponse])
 
 
@@ -58,7 +60,7 @@ def document(request: HttpRequest, slug: str, name: str) -> HttpResponse:
     version = public_version(slug, name)
     address, choice = base_url(version), choice_of(version)
     revision = version.deployed_revision_id or version.specification_id
-    etag = hashlib.blake2b(f"{revision} {address} {choice}".encode(), digest_size=12).hexdigest()
+    etag = hashlib.blake2b(f"{_FORM} {revision} {address} {choice}".encode(), digest_size=12).hexdigest()
     if request.headers.get("If-None-Match") == f'"{etag}"':
         return HttpResponse(status=304, headers={"ETag": f'"{etag}"'})
     public = public_document(document_of(version), address, choice, needs_key=needs_key(version))

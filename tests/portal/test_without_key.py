@@ -84,6 +84,17 @@ def test_a_document_declares_a_key_where_one_is_needed(given: dict[str, Any]) ->
         assert list(schemes) == [name for entry in security for name in entry]
 
 
+def test_its_document_keeps_the_ways_in_that_the_publisher_states(client: Client, opened: Version) -> None:
+    specification = opened.specification
+    assert specification is not None
+    oauth = {"type": "openIdConnect", "openIdConnectUrl": "https://id.acme.example/.well-known/openid-configuration"}
+    ways = {"security": [{"login": []}], "components": {"securitySchemes": {"login": oauth}}}
+    specification.document |= ways
+    specification.save()
+    document = client.get("/apis/orders/v1/openapi.json").json()
+    assert {name: document[name] for name in ways} == ways
+
+
 def test_samples_carry_no_key() -> None:
     call = SampleCall("GET", "/a", "https://api.example/a", "", is_ready=True, needs_key=False)
     assert call.curl("k") == "curl https://api.example/a"
