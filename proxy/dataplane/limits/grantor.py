@@ -121,6 +121,8 @@ class Grantor:
         self._leases: dict[int, Lease] = {}
         self._asking: dict[int, set[int]] = {}  # slot → the processes that wait for it
         self._unsent: dict[int, list[int]] = {}  # process → the slots it is yet to hear of
+        self._full_seconds = FULL_SECONDS  # after which a queue that was found full is tried again
+        self._rest_seconds = TICK_SECONDS
         self._woken = asyncio.Event()
         self._turns: Iterator[int] = iter(())  # of the leases, to be looked through
         self._look_at, self._is_behind = 0.0, False
@@ -238,7 +240,7 @@ class Grantor:
     async def _rest(self) -> None:
         self._woken.clear()
         with suppress(TimeoutError):
-            async with asyncio.timeout(FULL_SECONDS if self._unsent else TICK_SECONDS):
+            async with asyncio.timeout(self._rest_seconds):
                 await self._woken.wait()
 
     async def _beat(self, server: Server) -> None:
@@ -446,7 +448,7 @@ class Grantor:
         self._send()
 
     def _send(self) -> None:
-        """Answer who waits. A queue that is full is tried again soon, a worker that is gone is forgotten."""
+        """Answer who waits. A queue that is full is tried again soon, then ever later; who is gone is forgotten."""
         unsent, self._unsent = self._unsent, {}
         for pid, slots in unsent.items():
             while slots:
@@ -458,6 +460,9 @@ class Grantor:
                 except OSError:
                     break
                 slots = slots[MOST_SLOTS:]
+        is_full = bool(self._unsent)
+        self._rest_seconds = self._full_seconds if is_full else TICK_SECONDS
+        self._full_seconds = min(self._full_seconds * 2, TICK_SECONDS) if is_full else FULL_SECONDS
 
     def _release_all(self) -> None:
         """Have everybody who waits decide without a grant."""

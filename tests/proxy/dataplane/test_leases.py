@@ -234,6 +234,27 @@ def test_datagrams_read_back() -> None:
     assert read_question(b"abc") == (0, [])
 
 
+def test_a_worker_that_stands_still_does_not_keep_the_agent_busy(tmp_path: Path) -> None:
+    worker, agent = Mailbox(tmp_path, "7"), Grantor("unix:///nowhere", tmp_path / "table", "host")
+    agent._mailbox = Mailbox(tmp_path, "grantor")
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            agent._mailbox.send("7", b"")
+    agent._unsent = {7: [1, 2]}
+    rests = []
+    for _ in range(100):
+        agent._send()
+        rests.append(agent._rest_seconds)
+    assert rests[:6] == [0.002, 0.004, 0.008, 0.016, 0.032, 0.05]
+    assert set(rests[6:]) == {grantor_module.TICK_SECONDS}, "as often as it wakes anyway"
+    list(worker.receive())
+    agent._send()
+    assert [slot for data in worker.receive() for slot in read_answer(data)] == [1, 2]
+    assert agent._rest_seconds == grantor_module.TICK_SECONDS
+    worker.close()
+    agent._mailbox.close()
+
+
 # --- hosts around Redis -----------------------------------------------------------------------------------------------
 
 
