@@ -129,6 +129,17 @@ class Durability:
         self._named = found
 
 
+def keep(path: Path, body: bytes) -> None:
+    """Write a file that a power cut leaves whole and by its name, as it does the folder that it may be the first in."""
+    path.parent.mkdir(exist_ok=True, mode=0o700)
+    with path.open("wb") as file:
+        file.write(body)
+        file.flush()
+        os.fsync(file.fileno())
+    for folder in (path.parent, path.parent.parent):
+        _sync_folder(folder)
+
+
 def _sync_file(path: Path) -> bool:
     """Sync it. True if it cannot have grown since. Where nothing was written this costs next to nothing."""
     try:

@@ -9,6 +9,7 @@ go.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from typing import Final
 
 from apimgr.contracts.usage import KIND_CALLS, KIND_CUT_OFF, KIND_QUARANTINED, KIND_UNREADABLE, UsageRecord
 from proxy.dataplane.usage.books import Shipped
+from proxy.dataplane.usage.durability import keep
 from proxy.dataplane.usage.inflight import LeftTable, find_tables
 from proxy.dataplane.usage.mapped import is_finished
 from proxy.dataplane.usage.segments import Segment, cut, find_segments, is_blank, recorded_ids
@@ -137,11 +139,13 @@ class Shipper:
     async def _set_aside(
         self, store: Store, segment: Segment, fd: int, bad: tuple[int, int], kind: int = KIND_UNREADABLE
     ) -> None:
-        """Keep a range that cannot be stored in a file to look at, and note in the ledger that it is passed over."""
+        """Keep a range that cannot be stored in a file to look at, and note in the ledger that it is passed over.
+
+        In this order, and the file on the disk: by the ledger's word the segment, the only other copy, is removed.
+        """
         start, end = bad
-        folder = self._root / QUARANTINE
-        folder.mkdir(exist_ok=True, mode=0o700)
-        (folder / f"{segment.name}-{start}-{end}.bin").write_bytes(os.pread(fd, end - start, start))
+        path = self._root / QUARANTINE / f"{segment.name}-{start}-{end}.bin"
+        await asyncio.to_thread(keep, path, os.pread(fd, end - start, start))
         stored = await store.add(segment, start, end, [], kind)
         log.error("Bytes %d to %d of usage segment %s were set aside", start, end, segment.name)
         gone = Shipped(quarantined=1) if kind == KIND_QUARANTINED else Shipped(set_aside_bytes=end - start)

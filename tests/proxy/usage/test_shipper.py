@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import zlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -15,9 +16,9 @@ from django.db import connection
 from psycopg import AsyncConnection
 
 from analytics.services import retention, rollups
-from apimgr.contracts.usage import UsageRecord, encode
+from apimgr.contracts.usage import KIND_QUARANTINED, KIND_UNREADABLE, UsageRecord, encode
 from proxy.dataplane.usage.books import Shipped
-from proxy.dataplane.usage.segments import LOOK_BYTES
+from proxy.dataplane.usage.segments import LOOK_BYTES, Segment
 from proxy.dataplane.usage.shipper import Shipper
 from proxy.dataplane.usage.spool import Spool
 from proxy.dataplane.usage.store import Store
@@ -231,6 +232,39 @@ def test_a_flipped_byte_costs_its_record_alone(tmp_path: Path, at: int) -> None:
     (kept,) = (tmp_path / "quarantine").iterdir()
     assert kept.read_bytes() == bytes(broken)
     assert shipper.shipped[1].set_aside_bytes == len(broken)
+
+
+class Ledger:
+    """A store that says what else had happened by the time a range is noted in the ledger."""
+
+    def __init__(self, store: Store, happened: list[Any]) -> None:
+        self.store = store
+        self.position = store.position
+        self.happened = happened
+
+    async def add(self, segment: Segment, start: int, end: int, records: Any, kind: int) -> bool:
+        self.happened.append(kind)
+        return await self.store.add(segment, start, end, records, kind)
+
+
+@pytest.mark.parametrize(
+    ("bad", "kind"), [(b"\x77" * 200, KIND_UNREADABLE), (encode(call(started_at_us=2**63)), KIND_QUARANTINED)]
+)
+def test_what_is_set_aside_is_on_the_disk_before_the_ledger_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: bytes, kind: int
+) -> None:
+    """The segment goes by the ledger's word: a power cut must leave its bytes in the file, and the file its name."""
+    happened: list[Any] = []
+    fsync = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: (happened.append(str(Path(f"/proc/self/fd/{fd}").readlink())), fsync(fd))
+    )
+    spooled(tmp_path, bad, encode(call()))
+    ship(tmp_path, wrap=lambda store: Ledger(store, happened))
+    (kept,) = (tmp_path / "quarantine").iterdir()
+    assert kept.read_bytes() == bad
+    noted = happened.index(kind)
+    assert happened[noted - 3 : noted] == [str(kept), str(kept.parent), str(tmp_path)]
 
 
 @pytest.mark.parametrize(
