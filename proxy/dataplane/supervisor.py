@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 BACKLOG: Final = 4096
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 5.0
-LONG_ENOUGH: Final = 5.0  # a child that lived this long did not die of its start
+LONG_ENOUGH: Final = 1.0  # a child that served this long did not die of its start: so there is one a second at most
 START_SECONDS: Final = 20.0  # a worker that does not accept by then will not
 SUCCESSOR_SECONDS: Final = 30.0  # nor a successor, all of it
 WORKER_GRACE_SECONDS: Final = 35.0  # a worker drains for 30
@@ -70,15 +70,12 @@ class Child:
     fd: int
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
-    pause: float = 0.0
+    pause: float = 0.0  # before it is started again; it grows while one after the other dies of its start
+    due_at: float = 0.0
     stats_offset: int = 0
     stop_by: float = 0.0  # it was told to stop, and is killed then
     ready_fd: int = -1  # readable once it accepts, or has ended
     accepts: bool = False
-
-    @property
-    def due_at(self) -> float:
-        return self.started_at + self.pause
 
     @property
     def has_ended(self) -> bool:
@@ -89,6 +86,12 @@ class Child:
         if self.ready_fd >= 0 and _can_be_read(self.ready_fd):
             self.accepts = bool(os.read(self.ready_fd, 1))  # closed without a word: it ended
             self.stop_hearing()
+
+    def put_off(self, now: float) -> None:
+        """It ended ``now``: when to start it again. At once, unless it did not get as far as to serve for a while."""
+        has_served = now - self.started_at >= LONG_ENOUGH and (self.accepts or self.role == "agent")
+        self.pause = 0.0 if has_served else min(max(self.pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
+        self.due_at = now + self.pause
 
     def tell_to_stop(self, grace: float, number: int = signal.SIGTERM) -> None:
         _terminate([self], number)
@@ -275,11 +278,10 @@ class Supervisor:
         assert child.process is not None
         child.stop_hearing()
         if child.stop_by:
-            child.stop_by, child.process, child.pause = 0.0, None, 0.0
+            child.stop_by, child.process, child.pause, child.due_at = 0.0, None, 0.0, now
             return
         log.error("The %s ended with status %s and is started again", child.role, child.process.returncode)
-        lived = now - child.started_at
-        child.pause = lived if lived > LONG_ENOUGH else lived + min(max(child.pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
+        child.put_off(now)
         child.process = None
 
     def _start(self, child: Child) -> None:
@@ -300,7 +302,7 @@ class Supervisor:
         except OSError:  # no memory, no process number: that may pass
             log.exception("The %s cannot be started, and is tried again", child.role)
             child.stop_hearing()
-            child.pause = min(max(child.pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
+            child.put_off(child.started_at)
         finally:
             for fd in passed[1:]:
                 os.close(fd)

@@ -23,21 +23,26 @@ from tests.faults.checker import Verdict
 from tests.faults.load import request_head
 from tests.faults.stage import Stage, wait_until
 
-# A worker that was killed takes the calls on its connections with it; until another accepts, callers wait in the queue.
+# A worker that was killed takes the calls on its connections with it, and no others: who connects until another one
+# accepts waits in the queue.
+BROKEN_SECONDS: Final = 0.5
 RESTART_SECONDS: Final = 3.0
 
 
 @dataclass(frozen=True)
 class Scale:
+    """``between_kills``: calls that are answered, at least, before the next kill, so that each hits a node at work."""
+
     kills: int
+    between_kills: int
     reloads: int
     outage_seconds: float
     rate: float
     idle: int  # connections; two slow ones come with each five
 
 
-SHORT = Scale(kills=3, reloads=5, outage_seconds=2.5, rate=200, idle=200)
-LONG = Scale(kills=50, reloads=100, outage_seconds=300, rate=300, idle=10_000)
+SHORT = Scale(kills=3, between_kills=100, reloads=5, outage_seconds=2.5, rate=200, idle=200)
+LONG = Scale(kills=50, between_kills=500, reloads=100, outage_seconds=300, rate=300, idle=10_000)
 
 Fault = Callable[[Stage, Scale, random.Random], Verdict]
 FAULTS: dict[str, Fault] = {}
@@ -53,12 +58,17 @@ def fault(function: Fault) -> Fault:
 
 @fault
 def workers_and_agent_are_killed(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
-    load = stage.load(rate=scale.rate)
+    load = stage.load(connections=32, rate=2 * scale.rate)
     stage.upstream.manner = "slow"  # so that calls are with it when they are cut off
     for _ in range(scale.kills):
-        with stage.excused(RESTART_SECONDS):
-            stage.node.kill(chance.choice(["worker", "worker", "agent"]))
-        time.sleep(chance.uniform(0.3, 1.5))
+        answered = load.answered
+        wait_until(lambda goal=answered + scale.between_kills: load.answered >= goal, 60, "the node is at work again")
+        time.sleep(chance.uniform(0, 0.3))
+        if chance.random() < 2 / 3:
+            with stage.excused(BROKEN_SECONDS):
+                stage.node.kill("worker")
+        else:
+            stage.node.kill("agent")  # of which callers notice nothing
     return stage.verdict(load)
 
 

@@ -161,7 +161,13 @@ class Load:
         self._numbers = count(1)
         self._pause = connections / rate
         self._over = False
+        self._broken = 0
         self._callers = [loop.start(self._keep_calling()) for _ in range(connections)]
+
+    @property
+    def answered(self) -> int:
+        """Calls that had a whole answer."""
+        return len(self.calls) - self._broken
 
     def stop(self) -> list[Call]:
         self._over = True
@@ -180,6 +186,7 @@ class Load:
                     status, request_id, keep = await call(*streams, self.key, number)
             except (OSError, TimeoutError, asyncio.IncompleteReadError):
                 status, request_id, keep = 0, "", False
+                self._broken += 1
             self.calls.append(Call(number, began, time.monotonic(), status, request_id))
             if not keep and streams is not None:
                 streams[1].close()

@@ -112,3 +112,27 @@ def test_a_stop_in_an_upgrade_leaves_the_successor_time_for_its_calls(
     first._children, first._successor = [Child("agent", -1)], Child("successor", -1, ended())
     first._stop()
     assert graces == {"agent": AGENT_GRACE_SECONDS, "successor": STOP_SECONDS}
+
+
+@pytest.mark.parametrize(
+    ("role", "lives", "paused"),
+    [
+        ("worker 0", [(0.1, True)] * 8, [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5]),  # dies of its start
+        ("worker 0", [(9, False)] * 3, [0.1, 0.2, 0.4]),  # never accepts
+        ("worker 0", [(1.5, True)] * 3, [0, 0, 0]),  # is killed at work
+        ("worker 0", [(0.1, True), (0.1, True), (2, True), (0.1, True)], [0.1, 0.2, 0, 0.1]),
+        ("agent", [(0.2, False), (0.2, False), (1, False)], [0.1, 0.2, 0]),  # says nothing when it has started
+    ],
+)
+def test_only_who_dies_of_its_start_is_kept_waiting(
+    role: str, lives: list[tuple[float, bool]], paused: list[float]
+) -> None:
+    child, now, pauses = Child(role, -1), 1000.0, []
+    for seconds, accepts in lives:
+        child.started_at, child.accepts = now, accepts
+        now += seconds
+        child.put_off(now)
+        assert child.due_at == now + child.pause
+        pauses.append(child.pause)
+        now = child.due_at
+    assert pauses == pytest.approx(paused)
