@@ -136,7 +136,7 @@ def plan_document(plan: Plan) -> PlanDocument:
     document = PlanDocument(
         id=plan.pk,
         name=plan.name,
-        limits=tuple(_limit(row) for row in limits),
+        limits=tuple(replace(_limit(row), id=row.counted_by) for row in limits),
         without_grantor=plan.without_grantor,  # type: ignore[arg-type]
         counts_failures=plan.counts_failures,
     )

@@ -110,7 +110,8 @@ class LimitDocument:
 
     A rate smooths traffic; a quota is a hard count per calendar period in UTC, or per ``billing`` month, which starts
     on the day of the month that the subscription did; concurrency is how many may be under way, its period ``none``.
-    ``api_id`` and ``operation_id`` narrow it to the calls of one API or operation; 0 is all of them.
+    ``api_id`` and ``operation_id`` narrow it to the calls of one API or operation; 0 is all of them. ``id`` is what it
+    is counted by: limits of several plans have the same one where what is spent of one is spent of all.
     """
 
     id: int

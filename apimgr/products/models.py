@@ -162,6 +162,9 @@ class Limit(BaseLimit):
 
     plan = models.ForeignKey(Plan, on_delete=models.CASCADE, related_name="limits")
     api = models.ForeignKey(API, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    # The limit, of whichever plan of the product, that was first to count these calls by this period; it may be gone.
+    # What is spent of one is spent of all of them: who moves between plans has no new quota. None is itself.
+    counts_as = models.BigIntegerField(null=True, editable=False)
 
     class Meta:
         ordering = [F("api_id").asc(nulls_first=True), F("operation_id").asc(nulls_first=True), "-kind", "id"]
@@ -186,6 +189,11 @@ class Limit(BaseLimit):
     @property
     def narrowed_api_id(self) -> int | None:
         return self.api_id
+
+    @property
+    def counted_by(self) -> int:
+        """The id by which gateways count it."""
+        return self.counts_as or self.pk
 
 
 class ApiLimit(BaseLimit):

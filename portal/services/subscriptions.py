@@ -58,6 +58,8 @@ def subscribe(*, actor: User | None, application: Application, plan: Plan) -> Su
 def change_plan(*, actor: User | None, subscription: Subscription, plan: Plan) -> Subscription:
     """Move a subscription to another plan of its product, without a moment in which calls are refused.
 
+    What was spent stays spent: limits of one kind and period for the same calls count together, whichever plan's.
+
     A developer may take any plan that is offered without approval; whoever decides for the publisher, any plan.
     """
     side = _side(actor, subscription)

@@ -13,8 +13,16 @@ from apimgr.core import events
 from apimgr.core.errors import Conflict
 from apimgr.core.validation import store
 from apimgr.products.events import PlanChanged
-from apimgr.products.models import Plan, Product, WithoutGrantor
-from apimgr.products.services.limits import Given, LimitTerms, check_limits, check_places, replace_limits
+from apimgr.products.models import Limit, Plan, Product, WithoutGrantor
+from apimgr.products.services.limits import (
+    Fact,
+    Given,
+    LimitTerms,
+    check_limits,
+    check_places,
+    replace_limits,
+    terms_of,
+)
 
 FREE = (LimitTerms("rate", 60, "minute"), LimitTerms("quota", 10_000, "month"))
 
@@ -53,7 +61,7 @@ def create_plan(
             counts_failures=counts_failures,
         )
     )
-    _before, after = replace_limits(plan.limits, terms)
+    _before, after = _replace(plan, terms)
     _tell(actor, plan, "created", limits=after)
     return plan
 
@@ -91,14 +99,32 @@ def update_plan(
 
 @transaction.atomic
 def change_limits(*, actor: User | None, plan: Plan, limits: Given) -> Plan:
-    """Replace the plan's limits. One that stays in its place keeps its id, and with it what callers have used."""
+    """Replace the plan's limits. One that stays in its place keeps its id, and with it what callers have used.
+
+    So does one that another plan of the product has, too: whichever plan a subscriber moves to, it is spent as it was.
+    """
     require(actor, Permission.PLAN_EDIT, plan.product.organisation)
     plan = Plan.objects.select_for_update(of=("self",)).select_related("product__organisation").get(pk=plan.pk)
     terms = check_limits(limits)
     check_places(terms, plan.limits.all(), plan.product.versions.all())
-    before, after = replace_limits(plan.limits, terms)
+    before, after = _replace(plan, terms)
     _tell(actor, plan, "limits_changed", before=before, after=after)
     return plan
+
+
+def _replace(plan: Plan, terms: list[LimitTerms]) -> tuple[list[Fact], list[Fact]]:
+    """As ``replace_limits``; what is new counts together with what the product's other plans have in its place."""
+    # Of two plans that get a limit of one place at once, the later finds the other's.
+    Product.objects.select_for_update(no_key=True).get(pk=plan.product_id)
+    kept = set(plan.limits.values_list("pk", flat=True))
+    before, after = replace_limits(plan.limits, terms)
+    counted: dict[Any, int] = {}
+    for limit in Limit.objects.filter(plan__product=plan.product_id).exclude(plan=plan).order_by("pk"):
+        counted.setdefault(terms_of(limit).place, limit.counted_by)
+    for limit in plan.limits.exclude(pk__in=kept):
+        limit.counts_as = counted.get(terms_of(limit).place)
+        limit.save(update_fields=["counts_as"])
+    return before, after
 
 
 def _tell(actor: User | None, plan: Plan, verb: str, **data: object) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -12,9 +14,10 @@ from apimgr.catalog.models import API, Operation, Revision, Version
 from apimgr.catalog.services.publication import configuration_of
 from apimgr.core.errors import DomainError, NotAllowed, NotFound
 from apimgr.products import selectors, services
-from apimgr.products.models import Limit, Plan
+from apimgr.products.models import Limit, Plan, Product
 from apimgr.products.services import LimitTerms
 from apimgr.products.services.limits import MAX_LIMITS
+from proxy import compiler
 from tests.factories import make_api, make_plan, make_product, make_version
 
 
@@ -182,3 +185,68 @@ def test_narrowed_limits_cost_no_query_each(oscar: User, plan: Plan, version: Ve
         operation = Operation.objects.create(version=version, method="GET", path=f"/{number}")
         Limit.objects.create(plan=plan, kind="rate", amount=1, period="hour", operation=operation)
     assert count() == one
+
+
+# --- Plans of one product count together ------------------------------------------------------------------------------
+
+
+def counted_by(plan: Plan) -> dict[str, int]:
+    return {str(limit): limit.counted_by for limit in plan.limits.all()}
+
+
+def own_id(plan: Plan, words: str) -> int:
+    return next(limit.pk for limit in plan.limits.all() if str(limit) == words)
+
+
+def test_limits_of_one_place_count_together(oscar: User, plan: Plan, api: API, operation: Operation) -> None:
+    """Or who moves between two plans that anybody may take would have the quota of both."""
+    narrow = LimitTerms("quota", 5, "month", operation_id=operation.pk)
+    services.change_limits(actor=oscar, plan=plan, limits=[("quota", 100, "month"), ("rate", 60, "minute"), narrow])
+    more = [
+        ("quota", 1_000, "month"),
+        ("quota", 50, "day"),
+        LimitTerms("quota", 9, "month", operation_id=operation.pk),
+        LimitTerms("quota", 500, "month", api_id=api.pk),
+    ]
+    plus = services.create_plan(actor=oscar, product=plan.product, name="Plus", limits=more)
+    free, found = counted_by(plan), counted_by(plus)
+    assert free == {words: own_id(plan, words) for words in free}, "who was first is counted as ever"
+    assert found["1,000 per month"] == free["100 per month"]
+    assert found["GET /get in v1: 9 per month"] == free["GET /get in v1: 5 per month"]
+    for words in ("50 per day", "Orders: 500 per month"):
+        assert found[words] == own_id(plus, words), "no other plan counts these calls so"
+
+
+def test_a_limit_that_goes_and_comes_back_is_counted_as_the_others_are(oscar: User, plan: Plan) -> None:
+    quota = [("quota", 100, "month")]
+    services.change_limits(actor=oscar, plan=plan, limits=quota)
+    first = counted_by(plan)["100 per month"]
+    plus = services.create_plan(actor=oscar, product=plan.product, name="Plus", limits=quota)
+    services.change_limits(actor=oscar, plan=plan, limits=[])
+    assert counted_by(plus) == {"100 per month": first}, "also when the first one is gone"
+    services.change_limits(actor=oscar, plan=plan, limits=[("quota", 7, "month")])
+    services.change_limits(actor=oscar, plan=plus, limits=[("quota", 70, "month")])
+    assert [*counted_by(plan).values(), *counted_by(plus).values()] == [first, first]
+    limits = compiler.plan_document(plan).limits + compiler.plan_document(plus).limits
+    assert [(limit.id, limit.amount) for limit in limits] == [(first, 7), (first, 70)]
+
+
+def test_products_count_apart(oscar: User, plan: Plan, version: Version) -> None:
+    parcels = Product.objects.create(organisation=version.api.organisation, name="Parcels", slug="parcels")
+    parcels.versions.add(version)
+    other = services.create_plan(actor=oscar, product=parcels, name="Free")
+    assert set(counted_by(plan).values()).isdisjoint(counted_by(other).values())
+
+
+def test_limits_of_before_count_together_from_now_on(plan: Plan, version: Version) -> None:
+    """What the migration finds: each counted for itself."""
+    plus = make_plan(plan.product, "Plus", ("quota", 50, "month"), ("quota", 5, "day"))
+    parcels = Product.objects.create(organisation=version.api.organisation, name="Parcels", slug="parcels")
+    other = make_plan(parcels, "Other", ("quota", 50, "month"))
+    together = import_module("apimgr.products.migrations.0005_limits_that_count_together").TOGETHER
+    with connection.cursor() as cursor:
+        cursor.execute(together)
+    first = own_id(plan, "10,000 per month")
+    assert counted_by(plan)["10,000 per month"] == counted_by(plus)["50 per month"] == first
+    assert counted_by(plus)["5 per day"] == own_id(plus, "5 per day")
+    assert counted_by(other) == {"50 per month": own_id(other, "50 per month")}

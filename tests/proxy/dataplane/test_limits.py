@@ -365,6 +365,27 @@ def test_who_cancels_and_comes_back_has_no_new_quota(tmp_path: Path) -> None:
 
 
 @pytest.mark.processes
+def test_who_moves_between_plans_has_no_new_quota(tmp_path: Path) -> None:
+    """Plans of one product count a limit by one id: what is spent of the one is spent of the other."""
+
+    async def scenario(gateway: Running) -> None:
+        async def statuses(calls: int) -> list[int]:
+            return [(await gateway.get()).status for _ in range(calls)]
+
+        small = world.plan
+        large = replace(small, id=41, name="Large", limits=(quota(5),))
+        assert await statuses(3) == [200, 200, 429]
+        for plan, expected in ((large, [200, 200, 200, 429]), (small, [429]), (large, [429])):
+            world.plan = plan
+            world.application = replace(world.application, subscriptions=(replace(SUBSCRIPTION, plan_id=plan.id),))
+            world.publish()
+            assert await statuses(len(expected)) == expected
+
+    world = limited(quota(2))
+    play(tmp_path, scenario, world)
+
+
+@pytest.mark.processes
 def test_a_call_under_way_holds_its_place_to_its_end(tmp_path: Path) -> None:
     import asyncio
 

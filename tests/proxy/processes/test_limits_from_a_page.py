@@ -18,6 +18,7 @@ from apimgr.catalog.models import Operation, Version
 from apimgr.products import services as products
 from apimgr.products.models import Plan
 from portal import services as portal
+from portal.models import Subscription
 from proxy import selectors
 from tests.factories import make_api, make_product, make_user, make_version
 from tests.proxy.processes.node import Node, Upstream, running, wait_for
@@ -94,6 +95,22 @@ def test_what_is_saved_is_what_is_enforced(stage: Stage, oscar: User, upstream: 
 def test_a_limit_for_all_callers_holds_whatever_the_plan(stage: Stage, oscar: User) -> None:
     stage.send(oscar, "/console/apis/orders/limits/", quota_day=3)
     assert [stage.get("/get")[0] for _ in range(5)] == [200, 200, 200, 429, 429]
+
+
+def test_moving_between_plans_gives_no_new_quota(stage: Stage, dev: User) -> None:
+    for plan, amount in (
+        (stage.plan, 2),
+        (products.create_plan(actor=None, product=stage.plan.product, name="Plus"), 3),
+    ):
+        products.change_limits(actor=None, plan=plan, limits=[("quota", amount, "month")])
+    wait_for(lambda: selectors.rollout(selectors.last_sequence()).is_complete)
+    path = f"/subscriptions/{Subscription.objects.get().public_id}/plan/"
+    answers = []
+    for plan in ("plus", "free", "plus"):
+        answers.append([stage.get("/get")[0] for _ in range(3)])
+        stage.send(dev, path, plan=stage.plan.product.plans.get(slug=plan).public_id)
+    assert answers == [[200, 200, 429], [200, 429, 429], [429, 429, 429]]
+    assert stage.get("/get") == (429, "quota_exceeded")
 
 
 def test_a_limit_outlives_its_operation_and_never_widens(stage: Stage, oscar: User) -> None:
