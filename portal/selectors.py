@@ -29,11 +29,12 @@ from apimgr.accounts.models import Membership, Organisation, User
 from apimgr.audit.models import AuditEntry
 from apimgr.catalog.models import API, Operation, SelectBy, Version
 from apimgr.catalog.selectors import LIVE, operations_of, served_specification
-from apimgr.core.errors import NotFound
+from apimgr.core.errors import NotAllowed, NotFound
 from portal.models import Application, Credential, CredentialState, Subscription, SubscriptionState
 from portal.reference import VersionChoice
 
 _KEY_START = re.compile(r"[a-z][a-z0-9]{1,11}_(?:live|test)_[0-9A-Za-z]{1,6}")
+KEYS_SHOWN = 20  # of those that begin alike
 M = TypeVar("M", bound=Model)
 Viewer = User | AnonymousUser
 
@@ -197,16 +198,36 @@ def decides(viewer: Viewer, organisation_id: int) -> bool:
     return organisations_for(viewer, Permission.SUBSCRIPTION_DECIDE).filter(pk=organisation_id).exists()
 
 
+def require_anywhere(viewer: Viewer, permission: Permission) -> None:
+    """Raises ``NotAllowed`` for who holds ``permission`` in no organisation."""
+    if not organisations_for(viewer, permission).exists():
+        raise NotAllowed(
+            _("This is for people who look after an organisation's APIs."),
+            fix=_("Ask an administrator of the organisation for another role."),
+        )
+
+
+def require_look_up(viewer: Viewer) -> None:
+    """Whose a key is may be asked by who looks after APIs, and by operators."""
+    if not _is_operator(viewer):
+        require_anywhere(viewer, Permission.API_VIEW)
+
+
+def _is_operator(viewer: Viewer) -> bool:
+    return isinstance(viewer, User) and viewer.is_active and viewer.is_operator
+
+
 def keys_like(viewer: Viewer, text: str) -> QuerySet[Credential]:
     """Keys that begin with ``text``, a whole key or the start of one, of applications that the viewer's APIs serve.
 
-    An operator finds every key.
+    An operator finds every key. Raises ``NotAllowed`` for who may not ask.
     """
+    require_look_up(viewer)
     start = _KEY_START.match(text.strip())
     if start is None:
         return Credential.objects.none()
     found = Credential.objects.filter(prefix__startswith=start[0])
-    if not (isinstance(viewer, User) and viewer.is_operator and viewer.acting_in is None):
+    if not _is_operator(viewer):
         consumers = consumers_for(viewer).filter(state__in=OPEN).order_by().values("application")
         found = found.filter(application__in=consumers)
     return found.select_related("application__organisation").order_by("-id")

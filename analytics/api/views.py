@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any, Final, cast
 from uuid import UUID
 
+from django.http import HttpResponse
 from django.utils.translation import gettext as _
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.fields import DateTimeField
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.utils.urls import replace_query_param
 from rest_framework.views import APIView
 
+from analytics.api.renderers import CsvRenderer, LinesRenderer
 from analytics.api.serializers import (
     NAMES,
     ExplainedRequestSerializer,
@@ -21,6 +28,7 @@ from analytics.api.serializers import (
     UsageQuerySerializer,
     UsageSerializer,
 )
+from analytics.export import csv_response, lines_response
 from analytics.metrics import METRICS, rounded
 from analytics.selectors import requests, scope, usage
 from analytics.selectors.cubes import Question, ask, complete_to
@@ -31,28 +39,44 @@ from apimgr.core.errors import DomainError
 from apimgr.core.rest import IdField
 
 DEFAULT_METRICS: Final = ("requests", "success_rate", "p95")
+MAX_ROWS: Final = 50_000
 
 
 class UsageView(APIView):
+    renderer_classes = [JSONRenderer, CsvRenderer, LinesRenderer]
+
     @extend_schema(
         operation_id="usage_read",
         summary="Read metrics over a period, by time or by what was called",
+        description="As JSON, or the rows alone: as CSV, or as one JSON object a line.",
         parameters=[UsageQuerySerializer],
-        responses=UsageSerializer,
+        responses={
+            (200, "application/json"): UsageSerializer,
+            (200, "text/csv"): OpenApiTypes.STR,
+            (200, "application/x-ndjson"): OpenApiTypes.STR,
+        },
         tags=["usage"],
     )
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request) -> HttpResponse:
         asked = _valid(UsageQuerySerializer, request)
         question = _question(_viewer(request), asked)
         by = ["bucket" if name == "time" else NAMES[name] for name in asked.get("by", ())]
-        found = ask(question, asked.get("metrics", DEFAULT_METRICS), by)
+        metrics = asked.get("metrics", DEFAULT_METRICS)
+        found = ask(question, metrics, by)
+        _refuse_many(found)
+        name = "-".join(["usage", *asked.get("by", ()), question.period.range.name])
+        match request.accepted_renderer.format:
+            case "csv":
+                return csv_response(name, *_table(found, by, metrics))
+            case "ndjson":
+                return lines_response(name, _rows(found, by))
         body = {
             "range": question.period.range.name,
             "since": question.period.start,
             "until": question.period.end,
             "grain": question.period.grain,
             "complete_to": complete_to(),
-            "metrics": [METRICS[name] for name in asked.get("metrics", DEFAULT_METRICS)],
+            "metrics": [METRICS[name] for name in metrics],
             "rows": list(_rows(found, by)),
         }
         return Response(UsageSerializer(body).data)
@@ -153,7 +177,7 @@ def _no_api(asked: dict[str, Any]) -> None:
         raise DomainError(sentence, fields={"api": sentence})
 
 
-def _rows(found: dict[tuple[Any, ...], dict[str, float | None]], by: list[str]) -> Any:
+def _rows(found: dict[tuple[Any, ...], dict[str, float | None]], by: list[str]) -> Iterator[dict[str, Any]]:
     names = {
         dimension: labels(dimension, {key[at] for key in found})
         for at, dimension in enumerate(by)
@@ -164,6 +188,33 @@ def _rows(found: dict[tuple[Any, ...], dict[str, float | None]], by: list[str]) 
         for dimension, value in zip(by, key, strict=True):
             row |= _told(dimension, value, names.get(dimension, {}))
         yield row | {name: rounded(METRICS[name], value) for name, value in numbers.items()}
+
+
+def _refuse_many(found: dict[tuple[Any, ...], Any]) -> None:
+    if len(found) > MAX_ROWS:
+        raise DomainError(
+            _("These are %(count)s rows; an answer has up to %(most)s.") % {"count": len(found), "most": MAX_ROWS},
+            code="too_many_rows",
+            fix=_("Ask for a shorter range, for one API, or by less."),
+        )
+
+
+def _table(
+    found: dict[tuple[Any, ...], dict[str, float | None]], by: list[str], metrics: Sequence[str]
+) -> tuple[list[str], Iterator[list[Any]]]:
+    """Head and body; without rows there is still a head."""
+    head = [column for dimension in by for column in _columns(dimension)] + list(metrics)
+    return head, ([_cell(row[column]) for column in head] for row in _rows(found, by))
+
+
+def _columns(dimension: str) -> list[str]:
+    """What ``_told`` calls a dimension and its label."""
+    name = dimension.removesuffix("_id")
+    return ["time"] if dimension == "bucket" else [name, f"{name}_label"]
+
+
+def _cell(value: Any) -> Any:
+    return DateTimeField().to_representation(value) if isinstance(value, datetime) else value
 
 
 def _told(dimension: str, value: Any, names: Any) -> dict[str, Any]:

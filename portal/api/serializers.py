@@ -173,6 +173,24 @@ class CredentialSerializer(serializers.ModelSerializer[Credential]):
         read_only_fields = fields
 
 
+class LookUpSerializer(serializers.Serializer[Any]):
+    key = serializers.CharField(
+        max_length=200, help_text="A whole key, or its start: prefix, live or test, and up to six characters."
+    )
+
+
+class FoundKeySerializer(serializers.ModelSerializer[Credential]):
+    """A key and whose it is, for those whose APIs it calls."""
+
+    id = IdField(read_only=True)
+    application = ApplicationSerializer(read_only=True)
+
+    class Meta:
+        model = Credential
+        fields = ["id", "prefix", "last4", "is_test", "state", "application", "created_at", "last_used_at"]
+        read_only_fields = fields
+
+
 class NewCredentialSerializer(serializers.Serializer[Any]):
     name = serializers.CharField(max_length=80, required=False, default="Key")
     is_test = serializers.BooleanField(required=False, default=False)

@@ -24,6 +24,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     ),
     path("credentials/<id:credential_id>/expiry", views.CredentialExpiry.as_view(), name="api-credential-expiry"),
     path("credentials/<id:credential_id>/revoke", views.CredentialRevoke.as_view(), name="api-credential-revoke"),
+    path("keys/look-up", views.KeyLookUp.as_view(), name="api-key-look-up"),
     path("leaks", views.LeakReport.as_view(), name="api-leaks"),
     path("subscriptions", views.SubscriptionList.as_view(), name="api-subscriptions"),
     path(_SUBSCRIPTION, views.SubscriptionDetail.as_view(), name="api-subscription"),

@@ -215,6 +215,25 @@ class LeakThrottle(TokenThrottle):
         return f"{super().get_cache_key(request, view)}:leaks"
 
 
+class KeyLookUp(_PortalView):
+    serializer_class = serializers.FoundKeySerializer
+    pagination_class = None
+
+    @extend_schema(
+        operation_id="keys_look_up",
+        summary="Ask whose a key is",
+        description="Keys of applications that use your APIs, the newest first; operators find every key. It changes "
+        "nothing: a key is sent as a body because an address ends up in logs.",
+        request=serializers.LookUpSerializer,
+        responses=serializers.FoundKeySerializer(many=True),
+        tags=["credentials"],
+    )
+    def post(self, request: Request) -> Response:
+        selectors.require_look_up(self.actor)
+        found = selectors.keys_like(self.actor, self.given(serializers.LookUpSerializer)["key"])
+        return Response(serializers.FoundKeySerializer(found[: selectors.KEYS_SHOWN], many=True).data)
+
+
 class LeakReport(_PortalView):
     serializer_class = serializers.StoppedSerializer
     throttle_classes = [TokenThrottle, LeakThrottle]

@@ -14,13 +14,22 @@ from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from apimgr.accounts.access import Permission, organisations_for
+from apimgr.accounts.access import Permission
 from apimgr.catalog.selectors import api_for
-from apimgr.core.errors import Conflict, DomainError, NotAllowed
+from apimgr.core.errors import Conflict, DomainError
 from portal import services
 from portal.lifecycle import Move, Side, moves_from
 from portal.models import Subscription
-from portal.selectors import approvals_for, consumer_for, consumers_of, decided_for, decides, keys_like
+from portal.selectors import (
+    KEYS_SHOWN,
+    approvals_for,
+    consumer_for,
+    consumers_of,
+    decided_for,
+    decides,
+    keys_like,
+    require_anywhere,
+)
 
 _WAITING_SHOWN: Final = 4
 _VERBS: Final[dict[str, Callable[..., Subscription]]] = {
@@ -35,7 +44,7 @@ _VERBS: Final[dict[str, Callable[..., Subscription]]] = {
 @login_required
 @require_safe
 def approvals(request: HttpRequest) -> HttpResponse:
-    _require(request, Permission.SUBSCRIPTION_DECIDE)
+    require_anywhere(request.user, Permission.SUBSCRIPTION_DECIDE)
     context = {"waiting": approvals_for(request.user)[:100], "decided": decided_for(request.user)[:10]}
     return render(request, "portal/approvals.html", context)
 
@@ -83,16 +92,7 @@ def consumers(request: HttpRequest, slug: str) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def key_lookup(request: HttpRequest) -> HttpResponse:
     """Whose key is this? Asked by POST: a whole key may be pasted, and an address ends up in logs."""
-    if not getattr(request.user, "is_operator", False):
-        _require(request, Permission.API_VIEW)
     text = request.POST.get("key", "")
-    context = {"asked": bool(text.strip()), "keys": keys_like(request.user, text)[:20] if text.strip() else []}
+    found = keys_like(request.user, text)
+    context = {"asked": bool(text.strip()), "keys": found[:KEYS_SHOWN]}
     return render(request, "portal/key_lookup.html", context)
-
-
-def _require(request: HttpRequest, permission: Permission) -> None:
-    if not organisations_for(request.user, permission).exists():
-        raise NotAllowed(
-            _("This page is for people who look after an organisation's APIs."),
-            fix=_("Ask an administrator of the organisation for another role."),
-        )

@@ -69,6 +69,17 @@ class ChangeSerializer(serializers.Serializer[Any]):
     )
 
 
+class ReceiptSerializer(serializers.Serializer[Any]):
+    """How far the last change of a thing has come."""
+
+    live_nodes = serializers.IntegerField(source="live", help_text="Connected nodes that enforce it.")
+    connected_nodes = serializers.IntegerField(source="total")
+    live_after_ms = serializers.IntegerField(
+        source="ms", allow_null=True, help_text="From its commit to the slowest of these nodes; null if not known."
+    )
+    is_complete = serializers.BooleanField(help_text="Whether every connected node enforces it, and there is one.")
+
+
 class NodeSerializer(serializers.Serializer[Any]):
     name = serializers.CharField(source="node.name")
     is_connected = serializers.BooleanField(help_text="Whether it was heard of in the last ten seconds.")

@@ -7,5 +7,6 @@ from proxy.api import views
 urlpatterns: list[URLPattern | URLResolver] = [
     path("reconciliation", views.Reconciliation.as_view(), name="api-reconciliation"),
     path("nodes", views.NodeList.as_view(), name="api-nodes"),
+    path("receipts/<slug:kind>/<id:thing_id>", views.Receipt.as_view(), name="api-receipt"),
     path("gateway-changes", views.ChangeList.as_view(), name="api-gateway-changes"),
 ]

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, ClassVar, Final
 
+from django.http import Http404
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.exceptions import ValidationError
@@ -10,7 +12,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from proxy import selectors
-from proxy.api.serializers import ChangeSerializer, NodeSerializer, ReconciliationSerializer
+from proxy.api.serializers import ChangeSerializer, NodeSerializer, ReceiptSerializer, ReconciliationSerializer
 from proxy.books import totals
 from proxy.models import GatewayChange
 from proxy.selectors import Rollout
@@ -49,6 +51,36 @@ def _as_told(change: GatewayChange, rollout: Rollout) -> dict[str, Any]:
         "connected_nodes": rollout.total,
         "live_after_ms": rollout.ms,
     }
+
+
+class Receipt(APIView):
+    #: whose selector decides who may ask
+    find: ClassVar[dict[str, Callable[[Any, int], Rollout | None]]] = {
+        "versions": selectors.version_rollout,
+        "credentials": selectors.credential_rollout,
+        "plans": selectors.plan_rollout,
+        "organisations": selectors.organisation_rollout,
+        "applications": selectors.application_rollout,
+    }
+
+    @extend_schema(
+        operation_id="receipts_read",
+        summary="Read on how many nodes a change is live",
+        description="Of the last change of a version, plan or key of yours; operators ask of organisations and "
+        "applications. Ask again until `is_complete`.",
+        parameters=[
+            OpenApiParameter("kind", str, OpenApiParameter.PATH, enum=list(find)),
+            OpenApiParameter("thing_id", str, OpenApiParameter.PATH, description="Its id."),
+        ],
+        responses=ReceiptSerializer,
+        tags=["nodes"],
+    )
+    def get(self, request: Request, kind: str, thing_id: int) -> Response:
+        find = self.find.get(kind)
+        rollout = find(request.user, thing_id) if find else None
+        if rollout is None:
+            raise Http404
+        return Response(ReceiptSerializer(rollout).data)
 
 
 class Reconciliation(APIView):

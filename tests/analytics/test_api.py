@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import csv
+import io
 import json
 from datetime import datetime, timedelta
 from typing import Any
@@ -77,6 +79,64 @@ def test_a_series_and_a_breakdown(ask: Any, scene: Scene, now: datetime) -> None
     assert all(row["time"].endswith("Z") for row in rows)
     [row] = ask("ada", "/usage", by="application", metrics="requests", api=scene.api.slug)["rows"]
     assert row == {"application": encode_id(scene.application.pk), "application_label": "Orders shop", "requests": 3}
+
+
+@pytest.fixture
+def rows_as(client: Client, acme: Organisation, builders: Organisation, ada: User, dev: User) -> Any:
+    """``rows_as("ada", "text/csv", by="time")``: an answer to /usage that is not JSON."""
+    tokens = {
+        name: issue_api_token(actor=user, organisation=organisation, name="Rows")[1]
+        for name, user, organisation in (("ada", ada, acme), ("dev", dev, builders))
+    }
+
+    def rows_as_(who: str, kind: str, **query: str) -> Any:
+        return client.get("/api/v1/usage", query, headers={"Authorization": f"Bearer {tokens[who]}", "Accept": kind})
+
+    return rows_as_
+
+
+def test_rows_for_spreadsheets_and_line_by_line(ask: Any, rows_as: Any, scene: Scene, now: datetime) -> None:
+    told(scene.call(now), scene.call(now - timedelta(days=2)), scene.refusal(now, "rate_limited"))
+    query = {"by": "time,operation", "metrics": "requests,p95", "range": "7d"}
+    rows = ask("ada", "/usage", **query)["rows"]
+    answer = rows_as("ada", "text/csv", **query)
+    assert answer["Content-Type"] == "text/csv; charset=utf-8"
+    assert answer["Content-Disposition"] == 'attachment; filename="usage-time-operation-7d.csv"'
+    table = list(csv.DictReader(io.StringIO(answer.content.decode())))
+    assert table == [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows]
+    answer = rows_as("ada", "application/x-ndjson", **query)
+    assert [json.loads(line) for line in answer.content.splitlines()] == rows
+    assert rows_as("ada", "*/*", **query)["Content-Type"] == "application/json"
+    assert rows_as("ada", "*/*", format="csv", **query)["Content-Type"] == "text/csv; charset=utf-8"
+
+
+def test_a_name_in_a_spreadsheet_never_runs(rows_as: Any, scene: Scene, now: datetime) -> None:
+    scene.application.name = "=HYPERLINK(1)"
+    scene.application.save()
+    told(scene.call(now))
+    [row] = csv.DictReader(io.StringIO(rows_as("ada", "text/csv", by="application").content.decode()))
+    assert row["application_label"] == "'=HYPERLINK(1)"
+
+
+def test_rows_are_for_whoever_may_read_them(rows_as: Any, scene: Scene, now: datetime) -> None:
+    told(scene.call(now), scene.call(now, application_id=1, credential_id=2))
+    for who, requests in (("ada", "2"), ("dev", "1")):
+        assert rows_as(who, "text/csv", metrics="requests").content.decode().split() == ["requests", requests]
+    nobodys = rows_as("dev", "text/csv", by="application", application=encode_id(1))
+    assert nobodys.content == b"application,application_label,requests,success_rate,p95\r\n"
+
+
+def test_refusals_of_rows_are_problem_documents(
+    rows_as: Any, scene: Scene, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told(scene.call(now), scene.call(now, application_id=1))
+    for kind in ("text/csv", "application/x-ndjson"):
+        for status, query in ((422, {"metrics": "nonsense"}), (403, {"of": "apis"})):
+            answer = rows_as("dev", kind, **query)
+            assert (answer.status_code, answer["Content-Type"]) == (status, "application/problem+json")
+            assert answer.json()["status"] == status
+    monkeypatch.setattr("analytics.api.views.MAX_ROWS", 1)
+    assert rows_as("ada", "text/csv", by="application").json()["code"] == "too_many_rows"
 
 
 def test_a_developer_asks_of_their_own_applications(ask: Any, scene: Scene, now: datetime) -> None:

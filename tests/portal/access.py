@@ -120,6 +120,7 @@ ACCESS: dict[str, Row | tuple[Row, ...]] = {
         Row(_application, allow=_DEVELOPER),
         Row(_application, allow=_DEVELOPER, method="post", data={"plan": "not an id"}),
     ),
+    "api-key-look-up": Row(allow={*_DECIDES, "victor", "rita", "olga"}, method="post", data={"key": "ak_live_AbCdEf"}),
     "api-credential": Row(_credential, allow=_DEVELOPER),
     "api-credential-roll": Row(_credential, allow=_DEVELOPER, method="post"),
     "api-credential-end-former": Row(_credential, allow=_DEVELOPER, method="post"),

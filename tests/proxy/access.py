@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django.db import transaction
@@ -41,6 +42,10 @@ def application(world: World) -> dict[str, Any]:
     return {"application_id": world.application.pk}
 
 
+def _receipt(kind: str, of: Callable[[World], dict[str, Any]]) -> Callable[[World], dict[str, Any]]:
+    return lambda world: {"kind": kind, "thing_id": next(iter(of(world).values()))}
+
+
 ACCESS: dict[str, Row | tuple[Row, ...]] = {
     "proxy:overview": Row(allow=OPERATORS),
     "proxy:nodes": Row(allow=OPERATORS),
@@ -51,6 +56,14 @@ ACCESS: dict[str, Row | tuple[Row, ...]] = {
     "proxy:plan-receipt": Row(kwargs=plan, allow=ACME),
     "proxy:organisation-receipt": Row(kwargs=organisation, allow=OPERATORS),
     "proxy:application-receipt": Row(kwargs=application, allow=OPERATORS),
+    "api-receipt": (
+        Row(kwargs=_receipt("versions", version), allow=ACME),
+        Row(kwargs=_receipt("credentials", credential), allow={"dev"}),
+        Row(kwargs=_receipt("plans", plan), allow=ACME),
+        Row(kwargs=_receipt("organisations", organisation), allow=OPERATORS),
+        Row(kwargs=_receipt("applications", application), allow=OPERATORS),
+        Row(kwargs=_receipt("cats", application)),
+    ),
     "api-reconciliation": Row(allow=OPERATORS),
     "api-nodes": Row(allow=OPERATORS),
     "api-gateway-changes": Row(allow=OPERATORS),

@@ -299,6 +299,7 @@ class VersionGateway(_CatalogView):
 
 class VersionProblems(_CatalogView):
     serializer_class = serializers.ProblemSerializer
+    pagination_class = None  # a short list, and whole
 
     @extend_schema(
         operation_id="problems_list",
@@ -313,6 +314,7 @@ class VersionProblems(_CatalogView):
 
 class VersionChanges(_CatalogView):
     serializer_class = serializers.DifferenceSerializer
+    pagination_class = None  # a short list, and whole
 
     @extend_schema(
         operation_id="changes_list",

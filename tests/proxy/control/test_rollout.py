@@ -16,6 +16,7 @@ from apimgr.core.errors import NotFound
 from proxy import selectors
 from proxy.models import AppliedChanges, GatewayChange, GatewayNode
 from proxy.services import append_changes
+from tests.factories import make_api, make_member, make_organisation, make_plan, make_product, make_user, make_version
 
 pytestmark = pytest.mark.django_db
 
@@ -155,3 +156,27 @@ def test_operators_pages(client: Client, olga: User, name: str, filled: bool) ->
     client.force_login(olga)
     page = client.get(reverse(f"proxy:{name}")).content.decode()
     assert ("node-a" in page) == (filled and name != "changes")
+
+
+def test_receipts_by_rest(olga: User, dev: User) -> None:
+    plan = make_plan(make_product(make_version(make_api(make_organisation("Acme")))))
+    sequence = append_changes([PlanDocument(plan.pk, "Free")])
+    made_at = GatewayChange.objects.get().created_at
+    make_node("node", applied=sequence)
+    AppliedChanges.objects.create(node="node", sequence=sequence, applied_at=made_at + timedelta(milliseconds=180))
+    alice = make_member(make_user("alice"), plan.product.organisation, "publisher").user
+    rest = APIClient()
+    rest.force_authenticate(alice)
+    path = f"/api/v1/receipts/plans/{plan.public_id}"
+    assert rest.get(path).json() == {
+        "live_nodes": 1,
+        "connected_nodes": 1,
+        "live_after_ms": 180,
+        "is_complete": True,
+    }
+    make_node("behind")
+    assert rest.get(path).json()["is_complete"] is False
+    for nothing in (f"versions/{plan.public_id}", f"cats/{plan.public_id}", f"applications/{plan.public_id}"):
+        assert rest.get(f"/api/v1/receipts/{nothing}").status_code == 404
+    rest.force_authenticate(dev)
+    assert rest.get(path).status_code == 404
