@@ -220,13 +220,14 @@ def _is_operator(viewer: Viewer) -> bool:
 def keys_like(viewer: Viewer, text: str) -> QuerySet[Credential]:
     """Keys that begin with ``text``, a whole key or the start of one, of applications that the viewer's APIs serve.
 
-    An operator finds every key. Raises ``NotAllowed`` for who may not ask.
+    One that is being rolled is found by its former secret, too. An operator finds every key. Raises ``NotAllowed`` for
+    who may not ask.
     """
     require_look_up(viewer)
     start = _KEY_START.match(text.strip())
     if start is None:
         return Credential.objects.none()
-    found = Credential.objects.filter(prefix__startswith=start[0])
+    found = Credential.objects.filter(Q(prefix__startswith=start[0]) | Q(former_prefix__startswith=start[0]))
     if not _is_operator(viewer):
         consumers = consumers_for(viewer).filter(state__in=OPEN).order_by().values("application")
         found = found.filter(application__in=consumers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -45,6 +46,15 @@ def test_a_publisher_finds_the_keys_of_consumers(
 ) -> None:
     assert names(look_up(alice, acme, keys["Shop"][:length])) == ["Shop"]
     assert names(look_up(alice, acme, keys["Till"][:length])) == []
+
+
+def test_a_rolled_key_is_found_by_both_its_secrets(
+    alice: User, acme: Organisation, dev: User, keys: dict[str, str]
+) -> None:
+    credential = Credential.objects.get(application__name="Shop")
+    _credential, issued = services.roll_credential(actor=dev, credential=credential, overlap=timedelta(days=1))
+    for secret in (keys["Shop"], issued.secret):
+        assert names(look_up(alice, acme, secret)) == ["Shop"]
 
 
 def test_an_operator_finds_every_key(olga: User, keys: dict[str, str], client: Client) -> None:
