@@ -15,6 +15,7 @@ from django.db.models import Q
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from apimgr.accounts.access import owners
 from apimgr.accounts.models import User
@@ -113,5 +114,5 @@ def _record(actor: User | None, credential: Credential, found_at: str) -> None:
         target=credential,
         organisation_id=credential.application.organisation_id,
         application=credential.application.name,
-        found_at=found_at,
+        found_at=found_at or _("where, was not said"),
     )

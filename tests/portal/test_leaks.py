@@ -57,7 +57,7 @@ def test_a_stranger_s_report_stops_what_works() -> None:
     assert first.standing == "revoked"
     entry = AuditEntry.objects.get(action="portal.credential.leaked")
     assert (entry.actor, entry.organisation_id) == (world.people["charlie"], world.builders.pk)
-    assert entry.data["found_at"] == "https://git.example/leak"
+    assert entry.sentence == f"Charlie reported the key {first} of Shop as leaked: https://git.example/leak"
     assert report(world, "charlie", keys=[one]).json() == {"stopped": 0}
     assert rows_with([one.rpartition("_")[2][6:43]]) == [], "what was reported is not kept"
 

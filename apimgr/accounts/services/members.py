@@ -22,6 +22,7 @@ def add_member(*, actor: User | None, organisation: Organisation, user: User, ro
 
 def enrol(*, actor: User | None, organisation: Organisation, user: User, role: str) -> Membership:
     """Make the membership; the caller has checked the right to (a role's, or an invitation's)."""
+    _lock(organisation.pk)
     membership, created = Membership.objects.get_or_create(
         organisation=organisation, user=user, defaults={"role": known_role(role)}
     )
@@ -71,11 +72,16 @@ def known_role(role: str) -> str:
 
 def _locked(membership: Membership) -> Membership:
     """The membership as it stands now, with its organisation locked: two administrators cannot remove each other."""
-    Organisation.objects.select_for_update().get(pk=membership.organisation_id)
+    _lock(membership.organisation_id)
     found = Membership.objects.select_related("organisation", "user").filter(pk=membership.pk).first()
     if found is None:
         raise Conflict(_("This person is no longer a member."), code="member_gone")
     return found
+
+
+def _lock(organisation_id: int) -> None:
+    """Members come, go and are disabled one after the other, so that each finds who owns the organisation by then."""
+    Organisation.objects.select_for_update().get(pk=organisation_id)
 
 
 def _keep_an_administrator(membership: Membership) -> None:

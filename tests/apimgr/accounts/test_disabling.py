@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+
 import pytest
 from allauth.account.models import EmailAddress
 from allauth.usersessions.models import UserSession
+from django.core import mail
+from django.db import connection, transaction
 from django.test import Client
 from django.urls import reverse
 
 from apimgr.accounts.access import is_ownerless
 from apimgr.accounts.models import ApiToken, Membership, Organisation, Role, User
-from apimgr.accounts.services import change_role, disable_user, enable_user, issue_api_token, remove_member
+from apimgr.accounts.services import add_member, change_role, disable_user, enable_user, issue_api_token, remove_member
 from apimgr.audit.models import AuditEntry
 from apimgr.core.errors import Conflict, NotFound
+from proxy.models import GatewayChange
 from tests.factories import make_member, make_user
+from tests.proxy.processes.node import wait_for
 
 pytestmark = pytest.mark.django_db
 PASSWORD = "correct horse battery staple"
@@ -51,6 +58,15 @@ def test_a_disabled_person_is_out_at_once(signed_in: Client, olga: User, dev: Us
     assert browser.get(reverse("accounts:account")).status_code == 302
     assert not UserSession.objects.filter(user=dev).exists()
     assert ApiToken.objects.get(pk=token.pk).state == "revoked"
+
+
+def test_a_new_password_is_no_way_back(signed_in: Client, olga: User, dev: User) -> None:
+    disable_user(actor=olga, user=dev)
+    browser = Client()
+    browser.post(reverse("account_reset_password"), {"email": dev.email})
+    (message,) = mail.outbox
+    assert "no account" in message.body, "they are told what a stranger would be told"
+    assert browser.get(reverse("accounts:account")).status_code == 302
 
 
 def test_who_is_enabled_signs_in_anew(signed_in: Client, olga: User, dev: User, builders: Organisation) -> None:
@@ -128,3 +144,71 @@ def test_an_administrator_takes_over(olga: User, dev: User, builders: Organisati
     disable_user(actor=olga, user=dev)
     change_role(actor=second, membership=Membership.objects.get(user=dev, organisation=builders), role=Role.VIEWER)
     assert ownerless() == []
+
+
+# --- At once ----------------------------------------------------------------------------------------------------------
+
+
+def one_after_the_other(first: Callable[[], object], second: Callable[[], object]) -> list[object]:
+    """Do ``second`` while ``first`` is done and not committed, and have it wait for that. What each made or raised."""
+    outcomes: list[object] = [None, None]
+
+    def later() -> None:
+        try:
+            outcomes[1] = second()
+        except Conflict as refusal:
+            outcomes[1] = refusal
+        finally:
+            connection.close()
+
+    waiting = threading.Thread(target=later)
+    with transaction.atomic():
+        outcomes[0] = first()
+        waiting.start()
+        wait_for(_somebody_waits)
+    waiting.join(30)
+    assert not waiting.is_alive()
+    return outcomes
+
+
+def _somebody_waits() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_clear_snapshot()")  # within a transaction it would stay as it was
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        return bool(cursor.fetchone()[0])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_owners_who_are_disabled_at_once_leave_nobody(builders: Organisation, dev: User) -> None:
+    other = make_member(make_user("deborah"), builders, Role.DEVELOPER).user
+    one_after_the_other(
+        lambda: disable_user(actor=None, user=dev),
+        lambda: disable_user(actor=None, user=other),
+    )
+    assert ownerless() == [builders]
+    told = GatewayChange.objects.filter(kind="organisation", key=str(builders.pk)).latest("sequence")
+    assert '"state":"suspended"' in (told.document or "")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_joins_while_the_last_owner_is_disabled_keeps_the_keys_working(builders: Organisation, dev: User) -> None:
+    other = make_user("deborah")
+    one_after_the_other(
+        lambda: disable_user(actor=None, user=dev),
+        lambda: add_member(actor=None, organisation=builders, user=other, role=Role.DEVELOPER),
+    )
+    told = GatewayChange.objects.filter(kind="organisation", key=str(builders.pk)).latest("sequence")
+    assert '"state":"active"' in (told.document or "")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_operators_do_not_disable_each_other(olga: User) -> None:
+    otto = make_user("otto", is_operator=True)
+    _done, refused = one_after_the_other(
+        lambda: disable_user(actor=olga, user=otto),
+        lambda: disable_user(actor=otto, user=olga),
+    )
+    assert isinstance(refused, Conflict)
+    assert User.objects.filter(is_operator=True, is_active=True).get() == olga

@@ -253,6 +253,21 @@ def test_a_revoked_key_ends_an_open_tunnel(tmp_path: Path) -> None:
     tunnelled(tmp_path, scenario)
 
 
+@pytest.mark.requirement("K8.2")
+def test_a_suspended_organisation_ends_an_open_tunnel(tmp_path: Path) -> None:
+    """As one is told to be, too, whose last owner was disabled."""
+
+    async def scenario(gateway: Running, caller: Streams, upstream: Streams) -> None:
+        owner = gateway.world.application.organisation_id
+        gateway.world.replica.put(snapshot.OrganisationDocument(owner, "suspended"))
+        assert await closed_with(caller[0]) == 1008
+        assert await closed_with(upstream[0]) == 1008
+        await recorded(gateway)
+        assert last_outcome(gateway) == "organisation_suspended"
+
+    tunnelled(tmp_path, scenario)
+
+
 @pytest.mark.requirement("H16.2", "K8.2")
 def test_a_key_that_expires_ends_an_open_tunnel(tmp_path: Path) -> None:
     made = world()
