@@ -106,6 +106,7 @@ class Credential(Entity):
     former_last4 = models.CharField(max_length=4, blank=True, default="", db_default="")
     former_until = models.DateTimeField(null=True, blank=True)
     former_used_at = models.DateTimeField(null=True, blank=True)
+    leaked_at = models.DateTimeField(null=True, blank=True)  # when a secret of it was reported as found in public
 
     class Meta:
         constraints = [

@@ -169,6 +169,7 @@ class CredentialSerializer(serializers.ModelSerializer[Credential]):
             "former_last4",
             "former_until",
             "former_used_at",
+            "leaked_at",
         ]
         read_only_fields = fields
 

@@ -94,6 +94,8 @@ def _mail(pk: int) -> bool:
 
 
 def _note(credential: Credential, found_at: str, *, was_former: bool) -> None:
+    """Where its owners look, and for them to be mailed."""
+    Credential.objects.filter(pk=credential.pk).update(leaked_at=timezone.now())
     its_owners = owners().filter(organisation=credential.application.organisation_id, user__is_active=True)
     LeakNotice.objects.bulk_create(
         LeakNotice(

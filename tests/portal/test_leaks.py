@@ -12,6 +12,7 @@ from django.core.cache import caches
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
+from playwright.sync_api import Page
 
 from apimgr.accounts.models import Role
 from apimgr.accounts.services import disable_user
@@ -22,6 +23,7 @@ from portal import services, tasks
 from portal.models import Credential, LeakNotice
 from portal.services import leaks
 from tests.access import World, make_world
+from tests.browser import every_look, look, sign_in
 from tests.factories import make_member, make_user
 from tests.leaks import rows_with
 
@@ -118,6 +120,40 @@ def test_every_owner_is_told_by_mail_once() -> None:
         assert part in message.body
     assert not any(hidden(secret) in str(each.message()) for each in mail.outbox)
     assert not LeakNotice.objects.exists()
+
+
+def page_of_dev(world: World) -> str:
+    client = Client()
+    client.force_login(world.people["dev"])
+    return client.get(reverse("portal:application", args=[world.application.pk])).content.decode()
+
+
+@pytest.mark.requirement("K10.3")
+def test_the_key_itself_says_that_it_leaked() -> None:
+    world = make_world()
+    (credential, secret), (rolled, old) = issued(world), issued(world)
+    services.roll_credential(actor=world.people["dev"], credential=rolled, overlap=timedelta(hours=1))
+    assert "leaked" not in page_of_dev(world)
+    report(world, "charlie", keys=[secret])
+    assert "Reported as leaked" in page_of_dev(world)
+    assert "Its old key was" not in page_of_dev(world)
+    report(world, "charlie", keys=[old])
+    assert "Its old key was reported as leaked" in page_of_dev(world)
+    path = reverse("api-credential", args=[credential.pk])
+    told = Client().get(path, headers={"Authorization": f"Bearer {world.secrets['dev']}"}).json()
+    assert told["standing"] == "revoked"
+    assert told["leaked_at"]
+
+
+@every_look
+def test_the_page_with_leaked_keys_looks_right(browser_page: Page, live_server: Any) -> None:
+    world = make_world()
+    (_, secret), (rolled, old) = issued(world), issued(world)
+    services.roll_credential(actor=world.people["dev"], credential=rolled, overlap=timedelta(hours=1))
+    report(world, "charlie", keys=[secret, old])
+    sign_in(browser_page, live_server, world.people["dev"])
+    browser_page.goto(f"{live_server.url}/apps/{world.application.public_id}/")
+    look(browser_page, "application-leaked")
 
 
 @pytest.mark.requirement("K10.3")
