@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pytest
 
@@ -18,7 +18,7 @@ from apimgr.contracts.snapshot import LimitDocument, PlanDocument, SubscriptionD
 from proxy.dataplane.limits import ASKING, REFUSED, TAKEN
 from proxy.dataplane.limits import grantor as grantor_module
 from proxy.dataplane.limits.asking import Asker, Mailbox, answer, question, read_answer, read_question
-from proxy.dataplane.limits.grantor import BEHIND, Grantor, Server, Word
+from proxy.dataplane.limits.grantor import BEHIND, Grantor, Joined, Server, Word
 from proxy.dataplane.limits.leased import begin_period
 from proxy.dataplane.limits.meter import Meter, meter_of_caller
 from proxy.dataplane.limits.table import (
@@ -253,6 +253,31 @@ def test_a_worker_that_stands_still_does_not_keep_the_agent_busy(tmp_path: Path)
     assert agent._rest_seconds == grantor_module.TICK_SECONDS
     worker.close()
     agent._mailbox.close()
+
+
+class Swallowing:
+    """A server whose client keeps a cancellation to itself, as ``asyncio.wait_for`` of Python 3.11 may do."""
+
+    asked = 0
+
+    async def join(self, told: int, peers: list[str]) -> Joined:
+        self.asked += 1
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+        return Joined("", is_open=False, alive=[])
+
+
+def test_an_agent_that_is_told_to_end_ends(table: Table, tmp_path: Path) -> None:
+    async def main() -> None:
+        agent, server = Grantor("unix:///nowhere", tmp_path / "table", "host"), Swallowing()
+        agent._table = table
+        serving = asyncio.ensure_future(agent._serve(cast("Any", server)))
+        await until(lambda: server.asked > 0)
+        serving.cancel()
+        await asyncio.wait([serving], timeout=30)
+        assert serving.cancelled()
+
+    run(main)
 
 
 # --- hosts around Redis -----------------------------------------------------------------------------------------------
