@@ -45,6 +45,10 @@ class RedisServer:
         except (RedisError, OSError):
             return False
 
+    def cpu_seconds(self) -> float:
+        used: dict[str, float] = self.client.info("cpu")  # type: ignore[assignment]
+        return used["used_cpu_user"] + used["used_cpu_sys"]
+
     def kill(self) -> None:
         self._process.send_signal(signal.SIGCONT)
         self._process.kill()

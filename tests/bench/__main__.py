@@ -7,6 +7,7 @@
 ``holding [n [s]]``        10,000 idle and 5,000 slow connections; bodies of 100 MB up and down
 ``replica [keys]``         a million keys: first synchronisation, start, one change (wants a database)
 ``enforcement [trials]``   from the commit of a revocation to the refusal on an open connection (wants a database)
+``grants [r]``             limits that hosts share: first grants a second of one agent
 ``keys [tries]``           whether the time of a refusal tells anything of a key
 ``code [r]``               the gateway's own code without sockets; ``profile`` says where it goes
 ``rollup [events]``        the roll-up of usage (wants a database)
@@ -28,7 +29,7 @@ from io import TextIOBase
 from pathlib import Path
 from typing import TextIO
 
-from tests.bench import code, gateway, holding, keys, openloop, replica, scaling
+from tests.bench import code, gateway, grants, holding, keys, openloop, replica, scaling
 from tests.bench.figures import Figure, print_figures
 from tests.bench.measure import Unavailable
 
@@ -53,6 +54,7 @@ CASES: dict[str, Callable[..., list[Figure]]] = {
     "holding": holding.run,
     "replica": replica.run,
     "enforcement": _enforcement,
+    "grants": grants.run,
     "keys": keys.run,
     "code": code.run,
     "profile": code.profile,

@@ -1,29 +1,21 @@
--- What a node holds of one limit, and a grant on top of it. Runs whole or not at all.
+-- What a node holds of some limits, and grants on top of it. Runs whole or not at all.
 --
 -- The node says what it holds, not what changed: said twice it does no harm, and a memory that was lost is made anew of
 -- what the nodes say. A word that was overtaken by a later one of the same node (it waited in a socket) is not heard.
 --
--- KEYS  state, slot
--- ARGV  incarnation, node, sequence, kind, amount, held, wanted, nodes that share, then
+-- KEYS  state, then the slot of each word
+-- ARGV  incarnation, node, sequence, nodes that share, then each word: kind, amount, held, wanted, and
 --       quota: start and end of the period, Unix seconds
 --       rate: its period in µs; calls given back; µs until the bucket is full as the node knows it, where memory was lost
--- Gives what it says (HEARD, LOST, BEHIND, WITHHELD), the grant, and
+-- Gives a line for each word: what it says (HEARD, LOST, BEHIND, WITHHELD), the grant, and
 --       quota and concurrency: what the other nodes hold
 --       rate: calls left, µs until the bucket is full, µs until there is another call
 local HEARD, LOST, BEHIND, WITHHELD = 0, 1, 2, 3
 local ALIVE_US, SILENCE_US, AHEAD_S = 10000000, 2000000, 300
-local state, slot = KEYS[1], KEYS[2]
-local node, kind = ARGV[2], ARGV[4]
-local sequence, amount = tonumber(ARGV[3]), tonumber(ARGV[5])
-local held, wanted, peers = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local node, sequence, peers = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 
-local memory = redis.call('HMGET', state, 'incarnation', 'open', 'heard_at', 'heard_since')
-if memory[1] ~= ARGV[1] then
-  return {LOST, 0, 0}
-end
-if sequence <= tonumber(redis.call('HGET', slot, 'said:' .. node) or 0) then
-  return {BEHIND, 0, 0}
-end
+local memory = redis.call('HMGET', KEYS[1], 'incarnation', 'open', 'heard_at', 'heard_since')
+local is_lost = memory[1] ~= ARGV[1]
 local is_open = memory[2] == '1'
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -34,16 +26,18 @@ if now - tonumber(memory[3] or 0) > SILENCE_US then
 end
 
 -- No node may take all that is left while others ask for it, too.
-local function share(available)
+local function share(available, wanted)
   if not is_open or wanted < 1 or available < 1 then
     return 0
   end
   return math.min(wanted, math.max(1, math.floor(available / (2 * peers))))
 end
 
-local function quota()
-  local start = tonumber(ARGV[9])
-  local counted = tonumber(redis.call('HGET', slot, 'start') or 0)
+local say = {}
+
+function say.quota(slot, amount, held, wanted, start, ends)
+  local known = redis.call('HMGET', slot, 'start', 'held:' .. node, 'total')
+  local counted, before, total = tonumber(known[1] or 0), tonumber(known[2] or 0), tonumber(known[3] or 0)
   if start < counted then
     return {BEHIND, 0, 0} -- by the clock of another node the next period has begun
   end
@@ -52,31 +46,31 @@ local function quota()
   end
   if start > counted then
     redis.call('DEL', slot)
+    before, total = 0, 0
   end
-  local before = tonumber(redis.call('HGET', slot, 'held:' .. node) or 0)
-  local others = tonumber(redis.call('HGET', slot, 'total') or 0) - before
-  local granted = share(amount - others - held)
-  redis.call('HSET', slot, 'start', start, 'total', others + held + granted, 'held:' .. node, held + granted)
-  redis.call('EXPIREAT', slot, tonumber(ARGV[10]) + 86400)
+  local others = total - before
+  local granted = share(amount - others - held, wanted)
+  redis.call('HSET', slot, 'start', start, 'total', others + held + granted, 'held:' .. node, held + granted,
+    'said:' .. node, sequence)
+  redis.call('EXPIREAT', slot, ends + 86400)
   return {HEARD, granted, others}
 end
 
 -- GCRA, as in a node, by the clock of this server alone.
-local function rate()
-  local period, given_back, lost = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
+function say.rate(slot, amount, held, wanted, period, given_back, lost)
   local interval = period / amount
   local full_at = tonumber(redis.call('HGET', slot, 'full_at') or 0) - given_back * interval
   full_at = math.min(math.max(full_at, now, now + lost), now + period)
   local available = math.floor((now + period - full_at) / interval + 0.001)
-  local granted = share(available)
+  local granted = share(available, wanted)
   full_at = full_at + granted * interval
-  redis.call('HSET', slot, 'full_at', string.format('%.3f', full_at))
+  redis.call('HSET', slot, 'full_at', string.format('%.3f', full_at), 'said:' .. node, sequence)
   redis.call('PEXPIRE', slot, math.ceil(period / 1000) + 60000)
   local wait = math.max(0, math.ceil(full_at + interval - now - period))
   return {HEARD, granted, available - granted, math.ceil(full_at - now), wait}
 end
 
-local function concurrency()
+function say.concurrency(slot, amount, held, wanted)
   local others = 0
   local fields = redis.call('HGETALL', slot)
   for at = 1, #fields, 2 do
@@ -90,17 +84,38 @@ local function concurrency()
       end
     end
   end
-  local granted = share(amount - others - held)
-  redis.call('HSET', slot, 'held:' .. node, held + granted, 'at:' .. node, string.format('%.0f', now))
+  local granted = share(amount - others - held, wanted)
+  redis.call('HSET', slot, 'held:' .. node, held + granted, 'at:' .. node, string.format('%.0f', now),
+    'said:' .. node, sequence)
   redis.call('EXPIRE', slot, 3600)
   return {HEARD, granted, others}
 end
 
-local answer = ({quota = quota, rate = rate, concurrency = concurrency})[kind]()
-if answer[1] == HEARD then
-  redis.call('HSET', slot, 'said:' .. node, sequence)
-  if not is_open then
+local function hear(slot, word)
+  if is_lost then
+    return {LOST, 0, 0}
+  end
+  if sequence <= tonumber(redis.call('HGET', slot, 'said:' .. node) or 0) then
+    return {BEHIND, 0, 0}
+  end
+  local kind, numbers = string.match(word, '^(%a+) (.*)$')
+  local given = {}
+  for number in string.gmatch(numbers, '%S+') do
+    given[#given + 1] = tonumber(number)
+  end
+  local answer = say[kind](slot, unpack(given))
+  if answer[1] == HEARD and not is_open then
     answer[1] = WITHHELD
   end
+  return answer
 end
-return answer
+
+local lines = {}
+for at = 2, #KEYS do
+  local answer = hear(KEYS[at], ARGV[at + 3])
+  for each = 1, #answer do
+    answer[each] = string.format('%.0f', answer[each])
+  end
+  lines[at - 1] = table.concat(answer, ' ')
+end
+return table.concat(lines, '\n')

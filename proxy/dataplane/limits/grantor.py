@@ -524,17 +524,18 @@ class Server:
         return Joined(answer[0], answer[1] == 1, answer[2])
 
     async def say(self, sequence: int, words: Sequence[Word], sharing: int) -> list[list[int]]:
-        """Each word's answer, as ``grant.lua`` gives it."""
-        pipeline = self._redis.pipeline(transaction=False)
-        for word in words:
-            slot = word.slot
-            pipeline.evalsha(
-                self._grant, 2, _STATE, f"{_PREFIX}:{slot.kind}:{slot.owner}:{slot.limit_id}",
-                self._incarnation, self._node, sequence, slot.kind, min(slot.amount, _MOST),
-                word.held, word.wanted, sharing, *word.more,
-            )  # fmt: skip
-        answers: list[list[int]] = await pipeline.execute()
-        return answers
+        """Each word's answer, as ``grant.lua`` gives it: one call of it for all of them."""
+        slots = [f"{_PREFIX}:{word.slot.kind}:{word.slot.owner}:{word.slot.limit_id}" for word in words]
+        told: str = await self._redis.evalsha(
+            self._grant, 1 + len(slots), _STATE, *slots,
+            self._incarnation, self._node, str(sequence), str(sharing), *map(_line, words),
+        )  # fmt: skip
+        return [[int(number) for number in line.split()] for line in told.split("\n")]
+
+
+def _line(word: Word) -> str:
+    numbers = (min(word.slot.amount, _MOST), word.held, word.wanted, *word.more)
+    return f"{word.slot.kind} {' '.join(map(str, numbers))}"
 
 
 def _heed_cancellation() -> None:

@@ -18,7 +18,7 @@ from apimgr.contracts.snapshot import LimitDocument, PlanDocument, SubscriptionD
 from proxy.dataplane.limits import ASKING, REFUSED, TAKEN
 from proxy.dataplane.limits import grantor as grantor_module
 from proxy.dataplane.limits.asking import Asker, Mailbox, answer, question, read_answer, read_question
-from proxy.dataplane.limits.grantor import BEHIND, Grantor, Joined, Server, Word
+from proxy.dataplane.limits.grantor import BEHIND, HEARD, LOST, Grantor, Joined, Server, Word
 from proxy.dataplane.limits.leased import begin_period
 from proxy.dataplane.limits.meter import Meter, meter_of_caller
 from proxy.dataplane.limits.table import (
@@ -716,5 +716,48 @@ def test_a_clock_that_is_a_month_ahead_ends_no_period_of_the_others(tmp_path: Pa
         assert await storm([host], of, calls=10) == 39
         await server._redis.aclose()
         await host.close()
+
+    run(main)
+
+
+@pytest.mark.processes
+def test_many_words_are_one_call_and_each_has_its_own_answer(tmp_path: Path, redis_server: RedisServer) -> None:
+    async def main() -> None:
+        table = Table(tmp_path / "table", time.time(), shared=True)
+        agent = Grantor(redis_server.url, tmp_path / "table", "host")
+        server = Server(agent._connect(), "host")
+        await server.open()
+        await server.join(0, [])
+        while not (await server.join(grantor_module._number(server._incarnation), [])).is_open:
+            await asyncio.sleep(0.1)
+
+        def word(owner: int, of: LimitDocument, held: int, wanted: int, *more: int) -> Word:
+            slot = table.describe(table.slot(owner, of, 0, time.time()))
+            assert slot is not None
+            return Word(slot, held, wanted, more)
+
+        month = period_bounds("month", time.time())
+        calls = redis_server.client.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0)
+        many = limit("quota", 10**15, "month")
+        words = [
+            word(1, many, 10**12 + 1, 10**14, *month),
+            word(2, limit("quota", 3, "month"), 3, 1, *month),
+            word(3, limit("quota", 3, "month"), 0, 1, month[1] + 86_400, month[1] + 2 * 86_400),
+            word(4, limit("rate", 4, "minute"), 0, 3, 60_000_000, 0, 0),
+            word(5, AT_ONCE, 1, 1),
+        ]
+        told = await server.say(1, words, 1)
+        assert told == [[HEARD, 10**14, 0], [HEARD, 0, 0], [BEHIND, 0, 0], [HEARD, 2, 2, 30_000_000, 0], [HEARD, 1, 0]]
+        assert await server.say(1, words, 1) == [[BEHIND, 0, 0]] * 5, "nothing is heard twice"
+        other = Server(agent._connect(), "other")
+        await other.open()
+        await other.join(0, [])
+        assert (await other.say(1, words, 1))[0] == [HEARD, 10**14, 10**14 + 10**12 + 1], "to the call"
+        server._incarnation = "another"
+        assert await server.say(2, words, 1) == [[LOST, 0, 0]] * 5
+        assert redis_server.client.info("commandstats")["cmdstat_evalsha"]["calls"] - calls == 5, "with one join"
+        await server._redis.aclose()
+        await other._redis.aclose()
+        table.close()
 
     run(main)
