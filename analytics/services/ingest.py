@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from django.db import connection, transaction
 
 from analytics import partitions
-from apimgr.contracts.usage import COPY_EVENTS, EVENT_TYPES, INSERT_BATCH, KIND_CALLS, UPSERT_NODE, UsageRecord
+from apimgr.contracts.usage import COPY_EVENTS, EVENT_TYPES, INSERT_BATCH, KIND_CALLS, UsageRecord
 from apimgr.contracts.usage_rows import at, event_rows
 
 
@@ -38,9 +38,3 @@ def write_batch(*, node: str, boot: int, worker: int, segment: int, records: Ite
 def ensure_days(first: datetime, last: datetime) -> None:
     """Make the partitions that calls from ``first`` to ``last`` belong to. Do so before writing the past."""
     partitions.ensure_partitions(first.astimezone(UTC).date(), last.astimezone(UTC).date())
-
-
-def tell_shipped(*, node: str, until: datetime) -> None:
-    """Say that everything ``node`` served before ``until`` is stored."""
-    with connection.cursor() as cursor:
-        cursor.execute(UPSERT_NODE, (node, until))

@@ -13,11 +13,10 @@ from analytics.histogram import MAX_ERROR
 from analytics.selectors import usage
 from analytics.selectors.cubes import Question, ask, compare, complete_to, series, total
 from analytics.selectors.periods import RANGES, period
-from analytics.services.ingest import tell_shipped
 from apimgr.accounts.models import Organisation, User
 from apimgr.core.errors import DomainError, NotFound
 from tests.analytics.calls import NOW, store
-from tests.analytics.world import Scene, make_scene, told
+from tests.analytics.world import Scene, make_scene, tell_shipped, told
 
 
 @pytest.mark.parametrize("name", RANGES)
