@@ -52,19 +52,22 @@ def _invalid(detail: str) -> Malformed:
 class ResponseBlock:
     """The header fields of a response but those of ``_OWN_FIELD``, sorted: ``lines`` are passed on, each ended by CRLF.
 
-    Upstreams repeat them, so blocks are remembered and shared: nothing may change one. ``options`` are the names that
-    ``Connection`` lists, ``struck`` those among them that are names of fields.
+    Upstreams repeat them, so blocks are remembered and shared: nothing may change one. ``upgrade`` is empty where
+    ``Connection`` does not list it.
     """
 
-    __slots__ = ("encoding", "keep_alive", "lines", "options", "struck", "upgrade")
+    __slots__ = ("encoding", "keep_alive", "lines", "struck", "upgrade")
 
     def __init__(self) -> None:
         self.lines = b""
         self.encoding: bytes | None = None
         self.keep_alive = False
-        self.options: frozenset[bytes] = frozenset()
-        self.struck: frozenset[bytes] = frozenset()
+        self.struck = b""
         self.upgrade = b""
+
+    def strikes(self, name: bytes) -> bool:
+        """Whether ``Connection`` keeps the field ``name``, in lower case, to this hop."""
+        return b",%b," % name in self.struck
 
 
 class ResponseHead:
@@ -86,7 +89,7 @@ class ResponseHead:
     @property
     def upgrade(self) -> bytes:
         """The protocol a 101 switches to; empty where ``Connection`` does not list it."""
-        return self.block.upgrade if b"upgrade" in self.block.options else b""
+        return self.block.upgrade
 
     def body_reader(self) -> BodyReader:
         if self.length == CHUNKED:
@@ -136,7 +139,7 @@ def _read_own(head: ResponseHead, own: list[bytes]) -> bytes | None:
             if length is not None:
                 raise _invalid("The upstream sent more than one Content-Length.")
             length = value
-        elif kind == _OTHER and not (block.struck and name.lower() in block.struck):
+        elif kind == _OTHER and not (block.struck and block.strikes(name.lower())):
             head.lines = b"".join((head.lines, name, b": ", value, b"\r\n"))
     return length
 
@@ -145,6 +148,7 @@ def _read_block(lines: bytes, is_http11: bool) -> ResponseBlock:
     block = ResponseBlock()
     plain: list[f.Field] = []
     connection: bytes | None = None
+    upgrade = b""
     for field in f.split_fields(lines[2:]):
         name, value = field
         kind = _remembered.get(name)
@@ -155,11 +159,12 @@ def _read_block(lines: bytes, is_http11: bool) -> ResponseBlock:
         elif kind == _ENCODING:
             block.encoding = value if block.encoding is None else block.encoding + b"," + value
         elif kind == _UPGRADE:
-            block.upgrade = value
+            upgrade = value
         elif kind == _CONNECTION:
             connection = value if connection is None else connection + b"," + value
-    _read_connection(block, connection, is_http11=is_http11)
-    plain = f.without(plain, block.struck)
+    struck = _read_connection(block, connection, upgrade, is_http11=is_http11)
+    if struck:
+        plain = f.without(plain, struck)
     block.lines = f.join_fields(plain) + b"\r\n" if plain else b""
     return block
 
@@ -169,15 +174,23 @@ _remembered_block = lru_cache(maxsize=1024)(_read_block)
 _LONGEST_STATUS: Final = len("200 ") + MAX_REASON
 
 
-def _read_connection(block: ResponseBlock, connection: bytes | None, *, is_http11: bool) -> None:
+def _read_connection(
+    block: ResponseBlock, connection: bytes | None, upgrade: bytes, *, is_http11: bool
+) -> frozenset[bytes]:
+    """Whether the connection stays open, and to what protocol it may switch. Gives the fields it keeps to this hop."""
     block.keep_alive = is_http11
-    if connection is not None:
-        options = f.connection_options(connection)
-        if options is None:
-            raise _invalid("The upstream's Connection field is not a list of names.")
-        block.options = options
-        block.struck = options - f.PERSISTENCE_OPTIONS
-        block.keep_alive = b"close" not in options and (is_http11 or b"keep-alive" in options)
+    if connection is None:
+        return frozenset()
+    options = f.connection_options(connection)
+    if options is None:
+        raise _invalid("The upstream's Connection field is not a list of names.")
+    block.keep_alive = b"close" not in options and (is_http11 or b"keep-alive" in options)
+    if b"upgrade" in options:
+        block.upgrade = upgrade
+    struck = options - f.PERSISTENCE_OPTIONS
+    if struck:
+        block.struck = b",%b," % b",".join(struck)  # a set of a thousand bytes of names takes 28 times as much
+    return struck
 
 
 def _classify(name: bytes) -> int:

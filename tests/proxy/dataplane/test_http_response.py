@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import tracemalloc
+
 import pytest
 
 from proxy.dataplane.http.malformed import Malformed
@@ -45,6 +48,19 @@ def test_what_differs_from_response_to_response_is_no_part_of_what_is_remembered
     assert first.block is second.block
     assert (first.length, second.length) == (1, 2)
     assert second.lines == b"Server: s\r\nETag: 2\r\nSet-Cookie: a=2\r\nset-cookie: b=2\r\n"
+
+
+@pytest.mark.parametrize(("size", "responses"), [(900, 2_100), (8_000, 260)], ids=["in a block that is kept", "longer"])
+def test_a_flood_of_connection_options_takes_no_memory(size: int, responses: int) -> None:
+    """What an upstream lists must not fill the memory of a worker, however often it lists other names (H12)."""
+    names = ",".join(map("".join, itertools.product("abcdefghijklm", repeat=3)))[: size // 4 * 4 - 1]
+    tracemalloc.start()
+    try:
+        for number in range(responses):
+            assert parsed(f"Connection: x{number},{names},etag", "ETag: 1", "X-A: 1").lines == b"X-A: 1\r\n"
+        assert tracemalloc.get_traced_memory()[0] < 8 * 1024**2
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_long_reason_is_left_out() -> None:
