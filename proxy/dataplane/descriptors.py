@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 SPARE: Final = 16
+OWN: Final = 64  # what a worker has open for itself is less
 # What a system call says when it lacks descriptors or memory rather than anything else.
 EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -43,3 +44,8 @@ def in_use() -> int:
 def places(limit: int, taken: int) -> int:
     """How many callers there is room for, each with a connection to an upstream."""
     return max((limit - taken - SPARE) // 2, 1)
+
+
+def needed(callers: int) -> int:
+    """The limit that has room for so many."""
+    return 2 * callers + SPARE + OWN

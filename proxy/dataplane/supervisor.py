@@ -142,6 +142,7 @@ class Supervisor:
         before, now = descriptors.raise_limit()
         raised = f", raised from {before}" if now != before else ""
         log.info("Each process may have %d open files%s", now, raised)
+        _say_if_callers_do_not_fit(now, config.max_connections, asked_for="APIMGR_GATEWAY_MAX_CONNECTIONS" in environ)
         self._given = {name: value for name, value in environ.items() if name != HANDOVER_VARIABLE}
         self._handover = _handover(environ)
         if self._handover is None:
@@ -428,6 +429,17 @@ class Supervisor:
         self._admin.close()
         presence.remove_pid(self._config.home / "pid")
         self._lock.close()
+
+
+def _say_if_callers_do_not_fit(files: int, callers: int, *, asked_for: bool) -> None:
+    """Once for all workers. That the default does not fit is nobody's mistake: whoever comes late only waits."""
+    if files < descriptors.needed(callers):
+        log.log(
+            logging.WARNING if asked_for else logging.INFO,
+            "That is room for %d callers at once in each worker; further ones wait in the queue."
+            " For APIMGR_GATEWAY_MAX_CONNECTIONS=%d have a limit of %d",
+            descriptors.places(files, descriptors.OWN), callers, descriptors.needed(callers),
+        )  # fmt: skip
 
 
 def _reset_stats(config: GatewayConfig) -> None:

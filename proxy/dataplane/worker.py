@@ -261,7 +261,7 @@ def run(config: GatewayConfig, number: int, sockets: list[socket.socket], ready_
     )
     if is_strict:
         worker.syncer = Syncer(spool)
-    _count_descriptors(worker, number)
+    _count_descriptors(worker)
     # What was imported lives as long as the process: collecting it again and again costs latency for nothing.
     gc.collect()
     gc.freeze()
@@ -273,17 +273,11 @@ def run(config: GatewayConfig, number: int, sockets: list[socket.socket], ready_
     worker.runtime.limits.close()
 
 
-def _count_descriptors(worker: Worker, number: int) -> None:
+def _count_descriptors(worker: Worker) -> None:
     """Let in no more callers than there are descriptors for."""
     limit = descriptors.limit()
     worker.places = descriptors.places(limit, descriptors.in_use() + _LOOPS_DESCRIPTORS)
     worker.pools.many = limit - descriptors.SPARE
-    if worker.places < worker.max_connections and not number:
-        log.warning(
-            "The limit of %d open files has room for %d callers in each worker, not for %d"
-            " (APIMGR_GATEWAY_MAX_CONNECTIONS): further ones wait in the queue",
-            limit, worker.places, worker.max_connections,
-        )  # fmt: skip
 
 
 async def _serve_until_told(worker: Worker, sockets: list[socket.socket], ready_fd: int | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import resource
 import socket
 from ipaddress import ip_address
@@ -12,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from proxy.dataplane import descriptors
+from proxy.dataplane.config import from_environment
 from proxy.dataplane.door import Door
+from proxy.dataplane.supervisor import Supervisor
 from proxy.dataplane.upstreams.connect import is_local_address
 from tests.proxy.dataplane.support import Running, read_reply, request
 from tests.proxy.dataplane.test_gateway import last_outcome, play
@@ -37,6 +40,38 @@ def test_the_limit_is_raised_as_far_as_it_may_be() -> None:
         assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == hard
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_what_is_needed_has_room_for_all() -> None:
+    for callers in (1, 300, 10_000):
+        assert descriptors.places(descriptors.needed(callers), descriptors.OWN) == callers
+
+
+@pytest.mark.parametrize(
+    ("files", "set_to", "said"),
+    [(20_000, None, logging.INFO), (20_000, "10000", logging.WARNING), (20_080, None, 0), (400, "160", 0)],
+)
+def test_callers_that_do_not_fit_are_no_cause_for_alarm_unless_they_were_asked_for(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    files: int,
+    set_to: str,
+    said: int,
+) -> None:
+    environ = {
+        "APIMGR_VAR": str(tmp_path),
+        "APIMGR_KEY_PEPPER": "p" * 32,
+        "APIMGR_GATEWAY_LISTEN": "127.0.0.1:0",
+        "APIMGR_GATEWAY_ADMIN_LISTEN": "127.0.0.1:0",
+        "APIMGR_GATEWAY_WORKERS": "4",
+        **({"APIMGR_GATEWAY_MAX_CONNECTIONS": set_to} if set_to else {}),
+    }
+    monkeypatch.setattr(descriptors, "raise_limit", lambda: (files, files))
+    caplog.set_level(logging.INFO)
+    Supervisor(from_environment(environ), environ)._stop()
+    levels = [record.levelno for record in caplog.records if "room for" in record.getMessage()]
+    assert levels == ([said] if said else []), "once, not for each worker"
 
 
 def test_callers_beyond_the_places_wait_for_one(tmp_path: Path) -> None:
