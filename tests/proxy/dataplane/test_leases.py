@@ -574,6 +574,35 @@ def test_grants_wait_for_a_host_that_others_remember(
 
 
 @pytest.mark.processes
+def test_a_server_that_keeps_a_file_remembers_a_host_that_does_not_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is restarted while a host that has spent all of the quota is gone, and the other one stops waiting for it."""
+    script, patience = grantor_module._script, "1000000, 10000000, 2000000"
+    assert patience in script("join")
+    monkeypatch.setattr(
+        grantor_module, "_script", lambda name: script(name).replace(patience, "1000000, 3000000, 2000000")
+    )
+    server = RedisServer(tmp_path / "redis", durable=True)
+
+    async def work(made: list[Host]) -> None:
+        of = limit("quota", 10, "month")
+        await until(lambda: bool(made[1].grantor._peers))
+        assert await storm(made[:1], of, calls=20) == 10
+        made[0].serving.cancel()
+        server.kill()
+        await until(lambda: not made[1].grantor.is_open)
+        await asyncio.to_thread(server.start)
+        await made[1].ready()
+        assert await storm(made[1:], of, calls=20) == 0
+
+    try:
+        together(tmp_path, server, work, 2)
+    finally:
+        server.close()
+
+
+@pytest.mark.processes
 def test_one_agent_at_a_time(tmp_path: Path, redis_server: RedisServer) -> None:
     async def main() -> None:
         first = Host(tmp_path / "host", redis_server.url, "host")
