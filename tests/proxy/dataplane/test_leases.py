@@ -790,3 +790,31 @@ def test_many_words_are_one_call_and_each_has_its_own_answer(tmp_path: Path, red
         table.close()
 
     run(main)
+
+
+@pytest.mark.processes
+def test_clocks_that_were_ahead_together_are_mended_by_an_empty_server(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    """By its own clock the server had gone on to the next period: nobody may spend of this one until it forgets."""
+
+    async def work(made: list[Host]) -> None:
+        of, (_, end) = limit("quota", 40, "month"), period_bounds("month", time.time())
+        passed = await storm(made, of, calls=3, callers=1)
+        (key,) = redis_server.client.keys("apimgr:{limits}:quota:*")
+        redis_server.client.delete(key)
+        redis_server.client.hset(key, "start", end)
+        await until(lambda: not any(host.grantor._leases for host in made))
+        assert await storm(made, of, calls=20) == 0
+        redis_server.empty()
+        await until(lambda: not all(host.grantor.is_open for host in made))
+        for host in made:
+            await host.ready()
+        give_up_at = time.monotonic() + 20
+        while passed < 40 and time.monotonic() < give_up_at:
+            passed += await storm(made, of, calls=20)
+            await asyncio.sleep(0.1)
+        assert passed == 40
+        assert await storm(made, of, calls=20) == 0
+
+    together(tmp_path, redis_server, work, 2)
