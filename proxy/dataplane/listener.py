@@ -315,11 +315,15 @@ class ClientConnection(asyncio.Protocol, Timed):
         self._wheel.disarm(self)
         self._exchange = exchange = Exchange(self, head)
         exchange.begin()
-        if self._exchange is exchange and self._buffer:
+        if self._serves(exchange) and self._buffer:
             self._feed()
-        if self._exchange is exchange and self._heard_all:
+        if self._serves(exchange) and self._heard_all:
             self._last_of_a_pipeline(exchange)
         return True
+
+    def _serves(self, exchange: Exchange) -> bool:
+        """Whether ``exchange`` is still under way. A call, since to types it would be so whatever was called before."""
+        return self._exchange is exchange
 
     def _last_of_a_pipeline(self, exchange: Exchange) -> None:
         """The caller had closed its side before this request's turn came."""

@@ -58,16 +58,20 @@ class UntilCloseReader:
         return data, b""
 
 
+_SIZE: Final = 0
+_DATA: Final = 1
+_DATA_END: Final = 2
+_TRAILER: Final = 3
+
+
 class ChunkedReader:
     """The chunked coding, strict. Extensions are dropped, trailers are checked and dropped (H3)."""
 
     __slots__ = ("_buffer", "_extensions", "_left", "_state", "done")
 
-    _SIZE, _DATA, _DATA_END, _TRAILER = range(4)
-
     def __init__(self) -> None:
         self.done = False
-        self._state = self._SIZE
+        self._state = _SIZE
         self._left = 0
         self._extensions = 0
         self._buffer = b""
@@ -78,16 +82,16 @@ class ChunkedReader:
         at = 0
         while True:
             start = at
-            if self._state == self._SIZE:
+            if self._state == _SIZE:
                 at = self._read_size(data, at)
-            elif self._state == self._DATA:
+            elif self._state == _DATA:
                 piece = data[at : at + self._left]
                 payload.append(piece)
                 at += len(piece)
                 self._left -= len(piece)
                 if not self._left:
-                    self._state = self._DATA_END
-            elif self._state == self._DATA_END:
+                    self._state = _DATA_END
+            elif self._state == _DATA_END:
                 at = self._read_data_end(data, at)
             else:
                 at = self._read_trailers(data, at)
@@ -108,7 +112,7 @@ class ChunkedReader:
         self._extensions += len(match[2] or b"")
         if self._left > MAX_CHUNK or self._extensions > MAX_EXTENSIONS or match.end() - at > MAX_SIZE_LINE:
             raise bad_request("A chunk size or its extensions are too large.")
-        self._state = self._DATA if self._left else self._TRAILER
+        self._state = _DATA if self._left else _TRAILER
         return match.end()
 
     def _read_data_end(self, data: bytes, at: int) -> int:
@@ -117,7 +121,7 @@ class ChunkedReader:
             raise bad_request("A chunk is longer than its size.")
         if len(end) < 2:
             return at
-        self._state = self._SIZE
+        self._state = _SIZE
         return at + 2
 
     def _read_trailers(self, data: bytes, at: int) -> int:

@@ -29,7 +29,7 @@ _SEGMENTS_DESCRIPTORS: Final = 2  # mapped memory holds one of its own
 _LOOK_AGAIN_SECONDS: Final = 1.0
 
 
-class SpoolFull(OSError):
+class SpoolFull(Exception):
     """The spool has no room; nothing of the frame was kept."""
 
 
