@@ -26,8 +26,9 @@ demo-reset: $(VENV)/.runs  ## Delete the demo's database, keys and logs, to star
 PROCESSES ?= 3
 
 .PHONY: test
-test: $(VENV)/.helps $(VENV)-upstream/.runs  ## Run the test suite; ARGS="-k portal" for a part of it
-	@$(BIN)/python tests/tools.py
+test: $(VENV)/.helps $(VENV)-upstream/.runs $(VENV)-build/.runs  ## Run the test suite; ARGS="-k portal" for a part of it
+	@$(BIN)/python -m tests.tools
+	@$(VENV)-build/bin/python -m proxy.build --if-possible
 	APIMGR_VAR="$(CURDIR)/var/test" $(WITH_DATABASE) $(BIN)/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: check
@@ -50,16 +51,22 @@ fmt: $(VENV)/.helps  ## Format the code and fix what can be fixed
 	$(BIN)/ruff format .
 
 .PHONY: bench
-bench: $(VENV)/.helps $(VENV)-bench/.runs  ## Measure the gateway against nginx and Envoy, and the roll-up
+bench: $(VENV)/.helps $(VENV)-bench/.runs $(VENV)-build/.runs  ## Measure the gateway against nginx and Envoy, and the roll-up
+	@$(VENV)-build/bin/python -m proxy.build --if-possible
 	APIMGR_VAR="$(CURDIR)/var/bench" $(WITH_DATABASE) $(BIN)/python -m tests.bench $(ARGS)
 
 .PHONY: faults
-faults: $(VENV)/.helps  ## Break the gateway in every way at length, with a table; ARGS="--kills 50 --outage 300"
+faults: $(VENV)/.helps $(VENV)-build/.runs  ## Break the gateway in every way at length, with a table; ARGS="--kills 50 --outage 300"
+	@$(VENV)-build/bin/python -m proxy.build --if-possible
 	$(BIN)/python -m tests.faults $(ARGS)
 
 .PHONY: fuzz
 fuzz: $(VENV)-fuzz/.runs  ## Fuzz what reads bytes of others; SECONDS=60 each, ARGS="path chunked" for some
 	APIMGR_VAR="$(CURDIR)/var" $(VENV)-fuzz/bin/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(ARGS)
+
+.PHONY: compiled
+compiled: $(VENV)-build/.runs  ## Compile the gateway: some 40 % less CPU per call; needs a C compiler
+	@$(VENV)-build/bin/python -m proxy.build $(ARGS)
 
 .PHONY: docs
 docs: $(VENV)/.helps  ## Check the documentation: links, glossary, settings
@@ -74,12 +81,13 @@ venv: $(VENV)/.helps  ## Make the virtual environment, with the tools of develop
 
 .PHONY: clean
 clean: demo-reset  ## Delete all that make made
-	rm -rf var $(VENV) $(VENV)-upstream $(VENV)-bench $(VENV)-fuzz
+	rm -rf build var $(VENV) $(VENV)-upstream $(VENV)-bench $(VENV)-build $(VENV)-fuzz
 
 # --- The virtual environments: what runs, what helps, and the demo's upstream apart --------------------------------
 PIP = -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:
 
-$(VENV)/bin/python $(VENV)-upstream/bin/python $(VENV)-bench/bin/python $(VENV)-fuzz/bin/python:
+$(VENV)/bin/python $(VENV)-upstream/bin/python $(VENV)-bench/bin/python $(VENV)-build/bin/python \
+		$(VENV)-fuzz/bin/python:
 	@test -n "$(PYTHON)" || { echo "No usable Python: apimgr needs Python >= 3.11 with pip and venv" \
 		"(Debian: apt install python3-venv). Or name one: make PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@echo "Making $(@:/bin/python=) with $(PYTHON)"
@@ -103,6 +111,11 @@ $(VENV)-upstream/.runs: requirements-upstream.txt | $(VENV)-upstream/bin/python
 $(VENV)-bench/.runs: requirements-bench.txt | $(VENV)-bench/bin/python
 	@echo "Installing requirements-bench.txt"
 	@$(VENV)-bench/bin/python $(PIP) -r requirements-bench.txt
+	@touch $@
+
+$(VENV)-build/.runs: requirements-build.txt | $(VENV)-build/bin/python
+	@echo "Installing requirements-build.txt"
+	@$(VENV)-build/bin/python $(PIP) -r requirements-build.txt
 	@touch $@
 
 $(VENV)-fuzz/.runs: requirements-fuzz.txt | $(VENV)-fuzz/bin/python

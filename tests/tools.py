@@ -1,4 +1,4 @@
-"""See to it that the programs tests can use are here: Chromium, and Redis. ``make test`` runs this first.
+"""See to it that the programs tests can use are here: Chromium, Redis, a C compiler. ``make test`` runs this first.
 
 As root on Debian their packages are installed; otherwise Playwright's Chromium. What cannot be had is said aloud.
 """
@@ -11,15 +11,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+from proxy.build import what_is_missing
+
 IS_ROOT = os.geteuid() == 0
 
 
-def apt_install(package: str) -> bool:
+IS_CI = os.environ.get("CI", "").lower() in {"1", "true"}
+
+
+def apt_install(package: str, *more: str) -> bool:
+    """``package`` is called as its program is."""
     apt = shutil.which("apt-get")
     if not IS_ROOT or apt is None:
         return False
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    install = [apt, "install", "-y", "-qq", "--no-install-recommends", package]
+    install = [apt, "install", "-y", "-qq", "--no-install-recommends", package, *more]
     # A first attempt without `update`: in most images the lists are either fresh or absent.
     return any(
         subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False).returncode == 0
@@ -53,13 +59,19 @@ def ensure_redis() -> bool:
     return shutil.which("redis-server") is not None or apt_install("redis-server")
 
 
+def ensure_compiler() -> bool:
+    return not what_is_missing() or (apt_install("gcc", "libc6-dev", "python3-dev") and not what_is_missing())
+
+
 def main() -> int:
     if not ensure_redis():
         print("redis-server is not installed: its tests are skipped", file=sys.stderr)
+    if not ensure_compiler():
+        print(f"The compiled gateway is not tested: {what_is_missing()}", file=sys.stderr)
     if ensure_chromium():
         return 0
     print("!!! No Chromium, and it cannot be installed here: BROWSER TESTS WILL NOT RUN !!!", file=sys.stderr)
-    return 1 if os.environ.get("CI", "").lower() in {"1", "true"} else 0
+    return 1 if IS_CI else 0
 
 
 if __name__ == "__main__":

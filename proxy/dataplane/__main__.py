@@ -1,4 +1,7 @@
-"""``python -m proxy.dataplane``: a gateway node. Its own children are the same program in the roles below."""
+"""``python -m proxy.dataplane``: a gateway node. Its own children are the same program in the roles below.
+
+Whatever may be compiled is imported late, when it is settled where from.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from apimgr.contracts.credentials import digest_key, generate_key
+from proxy.dataplane import compiled
 from proxy.dataplane.config import READY_VARIABLE, ImproperConfiguration, from_environment, key_pepper
 
 _USAGE: Final = """usage: python -m proxy.dataplane, with its settings in the environment
@@ -22,6 +25,11 @@ _PR_SET_PDEATHSIG: Final = 1
 
 def main(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    try:
+        compiled.use()
+    except compiled.CannotUseBuild as error:
+        print(error, file=sys.stderr)
+        return 2
     match arguments:
         case []:
             return _supervise()
@@ -61,6 +69,7 @@ def _check(path: str) -> int:
 
 
 def _new_key(prefix: str = "ak") -> int:
+    from apimgr.contracts.credentials import digest_key, generate_key
     from proxy.dataplane.replica.declaration import DIGEST_PREFIX
 
     try:

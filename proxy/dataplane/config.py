@@ -14,6 +14,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from apimgr.contracts.addresses import EgressRules, Network
+from proxy.dataplane import compiled
 
 DURABILITIES: Final = ("os", "group", "strict")
 STATS_NAME: Final = "stats"
@@ -32,6 +33,11 @@ SHARES_LIMITS_VARIABLE: Final = "APIMGR_GATEWAY_SHARES_LIMITS"
 
 _ADDRESS: Final = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<host>[^\[\]:]*)):(?P<port>[0-9]{1,5})")
 _NODE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def software_version() -> str:
+    """What this node says that it is: with ``+compiled`` where the hot path is machine code."""
+    return f"{SOFTWARE_VERSION}+compiled" if compiled.is_in_use() else SOFTWARE_VERSION
 
 
 class ImproperConfiguration(ValueError):

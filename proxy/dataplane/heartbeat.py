@@ -11,7 +11,7 @@ from psycopg import AsyncConnection
 
 from apimgr.contracts.usage import UPSERT_NODE
 from apimgr.contracts.usage_rows import at
-from proxy.dataplane.config import SOFTWARE_VERSION, GatewayConfig
+from proxy.dataplane.config import GatewayConfig, software_version
 from proxy.dataplane.usage.books import Counted
 
 _BEAT: Final = """
@@ -84,7 +84,7 @@ class Heart:
         row = {
             "name": self._config.node_name,
             "boot": self._config.boot,
-            "version": SOFTWARE_VERSION,
+            "version": software_version(),
             "workers": self._config.workers,
             "sequence": self._sequence,
             "applied_at": self._applied_at,
@@ -105,7 +105,7 @@ class Heart:
         row = {
             "name": self._config.node_name,
             "boot": boot,
-            "version": SOFTWARE_VERSION,
+            "version": software_version(),
             "started_at": self._started_at if boot == self._config.boot else at(boot * 1000),
             "is_over": is_over,
             "acknowledged": acknowledged,

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from apimgr.contracts.outcomes import BY_NUMBER
+from proxy.dataplane.config import software_version
 from proxy.dataplane.heartbeat import Counters
 from proxy.dataplane.stats import Snapshot
 
@@ -37,6 +38,8 @@ def exposition(counters: Counters, workers: Iterable[Snapshot], sequence: int, *
         sentence = "Whether grants are to be had for limits that hosts share."
         lines += _metric("limits_shared", "gauge", sentence, [("", int(counters.limits == "shared"))])
     snapshots = list(workers)
+    build = f'{{version="{software_version()}"}}'
+    lines += _metric("build_info", "gauge", "What runs, in a label.", [(build, 1)])
     lines += _metric("ready", "gauge", "Whether the node has a configuration to serve.", [("", int(ready))])
     lines += _metric("applied_sequence", "gauge", "The last change that this node enforces.", [("", sequence)])
     sentence = "Seconds since the configuration was last known to be up to date."

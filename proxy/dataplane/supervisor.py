@@ -35,6 +35,7 @@ from proxy.dataplane.config import (
     STATS_VARIABLE,
     Address,
     GatewayConfig,
+    software_version,
 )
 from proxy.dataplane.handover import VARIABLE as HANDOVER_VARIABLE
 from proxy.dataplane.handover import Handover
@@ -184,7 +185,10 @@ class Supervisor:
         wake = self._catch_signals()
         if self._handover is None:
             presence.write_pid(self._config.home / "pid")
-        log.info("The gateway listens at %s, its admin port at %s", _bound(self._public), _bound(self._admin))
+        log.info(
+            "The gateway (%s) listens at %s, its admin port at %s",
+            software_version(), _bound(self._public), _bound(self._admin),
+        )  # fmt: skip
         try:
             while not self._signals & {signal.SIGTERM, signal.SIGINT} and not (self._over and not self._leaving):
                 self._tend()  # first: who has left by now may be what a reload waits for

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Final
 from weakref import WeakValueDictionary
 
+from mypy_extensions import mypyc_attr
+
 from apimgr.contracts.addresses import EgressRules
 from apimgr.contracts.snapshot import UpstreamDocument
 from proxy.dataplane.runtime import Target
@@ -23,6 +25,7 @@ _MAX_WAITING: Final = 1024
 Ready = Callable[[UpstreamConnection | None, CannotConnect | None], None]
 
 
+@mypyc_attr(native_class=False)  # it is referred to weakly
 class Pool:
     """Takes the connection used last, so that a quiet upstream's spare ones grow old and close.
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from apimgr.contracts.periods import period_bounds
 from proxy.dataplane.limits.earlier import count_of, turn_to
-from proxy.dataplane.limits.table import COUNT, FORGOTTEN, KINDS, PERIODS, SLOT_WORDS, START, Table, _bucket
+from proxy.dataplane.limits.table import COUNT, FORGOTTEN, SLOT_WORDS, START, Table
 from tests.proxy.dataplane.test_limits import NOW, meter, quota
 
 DAY = 86_400
@@ -85,29 +85,6 @@ def test_a_full_table_gives_nothing_away_by_a_clock_that_leapt(tmp_path: Path, *
         for subscription in range(100, 3100):
             assert meter(table, quota(1), subscription=subscription).take(NOW + 400 * DAY)
     assert not meter(table, quota(1)).take(NOW)
-
-
-@pytest.mark.parametrize("is_first", [True, False])
-def test_a_slot_that_was_never_published_takes_nothing_with_it(tmp_path: Path, *, is_first: bool) -> None:
-    """Who made it died, and another process made the one that was spent of."""
-    table = Table(tmp_path / "table", NOW, may_be_alone=True)
-
-    def make_and_die() -> None:
-        bucket = _bucket(5, 2)
-        published = table.cells[bucket]
-        table._make(5, 2, KINDS.index("quota") + (PERIODS.index("day") << 8), NOW)
-        table.cells[bucket] = published
-
-    if is_first:
-        make_and_die()
-    for day in (0, 0, 0, 7):
-        assert meter(table, quota(AMOUNT)).take(NOW + day * DAY)
-    if not is_first:
-        make_and_die()
-    table.close()
-    again = Table(tmp_path / "table", NOW, may_be_alone=True)
-    assert len(list(again.slots())) == 1
-    assert not meter(again, quota(AMOUNT)).take(NOW)
 
 
 @given(st.lists(st.tuples(st.integers(-20, 20), st.integers(1, AMOUNT + 1)), max_size=60))

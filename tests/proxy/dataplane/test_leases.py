@@ -574,35 +574,6 @@ def test_grants_wait_for_a_host_that_others_remember(
 
 
 @pytest.mark.processes
-def test_a_server_that_keeps_a_file_remembers_a_host_that_does_not_come_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is restarted while a host that has spent all of the quota is gone, and the other one stops waiting for it."""
-    script, patience = grantor_module._script, "1000000, 10000000, 2000000"
-    assert patience in script("join")
-    monkeypatch.setattr(
-        grantor_module, "_script", lambda name: script(name).replace(patience, "1000000, 3000000, 2000000")
-    )
-    server = RedisServer(tmp_path / "redis", durable=True)
-
-    async def work(made: list[Host]) -> None:
-        of = limit("quota", 10, "month")
-        await until(lambda: bool(made[1].grantor._peers))
-        assert await storm(made[:1], of, calls=20) == 10
-        made[0].serving.cancel()
-        server.kill()
-        await until(lambda: not made[1].grantor.is_open)
-        await asyncio.to_thread(server.start)
-        await made[1].ready()
-        assert await storm(made[1:], of, calls=20) == 0
-
-    try:
-        together(tmp_path, server, work, 2)
-    finally:
-        server.close()
-
-
-@pytest.mark.processes
 def test_one_agent_at_a_time(tmp_path: Path, redis_server: RedisServer) -> None:
     async def main() -> None:
         first = Host(tmp_path / "host", redis_server.url, "host")
@@ -790,31 +761,3 @@ def test_many_words_are_one_call_and_each_has_its_own_answer(tmp_path: Path, red
         table.close()
 
     run(main)
-
-
-@pytest.mark.processes
-def test_clocks_that_were_ahead_together_are_mended_by_an_empty_server(
-    tmp_path: Path, redis_server: RedisServer
-) -> None:
-    """By its own clock the server had gone on to the next period: nobody may spend of this one until it forgets."""
-
-    async def work(made: list[Host]) -> None:
-        of, (_, end) = limit("quota", 40, "month"), period_bounds("month", time.time())
-        passed = await storm(made, of, calls=3, callers=1)
-        (key,) = redis_server.client.keys("apimgr:{limits}:quota:*")
-        redis_server.client.delete(key)
-        redis_server.client.hset(key, "start", end)
-        await until(lambda: not any(host.grantor._leases for host in made))
-        assert await storm(made, of, calls=20) == 0
-        redis_server.empty()
-        await until(lambda: not all(host.grantor.is_open for host in made))
-        for host in made:
-            await host.ready()
-        give_up_at = time.monotonic() + 20
-        while passed < 40 and time.monotonic() < give_up_at:
-            passed += await storm(made, of, calls=20)
-            await asyncio.sleep(0.1)
-        assert passed == 40
-        assert await storm(made, of, calls=20) == 0
-
-    together(tmp_path, redis_server, work, 2)
