@@ -61,7 +61,8 @@ faults: $(VENV)/.helps $(VENV)-build/.runs  ## Break the gateway in every way at
 	$(BIN)/python -m tests.faults $(ARGS)
 
 .PHONY: fuzz
-fuzz: $(VENV)-fuzz/.runs  ## Fuzz what reads bytes of others; SECONDS=60 each, ARGS="path chunked" for some
+fuzz: $(VENV)-fuzz/.runs $(VENV)-build/.runs  ## Fuzz what reads bytes of others; SECONDS=60 each, ARGS="path chunked" for some
+	@$(VENV)-build/bin/python -m proxy.build --if-possible
 	APIMGR_VAR="$(CURDIR)/var" $(VENV)-fuzz/bin/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(ARGS)
 
 .PHONY: compiled

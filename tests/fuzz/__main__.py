@@ -1,6 +1,8 @@
 """``python -m tests.fuzz [target ...] [--seconds N]``: fuzz each target for that long and say what was found.
 
 With atheris (``requirements-fuzz.txt``) the inputs are guided by coverage; without it the corpus is mutated at random.
+Where the gateway is compiled (``make compiled``) it has to make the same of each input as its sources do.
+
 What breaks a target is kept in ``$APIMGR_VAR/fuzz/<target>``; make it a file of ``tests/fuzz/corpus/<target>``, which
 the test suite replays.
 """
@@ -15,7 +17,10 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
+
+from proxy.dataplane import compiled
 
 CORPUS = Path(__file__).parent / "corpus"
 DICTIONARY = Path(__file__).parent / "tokens.dict"
@@ -39,6 +44,8 @@ def main() -> int:
         return _guided(name, options.seconds) if guided else _at_random(name, options.seconds)
     if not guided:
         print("atheris is not installed (pip install -r requirements-fuzz.txt): mutating at random", flush=True)
+    if not compiled.home().is_dir():
+        print("The gateway is not compiled (make compiled): its sources alone are tried", flush=True)
     failed = [name for name in options.targets or NAMES if not _run(name, options.seconds)]
     print(f"Failed: {', '.join(failed)}" if failed else "Nothing was found.")
     return bool(failed)
@@ -55,27 +62,43 @@ def _guided(name: str, seconds: int) -> int:
     import atheris
 
     with atheris.instrument_imports(include=["proxy", "apimgr.contracts"]):
-        from tests.fuzz.targets import TARGETS
+        target = _target(name)
     found = HOME / name
     (found / "corpus").mkdir(parents=True, exist_ok=True)
     arguments = [
         "tests.fuzz", f"-max_total_time={seconds}", f"-max_len={MAX_INPUT}", "-print_final_stats=1", "-verbosity=0",
         f"-artifact_prefix={found}/", f"-dict={DICTIONARY}", str(found / "corpus"), str(CORPUS / name),
     ]  # fmt: skip
-    atheris.Setup(arguments, TARGETS[name])
+    atheris.Setup(arguments, target)
     atheris.Fuzz()
     return 0
 
 
-def _at_random(name: str, seconds: int) -> int:
+def _target(name: str) -> Callable[[bytes], None]:
+    from tests.fuzz.readings import READINGS
     from tests.fuzz.targets import TARGETS
+    from tests.fuzz.twin import Twin
 
+    target = TARGETS[name]
+    if name not in READINGS or not compiled.home().is_dir():
+        return target
+    twin = Twin()  # it ends when we do
+
+    def both(data: bytes) -> None:
+        target(data)
+        twin.compare(name, data)
+
+    return both
+
+
+def _at_random(name: str, seconds: int) -> int:
+    target = _target(name)
     seeds = [path.read_bytes() for path in sorted((CORPUS / name).iterdir())]
     chance, runs, until = random.Random(0), 0, time.monotonic() + seconds
     while time.monotonic() < until:
         data = mutate(chance.choice(seeds), chance.choice(seeds), chance)
         try:
-            TARGETS[name](data)
+            target(data)
         except Exception:
             traceback.print_exc()
             kept = HOME / name / f"crash-{runs}"
