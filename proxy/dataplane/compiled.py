@@ -56,6 +56,8 @@ MODULES: Final = (
     "proxy.dataplane.policies.refusal",
     "proxy.dataplane.policies.select",
     "proxy.dataplane.policies.upgrade",
+    "proxy.dataplane.rebuilt",
+    "proxy.dataplane.records",
     "proxy.dataplane.replica.reader",
     "proxy.dataplane.request_ids",
     "proxy.dataplane.routing",

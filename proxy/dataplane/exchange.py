@@ -14,19 +14,8 @@ from binascii import hexlify
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from apimgr.contracts.credentials import without_keys
 from apimgr.contracts.outcomes import BY_CODE, Outcome
-from apimgr.contracts.usage import (
-    FLAG_TUNNEL,
-    KNOWN,
-    MAX_PATH_BYTES,
-    MAX_TRAIL_BYTES,
-    METHOD_NUMBERS,
-    REST,
-    seal,
-)
 from proxy.dataplane.http.body import LAST_CHUNK, BodyReader, ChunkedReader, LengthReader, chunk
-from proxy.dataplane.http.fields import join_fields, without
 from proxy.dataplane.http.malformed import Malformed
 from proxy.dataplane.http.problem import problem_body, problem_head
 from proxy.dataplane.http.request import CHUNKED, RequestHead
@@ -34,11 +23,13 @@ from proxy.dataplane.http.response import ResponseHead
 from proxy.dataplane.http.websocket import accepts
 from proxy.dataplane.limits.meter import Meter
 from proxy.dataplane.policies.admit import check_body_size, check_hops, find_operation
-from proxy.dataplane.policies.identify import find_key, identify, passes_on
+from proxy.dataplane.policies.identify import find_key, identify
 from proxy.dataplane.policies.limit import spend
 from proxy.dataplane.policies.refusal import Refusal
 from proxy.dataplane.policies.select import Fork
 from proxy.dataplane.policies.upgrade import WEBSOCKET, chosen_upgrade, field
+from proxy.dataplane.rebuilt import rebuilt_request
+from proxy.dataplane.records import method_number, record_of, what_is_known
 from proxy.dataplane.request_ids import new_request_id
 from proxy.dataplane.runtime import NOBODY, Caller, Version
 from proxy.dataplane.stats import GENERATED, REQUESTS, UNGRANTED, outcome_word
@@ -59,9 +50,6 @@ _CLIENT_CLOSED_REQUEST: Final = 499  # in records only, where a caller left befo
 _SOON_OVER: Final = frozenset({"upstream_saturated", "gateway_overloaded"})
 _COME_BACK: Final = frozenset({429, 503})  # such an answer always says when
 _IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"QUERY"})
-_EXTENSIONS: Final = frozenset({b"sec-websocket-extensions"})
-_WITH_BODY: Final = frozenset({b"POST", b"PUT", b"PATCH"})
-_METHOD_NUMBERS: Final = {method.encode(): number for method, number in METHOD_NUMBERS.items()}
 
 
 class Exchange:
@@ -247,25 +235,19 @@ class Exchange:
         if not self.slot:
             self._hold()
         self.sent_at = time.monotonic_ns()
-        connection.send(self, self._request_bytes(), has_body=self.head.body_length != 0)
+        connection.send(self, self._request(), has_body=self.head.body_length != 0)
         if self.head.block.expects_continue and not self.retried and self.body is not None:
             self.client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self.client.proceed()
 
     def _hold(self) -> None:
         """Have the call on disk before its upstream hears of it: from here on it has a row, whatever happens."""
-        worker, version, caller = self.worker, self.version, self.caller or NOBODY
-        assert version is not None, "found by an earlier step"
+        worker, caller = self.worker, self.caller or NOBODY
         calls = worker.recorder.calls
         if calls is None:
             return
-        self.known = known = KNOWN.pack(
-            self.request_id, int(self.started_at * 1_000_000), version.api_id, version.id, self.operation_id,
-            caller.application_id, caller.credential_id, caller.plan_id,
-        )  # fmt: skip
-        self.slot = calls.hold(
-            known, _METHOD_NUMBERS.get(self.head.method, 0), caller.flags, self.client.address_of(self.head)
-        )
+        self.known = known = what_is_known(self)
+        self.slot = calls.hold(known, method_number(self.head), caller.flags, self.client.address_of(self.head))
         worker.stats[GENERATED] += 1
 
     def note(self) -> None:
@@ -274,39 +256,12 @@ class Exchange:
         if self.slot > 0 and calls is not None and not self.ended:
             calls.progress(self.slot, self.bytes_in, self.bytes_out, self.status)
 
-    def _request_bytes(self) -> bytes:
-        """The request, rebuilt from its parts (H4)."""
-        head, version = self.head, self.version
-        assert version is not None, "found by an earlier step"
-        block, target = head.block, version.target
-        fields = block.passed_on if not self.upgrade else self._fields_to_switch()
-        parts = [
-            head.method, target.prefix, self.rest, head.query, target.line_end or target.line_end_for(head.host),
-            head.own_lines, fields, self.client.forwarded_lines(head), b"X-Request-Id: ", self.id_text,
-            self.worker.via if not block.via else b"\r\nVia: " + block.via + b", " + self.worker.via[7:],
-        ]  # fmt: skip
-        if head.authorizations:
-            parts += [
-                b"Authorization: " + value + b"\r\n"
-                for value in head.authorizations
-                if passes_on(value, keyed=version.is_keyed)
-            ]
-        if self.fork is not None:
-            parts.append(self.fork.passed_on(block))
-        if head.body_length == CHUNKED:
-            parts += [b"Transfer-Encoding: chunked\r\n\r\n", self._coded(self.first, last=self.body is None)]
-        elif head.body_length or head.method in _WITH_BODY:
-            parts += [b"Content-Length: %d\r\n\r\n" % head.body_length, self.first]
-        else:
-            parts.append(b"\r\n")
-        self.first = b""
-        return b"".join(parts)
-
-    def _fields_to_switch(self) -> bytes:
-        """The fields of a call that asks to switch, without extensions: nobody could read their frames."""
-        fields = without(self.head.block.fields, _EXTENSIONS)
-        lines = join_fields(fields) + b"\r\n" if fields else b""
-        return b"%bConnection: Upgrade\r\nUpgrade: %b\r\n" % (lines, self.upgrade)
+    def _request(self) -> bytes:
+        """The request and what of its body is there."""
+        first, self.first = self.first, b""
+        if self.head.body_length == CHUNKED:
+            first = self._coded(first, last=self.body is None)
+        return rebuilt_request(self, first)
 
     def client_data(self, data: bytes) -> bytes:
         """More of the request's body. Returns what follows the body."""
@@ -585,47 +540,10 @@ class Exchange:
             meter.ended(counts=self._counts(outcome, meter), began=self.started_at)
         worker = self.worker
         worker.stats[outcome_word(outcome.number)] += 1
-        worker.record(self._usage(outcome, trail), self.slot)
+        worker.record(record_of(self, outcome, trail), self.slot)
 
     def _counts(self, outcome: Outcome, meter: Meter) -> bool:
         """Whether it counts against quotas: what we refused never does, what the upstream failed as the plan says."""
         if outcome.refusal:
             return False
         return meter.counts_failures or (self.status < 500 and not outcome.code.startswith("upstream_"))
-
-    def _known(self) -> bytes:
-        """The first part of the record of a call that was not passed on: as far as it came."""
-        version, caller = self.version, self.caller or NOBODY
-        of_api = version or self.fork  # a call that names no version of it is still the API's to explain
-        return KNOWN.pack(
-            self.request_id,
-            int(self.started_at * 1_000_000),
-            of_api.api_id if of_api is not None else 0,
-            version.id if version is not None else 0,
-            self.operation_id,
-            caller.application_id,
-            caller.credential_id,
-            caller.plan_id,
-        )
-
-    def _usage(self, outcome: Outcome, trail: bytes) -> bytes:
-        """The record of the call, laid out as ``UsageRecord`` is."""
-        caller = self.caller or NOBODY
-        # A key may stand in a path by mistake; it is not for us to keep.
-        path = b"" if self.operation_id and not outcome.refusal else without_keys(self.head.path)[:MAX_PATH_BYTES]
-        trail = trail[:MAX_TRAIL_BYTES]
-        rest = REST.pack(
-            self.bytes_in,
-            self.bytes_out,
-            ((self.ended_ns or time.monotonic_ns()) - self.started_ns) // 1000,
-            self.upstream_us,
-            self.status,
-            self.upstream_status,
-            outcome.number,
-            _METHOD_NUMBERS.get(self.head.method, 0),
-            caller.flags | FLAG_TUNNEL if self.status == 101 else caller.flags,
-            self.client.address_of(self.head),
-            len(path),
-            len(trail),
-        )
-        return seal((self.known or self._known()) + rest + path + trail)
