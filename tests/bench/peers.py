@@ -14,11 +14,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from apimgr.env import BASE_DIR
 from tests.bench.measure import Contestant, Unavailable, children, free_port, process, wait_for
 from tests.bench.world import BODY, PEPPER, USUAL, Size, write_replica
+
+ROUTES: Final = [(f"/api{number}/v1", "/") for number in range(USUAL.routes)]
 
 # --- nginx ----------------------------------------------------------------------------------------------------------
 
@@ -51,16 +53,17 @@ def upstream_config(port: int, body: str = BODY) -> str:
     """
 
 
-def gateway_config(port: int, upstream_port: int, keys: list[str]) -> str:
+def gateway_config(port: int, upstream_port: int, keys: list[str], places: list[tuple[str, str]] = ROUTES) -> str:
+    """``places``: base paths, and where below them there is something to tell apart."""
     known = "\n".join(f'"{key}" client{number};' for number, key in enumerate(keys))
     locations = "\n".join(
-        f"location /api{number}/v1/ {{ proxy_pass http://upstream/base/; }}" for number in range(USUAL.routes)
+        f"location {base}{start} {{ proxy_pass http://upstream/base{start}; }}" for base, start in places
     )
     return f"""
         daemon off; pid nginx.pid; worker_processes 1; error_log stderr crit;
         events {{ worker_connections 4096; }}
         http {{
-            map_hash_bucket_size 128;
+            map_hash_bucket_size 256; map_hash_max_size {max(2048, 8 * len(keys))};
             map $http_x_api_key $client {{ default ""; {known} }}
             limit_req_zone $client zone=plan:10m rate=1000000r/s;
             log_format usage escape=json '{{"id":"$request_id","at":"$msec","client":"$client","uri":"$uri",'

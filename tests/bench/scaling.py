@@ -17,19 +17,20 @@ from typing import NamedTuple
 from tests.bench import peers
 from tests.bench.figures import Figure
 from tests.bench.measure import CONNECTIONS, Contestant, Round, load_script, measure, require, split_cores
-from tests.bench.world import USUAL, Size, calls, make_keys
+from tests.bench.world import USUAL, Size, calls, make_keys, prefixes
 from tests.redis_server import RedisServer
 
 MANY_OPERATIONS = Size(operations=10_000)
 MANY_KEYS = Size(operations=10_000, keys=1_000_000)
 # What is called of a million keys: as many as a busy minute may bring, and no more than a worker keeps compiled.
 HOT_KEYS = 10_000
+HOT = Size(operations=10_000, keys=HOT_KEYS)
 
 Case = tuple[str, AbstractContextManager[tuple[Contestant, Path]]]
 
 
 def run(rounds: int = 5, seconds: int = 3) -> list[Figure]:
-    """Measure and print, one table for each of the three: size, recording, workers."""
+    """Measure and print, a table for each: size, nginx's size, recording, shared limits, workers."""
     require("nginx", "wrk", "taskset")
     with ExitStack() as stack:
         home, port = stack.enter_context(_upstream())
@@ -40,6 +41,16 @@ def run(rounds: int = 5, seconds: int = 3) -> list[Figure]:
                 ("500 operations, 100 keys", _contestant(home / "usual", port, USUAL)),
                 ("10,000 operations, 100 keys", _contestant(home / "operations", port, MANY_OPERATIONS)),
                 ("10,000 operations, 1,000,000 keys", _contestant(home / "keys", port, MANY_KEYS)),
+            ],
+            rounds,
+            seconds,
+        )
+        _compare(
+            "nginx as it has more to tell apart",
+            [
+                ("1 location, 1 key", _nginx(home / "nginx-one", port, Size(1, 1, 1))),
+                ("10,000 operations, 100 keys", _nginx(home / "nginx-operations", port, MANY_OPERATIONS)),
+                ("10,000 operations, 10,000 keys", _nginx(home / "nginx-keys", port, HOT)),
             ],
             rounds,
             seconds,
@@ -95,6 +106,19 @@ def _contestant(home: Path, port: int, size: Size, *, recording: bool = True) ->
     with peers.apimgr(home, port, keys, core, size=size, recording=recording) as contestant:
         called = keys[:: max(1, size.keys // HOT_KEYS)]
         yield contestant, load_script(home / "load.lua", calls(size, called, HOT_KEYS))
+
+
+@contextmanager
+def _nginx(home: Path, port: int, size: Size) -> Iterator[tuple[Contestant, Path]]:
+    """Beside us: how much of what more costs is the machine's, whose caches more does not fit into."""
+    core, _ = split_cores()
+    keys = make_keys(size.keys)
+
+    def config(own_port: int) -> str:
+        return peers.gateway_config(own_port, port, keys, prefixes(size))
+
+    with peers.nginx(home, config, core) as contestant:
+        yield contestant, load_script(home / "load.lua", calls(size, keys, HOT_KEYS))
 
 
 @contextmanager

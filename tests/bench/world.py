@@ -54,6 +54,12 @@ def _template(number: int) -> str:
     return f"/more{again}{_PATHS[which]}" if again else _PATHS[(which + 1) % len(_PATHS)]
 
 
+def prefixes(size: Size) -> list[tuple[str, str]]:
+    """For who routes by prefixes: every route with the constant start of each of its operations, shortest first."""
+    starts = sorted({_template(number).partition("{")[0] for number in range(size.operations // size.routes)})
+    return [(f"/api{route}/v1", start) for route in range(size.routes) for start in starts]
+
+
 def write_replica(path: Path, upstream_port: int, keys: list[str], size: Size = USUAL) -> None:
     """The replica that an agent would have left."""
     writer = ReplicaWriter(path)
