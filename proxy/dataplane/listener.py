@@ -13,7 +13,7 @@ from proxy.dataplane.http.body import BodyReader
 from proxy.dataplane.http.malformed import Malformed
 from proxy.dataplane.http.pieces import worth_another_try
 from proxy.dataplane.http.request import RequestHead, parse_request, unreadable_head
-from proxy.dataplane.policies.forwarding import Caller, caller_behind, is_trusted, lines_for, packed, plain
+from proxy.dataplane.policies.forwarding import Caller, caller_behind, host_line, is_trusted, lines_for, packed, plain
 from proxy.dataplane.stats import CONNECTIONS, CONNECTIONS_REFUSED
 from proxy.dataplane.timers import NEVER, Timed
 
@@ -189,11 +189,11 @@ class ClientConnection(asyncio.Protocol, Timed):
         """What the upstream is told of the caller. Callers seldom change the host within a connection."""
         if self.is_proxy:
             caller = self.caller_behind(head)
-            return b"%bX-Forwarded-Host: %b\r\n" % (caller.lines, caller.host.encode("ascii"))
+            return caller.lines + host_line(caller.host)
         host = head.host
         if host != self._forwarded_host or not self._forwarded_lines:
             self._forwarded_host = host
-            self._forwarded_lines = self._peer_lines + b"X-Forwarded-Host: %b\r\n" % host.encode("ascii")
+            self._forwarded_lines = self._peer_lines + host_line(host)
         return self._forwarded_lines
 
     def address_of(self, head: RequestHead) -> bytes:

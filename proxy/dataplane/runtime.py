@@ -61,7 +61,7 @@ class Replica(Protocol):
 class Target:
     """An upstream's address and what a request to it starts with."""
 
-    __slots__ = ("document", "host", "line_end", "pool", "port", "prefix", "tls")
+    __slots__ = ("_own_line_end", "document", "host", "line_end", "pool", "port", "prefix", "tls")
 
     def __init__(self, version: VersionDocument) -> None:
         self.document = version.upstream
@@ -71,11 +71,13 @@ class Target:
         self.host = url.hostname or ""
         self.port = url.port or (443 if self.tls else 80)
         self.prefix = b" " + url.path.rstrip("/").encode()
+        self._own_line_end = _line_end(url.netloc.rpartition("@")[2])
         # The rest of the request line and the Host field; empty where the caller's own Host is passed on.
-        self.line_end = b"" if self.document.preserve_host else _line_end(url.netloc.rpartition("@")[2])
+        self.line_end = b"" if self.document.preserve_host else self._own_line_end
 
     def line_end_for(self, host: str) -> bytes:
-        return self.line_end or _line_end(host)
+        """A caller of HTTP/1.0 may have named no host: then the upstream's own serves here, too."""
+        return self.line_end or (_line_end(host) if host else self._own_line_end)
 
 
 def _line_end(host: str) -> bytes:

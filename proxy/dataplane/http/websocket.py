@@ -24,7 +24,10 @@ _MAX_CONTROL: Final = 125
 
 
 class Violation(Exception):
-    """Frames that break the protocol or a limit. ``code`` is the close code that says so (RFC 6455 section 7.4.1)."""
+    """Frames that break the protocol or a limit. ``code`` is the close code that says so (RFC 6455 section 7.4.1).
+
+    ``reason`` is what was sent: it goes on where a sentence says who did.
+    """
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -107,11 +110,11 @@ class FrameReader:
             raise Violation(PROTOCOL_ERROR, "a frame after a close frame")
         opcode, is_final = head[0] & 0x0F, bool(head[0] & 0x80)
         if head[0] & 0x70:
-            raise Violation(PROTOCOL_ERROR, "a reserved bit is set, but no extension was agreed on")
+            raise Violation(PROTOCOL_ERROR, "a reserved bit, though no extension was agreed on")
         if opcode not in _KNOWN:
             raise Violation(PROTOCOL_ERROR, "an unknown kind of frame")
         if bool(head[1] & 0x80) != self._is_masked:
-            raise Violation(PROTOCOL_ERROR, "a frame is not masked" if self._is_masked else "a frame is masked")
+            raise Violation(PROTOCOL_ERROR, f"a frame that is {'not ' if self._is_masked else ''}masked")
         self._left = _length(head)
         if opcode >= _CLOSE:
             self._control_began(opcode, is_final=is_final)
@@ -122,10 +125,10 @@ class FrameReader:
 
     def _control_began(self, opcode: int, *, is_final: bool) -> None:
         if not is_final or self._left > _MAX_CONTROL:
-            raise Violation(PROTOCOL_ERROR, "a control frame is fragmented or longer than 125 bytes")
+            raise Violation(PROTOCOL_ERROR, "a control frame that is fragmented or longer than 125 bytes")
         if opcode == _CLOSE:
             if self._left == 1:
-                raise Violation(PROTOCOL_ERROR, "a close frame holds half a code")
+                raise Violation(PROTOCOL_ERROR, "a close frame with half a code")
             self._has_closed = True
         self._is_last = False
 
@@ -134,7 +137,7 @@ class FrameReader:
             raise Violation(PROTOCOL_ERROR, "a fragment without its message, or a message within another")
         self._size = self._size + self._left if self._in_message else self._left
         if self._size > self._limit:
-            raise Violation(TOO_BIG, f"a message is over {self._limit} bytes")
+            raise Violation(TOO_BIG, f"a message of more than {self._limit} bytes")
         self._in_message = not is_final
         self._is_last = is_final
 
@@ -150,5 +153,5 @@ def _length(head: bytes) -> int:
         return short
     length = int.from_bytes(head[2 : 2 + _MORE_LENGTH[short]], "big")
     if length < (126 if short == 126 else 65_536) or length >= 1 << 63:
-        raise Violation(PROTOCOL_ERROR, "a length is not in its shortest form")
+        raise Violation(PROTOCOL_ERROR, "a length that is not in its shortest form")
     return length

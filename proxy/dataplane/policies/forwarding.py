@@ -50,6 +50,11 @@ def lines_for(hops: Iterable[Address | str], scheme: bytes = b"http") -> bytes:
     return b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n" % (", ".join(map(str, hops)).encode(), scheme)
 
 
+def host_line(host: str) -> bytes:
+    """Nothing for a call of HTTP/1.0 that names no host."""
+    return f"X-Forwarded-Host: {host}\r\n".encode("ascii") if host else b""
+
+
 def caller_behind(peer: Address, told: tuple[Field, ...], host: str, trusted: tuple[Network, ...]) -> Caller:
     """The caller that the trusted ``peer`` speaks for. ``told`` are its fields, ``host`` that of the request."""
     is_usual = sum(len(name) + len(value) for name, value in told) <= _REMEMBERED_SIZE

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from proxy.dataplane.runtime import Version
 
 WEBSOCKET: Final = b"websocket"
+_VERSIONS: Final = b"Sec-WebSocket-Version: 13\r\n"  # RFC 6455 section 4.2.2: a refusal of the handshake says which
 
 
 def chosen_upgrade(version: Version, head: RequestHead) -> bytes:
@@ -40,7 +41,7 @@ def field(head: RequestHead, name: bytes) -> list[bytes]:
 def _check_handshake(version: Version, head: RequestHead) -> None:
     keys = field(head, b"sec-websocket-key")
     if len(keys) != 1 or not websocket.is_key(keys[0]) or field(head, b"sec-websocket-version") != [b"13"]:
-        raise Refusal("bad_request", "The WebSocket handshake needs one key of 16 bytes and version 13.")
+        raise Refusal("bad_request", "The WebSocket handshake needs one key of 16 bytes and version 13.", _VERSIONS)
     allowed = version.document.websocket_origins
     if allowed:
         origins = field(head, b"origin")

@@ -242,6 +242,23 @@ def test_close_delimited_and_http10(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+@pytest.mark.parametrize("keeps", [False, True], ids=["upstream's", "caller's"])
+def test_whose_host_the_upstream_is_sent(tmp_path: Path, keeps: bool) -> None:
+    """Of a call that names none it is the upstream's own, and nothing is said of the caller's."""
+
+    async def scenario(gateway: Running) -> None:
+        own = gateway.world.version.upstream.url.removeprefix("http://").partition("/")[0]
+        await gateway.get()
+        await gateway.send(f"GET /orders/items/1 HTTP/1.0\r\nX-Api-Key: {gateway.world.key}\r\n\r\n".encode())
+        named, nameless = (sent.decode().split("\r\n") for sent in gateway.upstream.received)
+        assert named[1] == f"Host: {'gateway.test' if keeps else own}"
+        assert "X-Forwarded-Host: gateway.test" in named
+        assert nameless[1] == f"Host: {own}"
+        assert not any(line.startswith("X-Forwarded-Host") for line in nameless)
+
+    play(tmp_path, scenario, preserve_host=keeps)
+
+
 @pytest.mark.requirement("M1")
 def test_pipelining_keeps_order(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:

@@ -361,6 +361,7 @@ def test_an_unsound_handshake_is_refused_before_the_upstream(
         upstream = WebSocketUpstream(gateway)
         head, _ = await shake_hands(gateway, handshake=lines)
         assert int(head.split(b" ")[1]) == status
+        assert (b"\r\nSec-WebSocket-Version: 13\r\n" in head) == (status == 400)
         assert upstream.heads == []
 
     play(tmp_path, scenario, world(websocket_origins=("https://good.test",)))

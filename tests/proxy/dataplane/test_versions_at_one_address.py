@@ -71,6 +71,17 @@ def test_other_fields_of_the_gateways_own_stay_behind(tmp_path: Path) -> None:
     by("header", "X-Api-Version", scenario, tmp_path)
 
 
+def test_what_stays_behind_chooses_nothing(tmp_path: Path) -> None:
+    """Nobody behind the gateway sees it, so there is nobody to read another version out of it."""
+
+    async def scenario(gateway: Running) -> None:
+        assert (await gateway.get("/orders/items/1", "X_Api_Version: 2025-04-01")).status == 200
+        assert b"2025" not in gateway.upstream.received[0]
+        assert [record.version_id for record in gateway.recorder.records] == [20]
+
+    by("header", "X-Api-Version", scenario, tmp_path)
+
+
 def test_where_it_does_not_choose_the_field_stays_behind(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         await gateway.get("/orders/items/1", "X-Api-Version: 2024-10-01")

@@ -131,6 +131,8 @@ def test_json_is_yaml_too() -> None:
         ("apis: [Orders]", "apis: [Orderz]", "plan 'Free' names the API 'Orderz'"),
         ("plans: [Free]", "plans: [Fre]", "application 'Shop' names the plan 'Fre'"),
         ("base_path: /orders/v1", "base_path: orders", "at apis[0].versions[0].base_path"),
+        ("host: api.example.com", "host: api.example.com:8443", "at apis[1].versions[0].host"),
+        ("host: api.example.com", "host: API.example.com", "at apis[1].versions[0].host"),
         ("base_path: /orders/v1", "base_path: /orders/../v1", "at apis[0].versions[0].base_path"),
         ("{rate: 60, per: minute}", "{rate: 60}", "at plans[0].limits[0]: a limit is a rate per second"),
         ("{quota: 1000, per: month}", "{quota: 0, per: month}", "at plans[0].limits[1]"),
