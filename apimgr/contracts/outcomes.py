@@ -75,9 +75,15 @@ _ALL = (
         "Ask the platform's operator.",
     ),
     # --- limits ---------------------------------------------------------------------------------------------------
-    Outcome(40, "rate_limited", 429, "Too many requests for the plan's rate limit.", "Wait as Retry-After says."),
     Outcome(
-        41, "quota_exceeded", 429, "The plan's quota for the period is used up.", "Wait, or move to a larger plan."
+        40, "rate_limited", 429, "Too many calls for a rate limit of the plan or the API.", "Wait as Retry-After says."
+    ),
+    Outcome(
+        41,
+        "quota_exceeded",
+        429,
+        "A quota of the plan or the API is used up.",
+        "Wait as Retry-After says, or see if there is a larger plan.",
     ),
     Outcome(42, "concurrency_exceeded", 429, "Too many calls at the same time.", "Send fewer calls at once."),
     Outcome(

@@ -74,7 +74,7 @@ def test_a_series_and_a_breakdown(ask: Any, scene: Scene, now: datetime) -> None
     assert [(row["outcome_label"], row["requests"]) for row in rows] == [
         ("The upstream answered.", 1),
         ("The upstream answered.", 1),
-        ("Too many requests for the plan's rate limit.", 1),
+        ("Too many calls for a rate limit of the plan or the API.", 1),
     ]
     assert all(row["time"].endswith("Z") for row in rows)
     [row] = ask("ada", "/usage", by="application", metrics="requests", api=scene.api.slug)["rows"]

@@ -53,7 +53,7 @@ def test_the_overview_tells_the_numbers_without_javascript(client: Client, oscar
         ">47<",
         "Orders v1",
         "Orders shop",
-        "Too many requests for the plan",
+        "Too many calls for a rate limit",
         '<th scope="col">4xx',
     ):
         assert expected in text
@@ -146,8 +146,8 @@ def test_a_call_is_explained_to_its_owners(client: Client, oscar: User, dev: Use
     for viewer in (oscar, dev):
         text = page(client, viewer, "request", request_id=UUID(bytes=record.request_id))
         for expected in (
-            "quota for the period is used up",
-            "move to a larger plan",
+            "A quota of the plan or the API is used up",
+            "if there is a larger plan",
             "10,000 of 10,000",
             "v1 · /orders/v1",
             "203.0.113.7",
