@@ -22,11 +22,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TextIO
 
 from proxy.dataplane import descriptors, presence, stats
+from proxy.dataplane.children import Child, end, terminate
 from proxy.dataplane.config import (
     BOOT_VARIABLE,
     OWN_PORTS_VARIABLE,
@@ -43,9 +43,6 @@ from proxy.dataplane.handover import Handover
 log = logging.getLogger(__name__)
 
 BACKLOG: Final = 4096
-FIRST_PAUSE: Final = 0.1
-LONGEST_PAUSE: Final = 5.0
-LONG_ENOUGH: Final = 1.0  # a child that served this long did not die of its start: so there is one a second at most
 START_SECONDS: Final = 20.0  # a worker that does not accept by then will not
 SUCCESSOR_SECONDS: Final = 30.0  # nor a successor, all of it
 WORKER_GRACE_SECONDS: Final = 35.0  # a worker drains for 30
@@ -61,48 +58,6 @@ AGENTS_SECRETS: Final = frozenset(
 
 class CannotStart(RuntimeError):
     """The node cannot start; the message says why and what to do."""
-
-
-@dataclass(slots=True, eq=False)
-class Child:
-    """A place in the node and the process that holds it now."""
-
-    role: str  # "worker 0", "agent" or "successor"
-    fd: int
-    process: subprocess.Popen[bytes] | None = None
-    started_at: float = 0.0
-    pause: float = 0.0  # before it is started again; it grows while one after the other dies of its start
-    due_at: float = 0.0
-    stats_offset: int = 0
-    stop_by: float = 0.0  # it was told to stop, and is killed then
-    ready_fd: int = -1  # readable once it accepts, or has ended
-    accepts: bool = False
-
-    @property
-    def has_ended(self) -> bool:
-        return self.process is None or self.process.poll() is not None
-
-    def hear(self) -> None:
-        """Take note if it said that it accepts."""
-        if self.ready_fd >= 0 and _can_be_read(self.ready_fd):
-            self.accepts = bool(os.read(self.ready_fd, 1))  # closed without a word: it ended
-            self.stop_hearing()
-
-    def put_off(self, now: float) -> None:
-        """It ended ``now``: when to start it again. At once, unless it did not get as far as to serve for a while."""
-        has_served = now - self.started_at >= LONG_ENOUGH and (self.accepts or self.role == "agent")
-        self.pause = 0.0 if has_served else min(max(self.pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
-        self.due_at = now + self.pause
-
-    def tell_to_stop(self, grace: float, number: int = signal.SIGTERM) -> None:
-        _terminate([self], number)
-        self.stop_hearing()
-        self.stop_by = time.monotonic() + grace
-
-    def stop_hearing(self) -> None:
-        if self.ready_fd >= 0:
-            os.close(self.ready_fd)
-            self.ready_fd = -1
 
 
 def open_listener(address: Address, purpose: str, variable: str) -> socket.socket:
@@ -338,7 +293,7 @@ class Supervisor:
         log.error("A new worker did not start; the old ones stay")
         for child in self._joining:
             child.stop_hearing()
-        _end(self._joining, 0.0)
+        end(self._joining, 0.0)
         self._joining = []
         presence.notify("READY=1")
 
@@ -426,10 +381,10 @@ class Supervisor:
         self._public.close()
         # A successor that is not the gateway yet has workers and an agent of its own to stop.
         successor = [self._successor] if self._successor else []
-        _terminate(successor)
-        _end(workers, WORKER_GRACE_SECONDS)
-        _end(agents, AGENT_GRACE_SECONDS)
-        _end(successor, STOP_SECONDS)
+        terminate(successor)
+        end(workers, WORKER_GRACE_SECONDS)
+        end(agents, AGENT_GRACE_SECONDS)
+        end(successor, STOP_SECONDS)
         self._admin.close()
         presence.remove_pid(self._config.home / "pid")
         self._lock.close()
@@ -464,30 +419,6 @@ def _handover(environ: Mapping[str, str]) -> Handover | None:
         return Handover.found_in(environ)
     except ValueError as error:
         raise CannotStart(f"This program cannot take over from the one that runs: {error}.") from error
-
-
-def _can_be_read(fd: int) -> bool:
-    return bool(select.select([fd], [], [], 0)[0])
-
-
-def _terminate(children: list[Child], number: int = signal.SIGTERM) -> None:
-    for child in children:
-        if child.process is not None and child.process.poll() is None:
-            child.process.send_signal(number)
-
-
-def _end(children: list[Child], grace: float) -> None:
-    _terminate(children)
-    give_up_at = time.monotonic() + grace
-    for child in children:
-        if child.process is None:
-            continue
-        try:
-            child.process.wait(max(0.0, give_up_at - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            log.error("The %s did not stop in time and was killed", child.role)
-            child.process.kill()
-            child.process.wait()
 
 
 def _bound(listener: socket.socket) -> str:

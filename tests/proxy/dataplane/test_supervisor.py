@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from proxy.dataplane import presence, supervisor
+from proxy.dataplane.children import Child
 from proxy.dataplane.config import from_environment
-from proxy.dataplane.supervisor import AGENT_GRACE_SECONDS, STOP_SECONDS, Child, Supervisor
+from proxy.dataplane.supervisor import AGENT_GRACE_SECONDS, STOP_SECONDS, Supervisor
 
 pytestmark = pytest.mark.processes
 
@@ -102,13 +103,13 @@ def test_a_stop_in_an_upgrade_leaves_the_successor_time_for_its_calls(
     first: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     graces: dict[str, float] = {}
-    end = supervisor._end
+    end = supervisor.end
 
     def note(children: list[Child], grace: float) -> None:
         graces.update({child.role: grace for child in children})
         end(children, grace)
 
-    monkeypatch.setattr(supervisor, "_end", note)
+    monkeypatch.setattr(supervisor, "end", note)
     first._children, first._successor = [Child("agent", -1)], Child("successor", -1, ended())
     first._stop()
     assert graces == {"agent": AGENT_GRACE_SECONDS, "successor": STOP_SECONDS}
