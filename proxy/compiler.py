@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, cast
-from urllib.parse import urlsplit
 
 from django.db.models import Q
 from django.utils.translation import gettext as _
@@ -274,12 +273,7 @@ def _refuse_unknown(given: dict[str, Any], known: Iterable[str]) -> None:
 
 
 def _upstream_url(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        whole = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        whole = False
-    if not whole or not url.isascii() or any(char <= " " for char in url) or {"?", "#", "@"} & set(url):
+    if not bounds.is_upstream(url):
         raise _refused(_("The upstream “%(url)s” is not an http or https address.") % {"url": url})
     return url.rstrip("/")
 
@@ -289,6 +283,8 @@ def _loadable(document: Document) -> Document:
     try:
         snapshot.load(snapshot.dump(document))
         if isinstance(document, VersionDocument) and (problem := bounds.problem_of(document)):
+            raise InvalidDocument(problem)
+        if isinstance(document, PlanDocument) and (problem := bounds.problem_of_limits(document.limits)):
             raise InvalidDocument(problem)
         if isinstance(document, RouteDocument) and (problem := selection.problem_of(document)):
             raise InvalidDocument(problem)

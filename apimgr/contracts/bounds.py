@@ -1,11 +1,13 @@
-"""What a version's gateway settings may be, for both planes: a page, a file and a compiler refuse the same things."""
+"""What gateway settings and limits may be, for both planes: a page, a file and a compiler refuse the same things."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
+from urllib.parse import urlsplit
 
-from apimgr.contracts.snapshot import VersionDocument, may_switch_to
+from apimgr.contracts.snapshot import PERIOD_SECONDS, LimitDocument, VersionDocument, may_switch_to
 
 #: Least and most of each number; bytes and milliseconds.
 BOUNDS: Final[dict[str, tuple[int, int]]] = {
@@ -18,6 +20,10 @@ BOUNDS: Final[dict[str, tuple[int, int]]] = {
 }
 MAX_UPGRADES: Final = 10
 MAX_ORIGINS: Final = 100
+MAX_LIMITS: Final = 50  # every one that holds for a call is asked, and told in the answer's fields
+MAX_AMOUNT: Final = 10**12
+MAX_PER_SECOND: Final = 10_000_000  # calls are spaced by whole nanoseconds: beyond, a rate is no longer exact to 1 %
+MAX_AT_ONCE: Final = 65_535  # what a worker can count
 UPGRADE: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,39}")
 ORIGIN: Final = re.compile(r"https?://(?:[a-z0-9-]+(?:\.[a-z0-9-]+)*|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 _USUAL_PORT: Final = {"http": ":80", "https": ":443"}
@@ -34,6 +40,38 @@ def is_origin(origin: str) -> bool:
     return ORIGIN.fullmatch(origin) is not None and not origin.endswith(_USUAL_PORT.get(scheme, "\0"))
 
 
+def most(kind: str, period: str) -> int:
+    """The largest amount of a limit that makes sense."""
+    if kind == "concurrency":
+        return MAX_AT_ONCE
+    return MAX_PER_SECOND * PERIOD_SECONDS[period] if kind == "rate" else MAX_AMOUNT
+
+
+def problem_of_limits(limits: Iterable[LimitDocument]) -> str:
+    """Why no gateway could keep these ``limits`` of one owner; empty if one can."""
+    places = set()
+    for limit in limits:
+        words = f"{limit.kind}, per {limit.period}" if limit.period != "none" else limit.kind
+        highest = most(limit.kind, limit.period)
+        if not 1 <= limit.amount <= highest:
+            return f"a limit ({words}) is {limit.amount}, not between 1 and {highest}"
+        place = limit.kind, limit.period, limit.api_id, limit.operation_id
+        if place in places:
+            return f"there are two limits ({words}) for the same calls"
+        places.add(place)
+    return f"more than {MAX_LIMITS} limits" if len(places) > MAX_LIMITS else ""
+
+
+def is_upstream(url: str) -> bool:
+    """Whether calls can be forwarded below ``url``, as it is spelled; what is behind it is not looked at."""
+    try:
+        parts = urlsplit(url)
+        is_whole = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return is_whole and url.isascii() and not any(char <= " " or char in "?#@" for char in url)
+
+
 def problem_of(version: VersionDocument) -> str:
     """Why no gateway should serve ``version`` as it is set; empty if one may."""
     for name, (least, most) in BOUNDS.items():
@@ -46,4 +84,6 @@ def problem_of(version: VersionDocument) -> str:
         return f"{wrong[0]!r} is no origin of a browser"
     if len(version.upgrades) > MAX_UPGRADES or len(version.websocket_origins) > MAX_ORIGINS:
         return f"more than {MAX_UPGRADES} protocols or {MAX_ORIGINS} origins"
-    return ""
+    if not is_upstream(version.upstream.url):
+        return f"the upstream {version.upstream.url!r} is not an http or https address in ASCII"
+    return problem_of_limits(version.limits)

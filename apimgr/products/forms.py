@@ -17,8 +17,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from apimgr.catalog.models import Operation, Version, VersionState, Visibility
+from apimgr.contracts.bounds import most
 from apimgr.products.models import BaseLimit, Plan, WithoutGrantor
-from apimgr.products.services import LimitTerms, most, terms_of
+from apimgr.products.services import LimitTerms, terms_of
 
 Window = tuple[str, str, Any]
 PLAN_LIMITS: Final[tuple[Window, ...]] = (

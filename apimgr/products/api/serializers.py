@@ -6,9 +6,9 @@ from rest_framework import serializers
 
 from apimgr.accounts.models import Organisation
 from apimgr.catalog.models import API
+from apimgr.contracts.bounds import MAX_AMOUNT
 from apimgr.core.rest import IdField
 from apimgr.products.models import LimitKind, LimitPeriod, Plan, Product, WithoutGrantor
-from apimgr.products.services.limits import MAX_AMOUNT
 
 
 class ApiLimitSerializer(serializers.Serializer[Any]):

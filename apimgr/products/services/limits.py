@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
 from apimgr.catalog.models import Operation, Version
-from apimgr.contracts.snapshot import PERIOD_SECONDS
+from apimgr.contracts.bounds import MAX_LIMITS, most
 from apimgr.core.errors import DomainError
 from apimgr.products.models import BaseLimit, LimitKind, LimitPeriod
 
@@ -22,11 +22,6 @@ PLAN_PERIODS: Final[Periods] = {
 }
 #: A billing month begins with a subscription, and an API has none of its own.
 API_PERIODS: Final[Periods] = {**PLAN_PERIODS, LimitKind.QUOTA: (LimitPeriod.DAY, LimitPeriod.MONTH)}
-
-MAX_LIMITS: Final = 50  # every one that holds for a call is asked, and told in the answer's fields
-MAX_AMOUNT: Final = 10**12
-MAX_PER_SECOND: Final = 10_000_000  # calls are spaced by whole nanoseconds: beyond, a rate is no longer exact to 1 %
-MAX_AT_ONCE: Final = 65_535  # what a worker can count
 
 
 class LimitTerms(NamedTuple):
@@ -54,13 +49,6 @@ class _Rows(Protocol):
     def all(self) -> QuerySet[Any]: ...
 
     def create(self, **fields: Any) -> BaseLimit: ...
-
-
-def most(kind: str, period: str) -> int:
-    """The largest amount that makes sense."""
-    if kind == LimitKind.CONCURRENCY:
-        return MAX_AT_ONCE
-    return MAX_PER_SECOND * PERIOD_SECONDS[period] if kind == LimitKind.RATE else MAX_AMOUNT
 
 
 def check_limits(limits: Given, periods: Periods = PLAN_PERIODS) -> list[LimitTerms]:

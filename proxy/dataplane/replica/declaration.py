@@ -71,6 +71,8 @@ def parse(text: str, name: str = "the file") -> list[Document]:
         body = _plain(yaml.load(text, Loader=_Loader))  # noqa: S506 - a SafeLoader
     except (yaml.YAMLError, ValueError) as error:
         raise InvalidDeclaration(f"{name} is not YAML: {error}") from error
+    except RecursionError:
+        raise InvalidDeclaration(f"{name} is nested too deeply, or an anchor stands within itself") from None
     _check_shape(body, name)
     try:
         return _checked(list(_documents(body)))
@@ -79,11 +81,13 @@ def parse(text: str, name: str = "the file") -> list[Document]:
 
 
 class _Loader(yaml.CSafeLoader):
-    """Safe, and a key that is there twice is an error: the first one would be lost without a word."""
+    """Safe, and a field that is there twice is an error: the first one would be lost without a word."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        seen: set[Any] = set()
+        seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(problem="a field has no name", problem_mark=key.start_mark)
             if key.value in seen:
                 raise yaml.MarkedYAMLError(problem=f"{key.value!r} is there twice", problem_mark=key.start_mark)
             seen.add(key.value)
@@ -98,8 +102,15 @@ def _check_shape(body: Any, name: str) -> None:
         place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first.absolute_path)
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         rule = next((rule for field, rule in _RULES.items() if field in first.absolute_path), "")
-        message = rule if rule and first.validator == "oneOf" else shorten(first.message, 300)
+        message = rule if rule and first.validator == "oneOf" else _message_of(first)
         raise InvalidDeclaration(f"{name}, at {place.lstrip('.') or 'the top'}: {message}{more}")
+
+
+def _message_of(error: jsonschema.ValidationError) -> str:
+    """What is wrong, in words rather than in an expression where the schema has some."""
+    if error.validator == "pattern" and "description" in error.schema:
+        return f"{shorten(str(error.instance), 100)!r} will not do: {error.schema['description']}"
+    return shorten(error.message, 300)
 
 
 # What the schema says in a way that only schemas understand.
@@ -129,6 +140,8 @@ def _checked(documents: list[Document]) -> list[Document]:
             snapshot.load(snapshot.dump(document))
             if isinstance(document, VersionDocument) and (problem := bounds.problem_of(document)):
                 raise InvalidDocument(f"version {document.name!r}: {problem}")
+            if isinstance(document, PlanDocument) and (problem := bounds.problem_of_limits(document.limits)):
+                raise InvalidDocument(f"plan {document.name!r}: {problem}")
         except InvalidDocument as error:
             raise InvalidDeclaration(str(error)) from error
         if (kind, document.key) in seen:
@@ -311,7 +324,11 @@ def _known(names: list[str], declared: list[Entry], who: str, what: str) -> None
 
 
 def _seconds(text: str | None) -> int:
+    """0 for never, so that a moment before 1970 is the first second of it."""
     if text is None:
         return 0
-    moment = datetime.fromisoformat(text)
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidDeclaration(f"{text!r} is no date or time: {error}") from None
+    return max(1, int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()))

@@ -18,6 +18,7 @@ from proxy.dataplane.replica.writer import Change, Mark, ReplicaWriter
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 0.5
+RETRY_SECONDS: Final = 5.0
 # Not a change log's: a node that is moved to or from a control plane starts over instead of mixing the two.
 FILE_LOG: Final = UUID(int=0xF11E)
 
@@ -37,8 +38,16 @@ class FileFeed:
     async def follow(self, applied: Callable[[], None]) -> None:
         """Take the file now and whenever it changes, for ever."""
         while True:
-            if self.look():
-                applied()
+            try:
+                if self.look():
+                    applied()
+            except Exception:
+                # A full disk, say: what is served stays, and the file is not forgotten.
+                self._seen = None
+                self.is_current = False
+                log.exception("The configuration could not be taken; trying again")
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
             if self.is_current:
                 self._writer.in_touch(time.time())
             await asyncio.sleep(LOOK_SECONDS)
@@ -69,11 +78,15 @@ class FileFeed:
         mark = self._writer.mark
         sequence = mark.sequence + 1 if mark is not None and mark.log_id == FILE_LOG else 1
         rebuild = self._writer.rebuild()
-        rebuild.add(
-            Change(sequence, snapshot.KIND_OF[type(document)], document.key, snapshot.dump(document).decode())
-            for document in documents
-        )
-        rebuild.finish(Mark(FILE_LOG, sequence))
+        try:
+            rebuild.add(
+                Change(sequence, snapshot.KIND_OF[type(document)], document.key, snapshot.dump(document).decode())
+                for document in documents
+            )
+            rebuild.finish(Mark(FILE_LOG, sequence))
+        except BaseException:
+            rebuild.abandon()
+            raise
 
     def _stamp(self) -> Stamp:
         try:

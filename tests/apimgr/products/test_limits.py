@@ -12,11 +12,11 @@ from apimgr.accounts.models import Organisation, User
 from apimgr.audit.models import AuditEntry
 from apimgr.catalog.models import API, Operation, Revision, Version
 from apimgr.catalog.services.publication import configuration_of
+from apimgr.contracts.bounds import MAX_LIMITS
 from apimgr.core.errors import DomainError, NotAllowed, NotFound
 from apimgr.products import selectors, services
 from apimgr.products.models import Limit, Plan, Product
 from apimgr.products.services import LimitTerms
-from apimgr.products.services.limits import MAX_LIMITS
 from proxy import compiler
 from tests.factories import make_api, make_plan, make_product, make_version
 

@@ -115,6 +115,12 @@ def test_applications_and_their_keys() -> None:
     assert credential.expires_at == NEW_YEAR + 12 * 3600
 
 
+def test_what_ended_before_there_were_dates_has_ended() -> None:
+    """0 is never."""
+    (credential,) = only(CredentialDocument, FILE.replace("2027-01-01 12:00", "1960-01-01"))
+    assert credential.expires_at == 1
+
+
 def test_ids_last_as_long_as_names() -> None:
     assert documents() == documents(FILE + "  - {name: Another, plans: [Free]}\n")[:-1]
 
@@ -150,6 +156,14 @@ def test_json_is_yaml_too() -> None:
         ("upgrades: [websocket]", "websocket_origins: [example.com]", "'example.com' is no origin of a browser"),
         ("upgrades: [websocket]", "tunnel_idle_ms: 1", "at apis[1].versions[1].tunnel_idle_ms"),
         (DIGEST, "12", "at applications[0].keys[0].digest"),
+        ("2027-01-01 12:00", '"2027-13-01"', "'2027-13-01' is no date or time: month"),
+        ("2027-01-01 12:00", "soon", "'soon' will not do: A date such as 2027-01-01"),
+        ("http://127.0.0.1:9000/", "http://127.0.0.1:99999", "the upstream 'http://127.0.0.1:99999' is not"),
+        ("http://127.0.0.1:9000/", "http://[::1", "version 'v1': the upstream 'http://[::1' is not"),
+        ("{quota: 1000, per: month}", "{rate: 9, per: minute}", "plan 'Free': there are two limits (rate, per minute)"),
+        ("{quota: 1000, per: month}", "{concurrency: 65536}", "plan 'Free': a limit (concurrency) is 65536"),
+        ("apimgr: 1", "apimgr: 1\n? [a]\n: b", "a field has no name"),
+        ("apimgr: 1", "apimgr: &a [*a]", "nested too deeply"),
         ("apis:", "apis: [", "is not YAML"),
     ],
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import mmap
 import os
 import signal
@@ -13,11 +14,13 @@ import pytest
 
 from apimgr.contracts import snapshot
 from apimgr.contracts.snapshot import CredentialDocument, PlanDocument
+from proxy.dataplane.replica import file_feed
 from proxy.dataplane.replica import writer as module
 from proxy.dataplane.replica.file_feed import FileFeed
 from proxy.dataplane.replica.layout import DAMAGED, MOST_DEATHS, ReplicaDamaged, ReplicaOutOfReach, open_state
 from proxy.dataplane.replica.reader import ReplicaReader
-from proxy.dataplane.replica.writer import Change, Mark, ReplicaWriter
+from proxy.dataplane.replica.writer import Change, Mark, Rebuild, ReplicaWriter
+from tests.asynchronous import run
 from tests.proxy.exhaustion import no_descriptors
 from tests.proxy.replica.test_declaration import FILE
 
@@ -228,6 +231,37 @@ def test_damage_is_rebuilt_from_a_file_that_has_not_changed(tmp_path: Path) -> N
     assert not writer.ready
     assert feed.look()
     assert writer.ready
+    writer.close()
+
+
+def test_a_file_that_could_not_be_taken_is_taken_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A disk that is full for a while, say: nobody else would follow the file any more."""
+    file = tmp_path / "gateway.yaml"
+    file.write_text(FILE)
+    writer = ReplicaWriter(tmp_path / "replica")
+    finish, failures = Rebuild.finish, [lmdb.DiskError("full"), lmdb.DiskError("full")]
+
+    def finish_in_the_end(rebuild: Rebuild, mark: Mark) -> None:
+        if failures:
+            raise failures.pop()
+        finish(rebuild, mark)
+
+    monkeypatch.setattr(file_feed, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(Rebuild, "finish", finish_in_the_end)
+
+    async def scenario() -> None:
+        applied = asyncio.Event()
+        following = asyncio.ensure_future(FileFeed(writer, file).follow(applied.set))
+        await asyncio.wait_for(applied.wait(), 10)
+        following.cancel()
+
+    run(scenario)
+    assert writer.ready
+    assert [record.message for record in caplog.records if record.exc_info] == [
+        "The configuration could not be taken; trying again"
+    ] * 2
     writer.close()
 
 
