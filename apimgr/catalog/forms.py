@@ -135,9 +135,9 @@ class AddressForm(forms.Form):
         help_text=_("Your server. A call to the public path is forwarded below this address."),
     )
     connect_timeout_ms = forms.IntegerField(
-        label=_("Connect timeout, ms"), min_value=100, max_value=60_000, initial=5_000
+        label=_("Connect timeout, ms"), initial=5_000, **_within("connect_timeout_ms")
     )
-    read_timeout_ms = forms.IntegerField(label=_("Read timeout, ms"), min_value=100, max_value=600_000, initial=30_000)
+    read_timeout_ms = forms.IntegerField(label=_("Read timeout, ms"), initial=30_000, **_within("read_timeout_ms"))
     max_connections = forms.IntegerField(
         label=_("Connections at once"),
         required=False,

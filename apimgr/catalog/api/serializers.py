@@ -73,10 +73,10 @@ class RouteSerializer(serializers.ModelSerializer[Route]):
 
 class UpstreamSerializer(serializers.ModelSerializer[Upstream]):
     url = serializers.CharField(max_length=500)
-    connect_timeout_ms = serializers.IntegerField(min_value=1, max_value=60_000, default=5_000)
-    read_timeout_ms = serializers.IntegerField(min_value=1, max_value=600_000, default=30_000)
+    connect_timeout_ms = serializers.IntegerField(default=5_000, **_within("connect_timeout_ms"))
+    read_timeout_ms = serializers.IntegerField(default=30_000, **_within("read_timeout_ms"))
     max_connections = serializers.IntegerField(
-        min_value=1, max_value=65_536, default=256, help_text="At once, from each worker of a gateway."
+        default=256, help_text="At once, from each worker of a gateway.", **_within("max_connections")
     )
     preserve_host = serializers.BooleanField(default=False)
 
