@@ -240,7 +240,7 @@ def _version(api: Entry, version: Entry, product_ids: tuple[int, ...]) -> Versio
         unknown_operation=version.get("unknown_operation", "refuse" if operations else "pass"),
         deprecated_at=_seconds(version.get("deprecated_at")),
         sunset_at=_seconds(version.get("sunset_at")),
-        limits=_limits(version.get("limits", []), ("api", name), name, version["name"]),
+        limits=_limits(version.get("limits", []), ("version", name, version["name"]), name, version["name"]),
         **given,
     )
 
@@ -256,20 +256,21 @@ def _operation(api: str, version: str, text: str) -> OperationDocument:
 
 
 def _limits(given: list[Entry], owner: tuple[str, ...], api: str = "", version: str = "") -> tuple[LimitDocument, ...]:
-    """``only`` narrows a limit to an operation; in a plan it is written with the API and version before it."""
+    """An operation is one of a version's: that of the owner, or in a plan the one that is written before it."""
     found = []
     for limit in given:
         kind = next(kind for kind in ("rate", "quota", "concurrency") if kind in limit)
         period = limit.get("per", "none")
-        api_name, operation = limit.get("api", ""), limit.get("operation", "")
+        narrowed = limit.get("api", ""), limit.get("version", ""), limit.get("operation", "")
+        api_name, version_name, operation = narrowed
         found.append(
             LimitDocument(
-                _id("limit", *owner, kind, period, api_name, operation),
+                _id("limit", *owner, kind, period, *narrowed),
                 kind,
                 limit[kind],
                 period,
                 api_id=_id("api", api_name) if api_name else 0,
-                operation_id=_operation(api or api_name, version or limit["version"], operation).id if operation else 0,
+                operation_id=_operation(api or api_name, version or version_name, operation).id if operation else 0,
             )
         )
     return tuple(found)

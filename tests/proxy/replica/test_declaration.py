@@ -105,6 +105,28 @@ def test_limits_of_an_api_and_of_a_plan() -> None:
     assert plan.limits[2] == LimitDocument(plan.limits[2].id, "rate", 5, "minute", orders.api_id, post)
 
 
+def test_limits_of_two_versions_are_two_limits() -> None:
+    """What is spent of one is not of the other: they are counted by their ids."""
+    text = """
+apimgr: 1
+apis:
+  - name: Orders
+    versions:
+      - {name: v1, base_path: /v1, upstream: "http://a", operations: [GET /a], limits: &limits [
+          {quota: 5, per: day}, {quota: 2, per: day, operation: GET /a}]}
+      - {name: v2, base_path: /v2, upstream: "http://a", operations: [GET /a], limits: *limits}
+plans:
+  - name: Free
+    apis: [Orders]
+    limits:
+      - {quota: 2, per: day, api: Orders, version: v1, operation: GET /a}
+      - {quota: 2, per: day, api: Orders, version: v2, operation: GET /a}
+"""
+    (plan,) = only(PlanDocument, text)
+    limits = [limit for owner in (*only(VersionDocument, text), plan) for limit in owner.limits]
+    assert len({limit.id for limit in limits}) == len(limits) == 6
+
+
 def test_applications_and_their_keys() -> None:
     (application,) = only(ApplicationDocument)
     (plan,) = only(PlanDocument)
