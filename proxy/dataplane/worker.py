@@ -231,10 +231,17 @@ class Worker:
             connection.transport.abort()
 
 
-def run(config: GatewayConfig, number: int, sockets: list[socket.socket], ready_fd: int | None = None) -> None:
+def run(
+    config: GatewayConfig,
+    number: int,
+    sockets: list[socket.socket],
+    ready_fd: int | None = None,
+    *,
+    recorder: Recorder | None = None,
+) -> None:
     """Be worker ``number`` until SIGTERM, or SIGUSR1 once there is a successor; then drain and return.
 
-    A byte on ``ready_fd`` says that calls are accepted.
+    A byte on ``ready_fd`` says that calls are accepted. ``recorder`` takes the records instead of the spool.
     """
     # Imported here: the agent's process and tests of this module need neither.
     from proxy.dataplane.replica.reader import ReplicaReader
@@ -246,7 +253,7 @@ def run(config: GatewayConfig, number: int, sockets: list[socket.socket], ready_
     spool = Spool(config.spool_path, number, budget_bytes=config.spool_bytes, is_strict=is_strict)
     worker = Worker(
         replica=ReplicaReader(config.replica_path, config.stats_offset + number),
-        recorder=spool,
+        recorder=recorder or spool,
         limits=Table(config.limits_path, time.time(), may_be_alone=config.workers == 1, shared=config.shares_limits),
         stats_block=stats.open_block(config.stats_path, config.stats_offset + number),
         pepper=config.key_pepper,

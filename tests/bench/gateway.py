@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
+from proxy.dataplane.compiled import is_in_use
 from tests.bench import peers
 from tests.bench.figures import Figure
 from tests.bench.measure import (
@@ -49,6 +50,11 @@ def run(rounds: int = 5, seconds: int = 3) -> list[Figure]:
         except Unavailable as error:
             print(error, file=sys.stderr)
         contestants.append(stack.enter_context(peers.apimgr(home / "apimgr", upstream, keys, core)))
+        if is_in_use():
+            as_python = peers.apimgr(home / "as-python", upstream, keys, core, compiled=False)
+            contestants.append(stack.enter_context(as_python))
+        else:
+            print("The gateway is not compiled here: `make compiled`", file=sys.stderr)
         calls = [(f"/api{n}/v1/items/{n}", key) for n, key in enumerate(keys)]
         script = load_script(home / "load.lua", calls)
         for contestant in contestants:
@@ -93,7 +99,7 @@ def _print(results: dict[str, list[Round]]) -> None:
     print(f"\n1 KB JSON, {CONNECTIONS} kept connections, {USUAL.routes} routes, {USUAL.keys} keys, limits, a record of")
     print("each call; each gateway on one core, rounds alternating, medians:\n")
     columns = (("CPU µs/call", 13), ("calls/s", 11), ("p50 ms", 9), ("p99 ms", 9), ("RSS MB", 9), ("kernel", 9))
-    others = [name for name in results if name != "apimgr"]
+    others = [name for name in results if name in ("nginx", "Envoy")]
     print(
         " " * 10
         + "".join(f"{title:>{width}}" for title, width in columns)

@@ -226,12 +226,14 @@ def apimgr(
     size: Size = USUAL,
     recording: bool = True,
     connections: int = 1_000,
+    compiled: bool = True,
 ) -> Iterator[Contestant]:
-    """One worker, as the supervisor would start it."""
+    """One worker, as the supervisor would start it; ``compiled`` if it can be."""
     home.mkdir(exist_ok=True)
     environment = node_environment(home) | {
         "BENCH_RECORDING": "1" if recording else "0",
         "APIMGR_GATEWAY_MAX_CONNECTIONS": str(connections),
+        "APIMGR_GATEWAY_COMPILED": "auto" if compiled else "off",
     }
     if not (home / "gateway" / "replica").exists():
         write_replica(home / "gateway" / "replica", upstream_port, keys, size)
@@ -240,7 +242,7 @@ def apimgr(
         assert started.stdout is not None
         port = int(started.stdout.readline())
         wait_for(port)
-        yield Contestant("apimgr", port, (started.pid,))
+        yield Contestant("apimgr" if compiled else "as Python", port, (started.pid,))
 
 
 @contextmanager

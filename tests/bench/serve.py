@@ -23,19 +23,12 @@ class _Nowhere:
     def append(self, frame: bytes, slot: int = 0) -> None:
         pass
 
-    def close(self) -> None:
-        pass
-
 
 def main() -> None:
     settings = config.from_environment()
     listening = socket.create_server((settings.listen.host, settings.listen.port), backlog=1024)
     print(listening.getsockname()[1], flush=True)
-    if os.environ.get("BENCH_RECORDING") == "0":
-        from proxy.dataplane.usage import spool
-
-        spool.Spool = lambda *args, **kwargs: _Nowhere()  # type: ignore[assignment,misc]
-    worker.run(settings, 0, [listening])
+    worker.run(settings, 0, [listening], recorder=_Nowhere() if os.environ.get("BENCH_RECORDING") == "0" else None)
 
 
 if __name__ == "__main__":
