@@ -51,6 +51,8 @@ def build() -> Path:
     with TemporaryDirectory(dir=compiled.BUILDS, prefix=".making-") as scratch:
         made = Path(scratch, "made")
         _compile(made, Path(scratch))
+        if compiled.home() != home:
+            raise CannotBuild("a source changed meanwhile; run it again")
         # A build appears whole, and those of earlier sources go: nothing would ever use them.
         made.replace(home)
     for other in compiled.BUILDS.iterdir():

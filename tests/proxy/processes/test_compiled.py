@@ -86,6 +86,16 @@ def test_what_a_build_lacks_is_said(
     assert not no_builds.exists()
 
 
+def test_a_source_that_changes_meanwhile_is_no_build(no_builds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = iter("ab")
+    monkeypatch.setattr(compiled, "home", lambda: no_builds / next(names))
+    monkeypatch.setattr(build, "what_is_missing", lambda: "")
+    monkeypatch.setattr(build, "_compile", lambda made, scratch: made.mkdir())
+    with pytest.raises(build.CannotBuild, match="changed meanwhile"):
+        build.build()
+    assert list(no_builds.iterdir()) == []
+
+
 @has_build
 def test_modules_come_from_the_build_when_asked() -> None:
     def place(choice: str) -> Path:
