@@ -26,7 +26,7 @@ BOOT_VARIABLE: Final = "APIMGR_GATEWAY_BOOT"
 READY_VARIABLE: Final = "APIMGR_GATEWAY_READY_FD"
 # While a reload drains the old workers, the new ones must not count in the same blocks.
 STATS_VARIABLE: Final = "APIMGR_GATEWAY_STATS_OFFSET"
-# The supervisor tells workers which ports are the installation's own, since they are not told of the database.
+# The supervisor tells its children which ports are the installation's own, since workers are not told of the database.
 OWN_PORTS_VARIABLE: Final = "APIMGR_GATEWAY_OWN_PORTS"
 # And whether limits are shared with other hosts, since only the agent is told by which Redis.
 SHARES_LIMITS_VARIABLE: Final = "APIMGR_GATEWAY_SHARES_LIMITS"
@@ -154,7 +154,8 @@ def _node_name(environ: Mapping[str, str]) -> str:
 
 def _declaration(environ: Mapping[str, str]) -> Path | None:
     text = environ.get("APIMGR_GATEWAY_CONFIG", "").strip()
-    if text and not Path(text).is_file():
+    # Told to whoever starts a node. What its supervisor starts again comes up whatever has become of the file.
+    if text and OWN_PORTS_VARIABLE not in environ and not Path(text).is_file():
         raise ImproperConfiguration(f"APIMGR_GATEWAY_CONFIG={text!r} is not a file")
     return Path(text).absolute() if text else None
 

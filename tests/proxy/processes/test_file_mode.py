@@ -75,6 +75,11 @@ def test_a_file_is_served_followed_and_kept(
         path.unlink()
         wait_for(lambda: rejected(node) == 2, 5)
         assert node.call("/echo/a", key)[0] == 429
+        for role in ("agent", "worker"):
+            former = node.children(role)
+            node.kill(role)
+            wait_for(lambda former=former, role=role: node.children(role) not in ([], former))
+        assert node.call("/echo/a", key)[0] == 429, "who is started again needs no file"
         assert "gateway.yaml" in node.log.read_text()
         spooled = [item for file in node.var.rglob("*.spool") for _, item in decode(file.read_bytes())]
         assert len(spooled) > 5, "calls are recorded although no database takes them"
