@@ -13,7 +13,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -222,8 +222,8 @@ async def _run(agent: Agent, listener: socket.socket) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     port = AdminPort(agent.config.admin_token, is_ready=lambda: agent.writer.ready, metrics=agent.metrics)
-    async with _together(_for_workers(agent)):
-        async with await port.serve(listener), _together(_for_the_database(agent)):
+    async with _together(_for_workers(agent), stop.set):
+        async with await port.serve(listener), _together(_for_the_database(agent), stop.set):
             await stop.wait()
         if agent.config.database_url:
             await agent.last_words()
@@ -253,8 +253,19 @@ def _for_the_database(agent: Agent) -> list[Coroutine[Any, Any, None]]:
 
 
 @contextlib.asynccontextmanager
-async def _together(jobs: Iterable[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+async def _together(
+    jobs: Iterable[Coroutine[Any, Any, None]], when_one_ends: Callable[[], None] = lambda: None
+) -> AsyncIterator[None]:
+    """Run ``jobs``, which are for ever. An agent that did without one of them would look as well as any."""
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            log.error("A job of the agent ended, so the agent starts anew", exc_info=task.exception())
+            when_one_ends()
+
     tasks = [asyncio.ensure_future(job) for job in jobs]
+    for task in tasks:
+        task.add_done_callback(ended)
     try:
         yield
     finally:

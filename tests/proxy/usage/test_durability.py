@@ -90,6 +90,25 @@ def test_the_agent_syncs_as_it_is_told(
     assert bool(rounds) is is_synced
 
 
+def test_an_agent_without_one_of_its_jobs_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The supervisor starts it again. It would otherwise serve on, and sync nothing."""
+    monkeypatch.setattr(Durability, "sync", lambda self: 1 / 0)
+    node = Agent(from_environment({"APIMGR_VAR": str(tmp_path), "APIMGR_KEY_PEPPER": "p" * 32}))
+
+    async def until_it_ends() -> None:
+        stop = asyncio.Event()
+        async with _together(_for_workers(node), stop.set):
+            await asyncio.wait_for(stop.wait(), 20)
+
+    run(until_it_ends)
+    (told,) = [record for record in caplog.records if record.exc_info]
+    assert told.message == "A job of the agent ended, so the agent starts anew"
+    assert told.exc_info is not None
+    assert told.exc_info[0] is ZeroDivisionError
+
+
 def test_another_mode_is_refused() -> None:
     with pytest.raises(ImproperConfiguration, match="os, group, strict"):
         from_environment({"APIMGR_KEY_PEPPER": "p" * 32, "APIMGR_GATEWAY_DURABILITY": "fast"})
