@@ -143,8 +143,12 @@ class Exchange:
         """The grantor was heard, or ``waited`` for in vain."""
         if self.ended:
             return
+        now = time.time()
         try:
-            may_go = self._spend(self._version, time.time(), waited=waited)
+            # What was changed meanwhile holds for it: a key that was revoked, or other amounts of the plan, which a
+            # meter of before would write back into the table.
+            self.version = version = self._found_again(now) or self._version
+            may_go = self._spend(version, now, waited=waited)
         except Exception as reason:
             self._not_admitted(reason)
         else:
@@ -376,17 +380,22 @@ class Exchange:
         self.upstream_us = (time.monotonic_ns() - self.sent_at) // 1000
         self._end(outcome, trail)
 
+    def _found_again(self, now: float) -> Version | None:
+        """The call's version as it is now, and with it its caller. None if there is no sound configuration to ask."""
+        runtime = self.worker.runtime
+        if not runtime.refresh():
+            return None  # it was let in by a sound one; a new one will tell
+        version = runtime.version(self._version.id)
+        if version is None or version.is_retired:
+            raise Refusal("version_retired")
+        if version.is_keyed:
+            self.caller = identify(runtime, version, find_key(self.head), self.worker.pepper, now)
+        return version
+
     def recheck(self, now: float) -> Refusal | None:
         """Why a call that is under way may not go on, if it may not: the configuration or the time has moved."""
-        runtime = self.worker.runtime
         try:
-            if not runtime.refresh():
-                return None  # it was let in by a sound configuration; a new one will tell
-            version = runtime.version(self._version.id)
-            if version is None or version.is_retired:
-                return Refusal("version_retired")
-            if version.is_keyed:
-                self.caller = identify(runtime, version, find_key(self.head), self.worker.pepper, now)
+            self._found_again(now)
         except Refusal as refusal:
             return refusal
         except Exception:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import uvloop
 from apimgr.contracts import snapshot
 from apimgr.contracts.outcomes import BY_NUMBER
 from proxy.dataplane.limits.asking import GRANTOR, Asker, Mailbox, answer, read_question
-from proxy.dataplane.limits.table import GRANTED_UNTIL, LEASE, LEASE_UNTIL
+from proxy.dataplane.limits.table import AMOUNT, CHANGES, GRANTED_UNTIL, LEASE, LEASE_UNTIL
 from tests.asynchronous import run
 from tests.proxy.dataplane.support import PLAN, Running, World, read_reply, request, running
 
@@ -246,5 +247,39 @@ def test_without_an_answer_the_wait_is_bounded(tmp_path: Path) -> None:
         assert all(reply.headers["retry-after"] == "1" for reply in replies)
         assert not gateway.worker.asker._waiting
         assert not gateway.worker.asker._by_slot
+
+    play(tmp_path, scenario)
+
+
+def test_what_changes_while_a_call_waits_holds_for_it(tmp_path: Path) -> None:
+    """A meter from before would write the amount of before into the slot, and the grantor would go by it."""
+
+    async def scenario(gateway: Running, grantor: ByHand) -> None:
+        world, cells = gateway.world, gateway.worker.runtime.limits.cells
+        call = asyncio.ensure_future(gateway.get())
+        pid, [at] = await grantor.asked()
+        assert cells[at + AMOUNT] == 1000
+        world.plan = replace(world.plan, limits=(replace(world.plan.limits[0], amount=5),))
+        world.publish()
+        cells[CHANGES] += 1  # some slot changed hands, so everybody looks for their own
+        grantor.grant(pid, [at])
+        assert (await call).status == 200
+        assert cells[at + AMOUNT] == 5
+
+    play(tmp_path, scenario)
+
+
+def test_a_key_that_is_revoked_while_its_call_waits(tmp_path: Path) -> None:
+    async def scenario(gateway: Running, grantor: ByHand) -> None:
+        world = gateway.world
+        call = asyncio.ensure_future(gateway.get())
+        pid, slots = await grantor.asked()
+        world.credential = replace(world.credential, state="revoked")
+        world.publish()
+        grantor.grant(pid, slots)
+        assert (await call).status == 401
+        assert not gateway.upstream.received
+        assert gateway.worker.runtime.limits.cells[slots[0] + LEASE] == 1, "it has spent nothing"
+        assert BY_NUMBER[gateway.recorder.records[0].outcome].code == "key_revoked"
 
     play(tmp_path, scenario)
