@@ -118,7 +118,7 @@ class Exchange:
         except Exception as reason:
             self._not_admitted(reason)
         else:
-            self._forward() if may_go else self._wait_for_grant()
+            self._forward() if may_go else self._wait()
 
     def _not_admitted(self, reason: Exception) -> None:
         if isinstance(reason, Refusal):
@@ -129,18 +129,21 @@ class Exchange:
             log.error("A request could not be decided", exc_info=reason)
             self.refuse(BY_CODE["internal_error"], "")
 
-    def _wait_for_grant(self) -> None:
-        """The limits are shared with other hosts, and what was granted to this one is spent."""
+    def _wait(self) -> None:
+        """What was granted to this host is spent, or another process stands on what the owner has spent."""
         assert self.meter is not None, "it asks"
         if self.body is not None:
             self.client.read_body(self)  # now: whether all of it has come decides what becomes of a caller who hangs up
             if self.ended:
                 return
         self.client.wait()
-        self.worker.asker.ask(self.meter.lacking, self)
+        if self.meter.lacking:
+            self.worker.asker.ask(self.meter.lacking, self)
+        else:
+            self.worker.again.wait(self)
 
     def go_on(self, *, waited: bool) -> None:
-        """The grantor was heard, or ``waited`` for in vain."""
+        """The grantor was heard, or ``waited`` for in vain, or it is worth another try."""
         if self.ended:
             return
         now = time.time()
@@ -152,7 +155,7 @@ class Exchange:
         except Exception as reason:
             self._not_admitted(reason)
         else:
-            self._forward() if may_go else self._wait_for_grant()
+            self._forward() if may_go else self._wait()
 
     def _refresh(self) -> None:
         runtime = self.worker.runtime

@@ -79,7 +79,7 @@ def explain(exchange: Exchange, outcome: Outcome, detail: str) -> bytes:
             steps.append({"step": "subscription", "state": caller.subscription_state})
         if caller.plan is not None:
             steps.append({"step": "plan", "name": caller.plan.name})
-    if exchange.meter is not None and outcome.code in _LIMITED:
+    if exchange.meter is not None and outcome.code in _LIMITED and not exchange.meter.is_stuck:
         steps += [_limit(window, exchange.started_at) for window in exchange.meter.windows]
     steps += exchange.attempts
     steps.append(

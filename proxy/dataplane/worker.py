@@ -19,7 +19,7 @@ import uvloop
 from apimgr.contracts.addresses import EgressRules, Network
 from proxy.dataplane import descriptors, stats
 from proxy.dataplane.door import Door
-from proxy.dataplane.limits.asking import Asker
+from proxy.dataplane.limits.asking import Again, Asker
 from proxy.dataplane.limits.table import Table
 from proxy.dataplane.listener import IDLE_SECONDS, LEAVING_IDLE_SECONDS, ClientConnection
 from proxy.dataplane.request_ids import reseed
@@ -81,6 +81,7 @@ class Worker:
     ) -> None:
         self.wheel = Wheel(time.monotonic)
         self._asker = Asker(limits.path.parent) if limits.shared else None
+        self.again = Again()
         self.runtime = Runtime(replica, limits)
         self.pools = Pools(self.wheel, egress)
         self.stats = stats_block

@@ -22,6 +22,8 @@ from typing import Final, Protocol
 WAIT_SECONDS: Final = 0.3
 FULL_SECONDS: Final = 0.002  # a queue that is full is tried again after that
 ABSENT_SECONDS: Final = 0.02  # and so is an agent that is not there: it may be about to be replaced
+AGAIN_SECONDS: Final = 0.002  # and what somebody stands on, but ever later …
+SELDOM_SECONDS: Final = 0.05  # … to this
 GRANTOR: Final = "grantor"
 MOST_SLOTS: Final = 500  # in one datagram
 _PID: Final = struct.Struct("<I")
@@ -86,11 +88,35 @@ def read_answer(data: bytes) -> list[int]:
 
 
 class Waiting(Protocol):
-    """A call that waits until ``grant_due_at`` (monotonic seconds), and then goes on whether it was answered or not."""
+    """A call that waits.
+
+    For a grant until ``grant_due_at`` (monotonic seconds); then it goes on whether it was answered or not.
+    """
 
     grant_due_at: float
 
     def go_on(self, *, waited: bool) -> None: ...
+
+
+class Again:
+    """Calls that are made again, after ever longer pauses, until they are decided: somebody stands on a lock."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Waiting] = []
+        self._pause = AGAIN_SECONDS
+
+    def wait(self, call: Waiting) -> None:
+        self._waiting.append(call)
+        if len(self._waiting) == 1:
+            asyncio.get_running_loop().call_later(self._pause, self._make)
+
+    def _make(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        self._pause = min(self._pause * 2, SELDOM_SECONDS)
+        for call in waiting:
+            call.go_on(waited=False)
+        if not self._waiting:
+            self._pause = AGAIN_SECONDS
 
 
 class Asker:

@@ -5,6 +5,10 @@ any more is given back. All arithmetic of the hosts together is in ``grant.lua``
 says what it holds, so nothing hangs on an answer that was lost, and a server that was killed or emptied is told all of
 it again before it grants anything (``join.lua``). Quotas are exact for as long as the server's memory or every node's
 table is there; only where the memory is lost *and* a node that held calls does not come back, are those given twice.
+
+The agent has more to do than this, so it never waits for a worker that stands on what an owner has spent: it leaves
+that owner for a later turn. A grant that cannot be noted is lost, as one is whose answer is: the next word corrects it.
+After a loss of memory the others are granted nothing until that owner, too, could be told of.
 """
 
 from __future__ import annotations
@@ -51,6 +55,7 @@ from proxy.dataplane.limits.table import (
     SPENT,
     START,
     Described,
+    Stuck,
     Table,
 )
 
@@ -141,7 +146,7 @@ class Grantor:
 
     async def _run(self) -> None:
         lock = await self._only_one()
-        self._table = Table(self._path, time.time(), counts_calls=False, shared=True)
+        self._table = await self._open_table()
         cells = self._table.cells
         cells[NODE_ID] = cells[NODE_ID] or secrets.randbits(62)
         self._node = f"{self._name}.{cells[NODE_ID]:x}"
@@ -175,6 +180,13 @@ class Grantor:
                 await asyncio.sleep(TICK_SECONDS)
             else:
                 return lock
+
+    async def _open_table(self) -> Table:
+        """As soon as nobody has it to itself."""
+        while True:
+            with suppress(Stuck):
+                return Table(self._path, time.time(), counts_calls=False, shared=True, patience=0)
+            await asyncio.sleep(TICK_SECONDS)
 
     async def _keep_in_touch(self) -> None:
         pause = 0.0
@@ -263,11 +275,16 @@ class Grantor:
         self.is_open = joined.is_open
 
     async def _tell_all(self, server: Server) -> None:
-        """Say what this node holds of every limit, to a server that does not know."""
+        """Say what this node holds of every limit, to a server that does not know. Not over before all is said."""
         told, beat_at = 0, time.monotonic() + BEAT_SECONDS
         slots = self._table.slots()
-        while batch := list(islice(slots, BATCH)):
-            words = [word for slot in batch if (word := self._word_after_loss(slot)) is not None]
+        untold: list[Described] = []
+        while (batch := list(islice(slots, BATCH))) or untold:
+            _heed_cancellation()
+            if not batch:
+                slots, untold = iter(untold), []
+                await asyncio.sleep(TICK_SECONDS)
+            words = self._words_after_loss(batch, untold)
             await self._exchange(server, words)
             told += len(words)
             if time.monotonic() >= beat_at:  # who is not heard is not awaited for long
@@ -275,6 +292,18 @@ class Grantor:
                 beat_at = time.monotonic() + BEAT_SECONDS
         if told:
             log.warning("The server of shared limits did not know what this node holds; it was told of %d limits", told)
+
+    def _words_after_loss(self, slots: Sequence[Described], untold: list[Described]) -> list[Word]:
+        """``untold`` takes those that somebody stands on: to say nothing of them is to say that nothing was spent."""
+        words: list[Word] = []
+        for slot in slots:
+            try:
+                word = self._word_after_loss(slot)
+            except Stuck:
+                untold.append(slot)
+            else:
+                words += [word] if word is not None else []
+        return words
 
     def _word_after_loss(self, slot: Described) -> Word | None:
         with self._table.locked(slot.owner):
@@ -289,7 +318,8 @@ class Grantor:
         for word, told in zip(words, answers, strict=True):
             if told[0] == LOST:
                 raise MemoryLost
-            self._heed(word, told)
+            with suppress(Stuck):
+                self._heed(word, told)
 
     # --- the table ----------------------------------------------------------------------------------------------
 
@@ -327,16 +357,27 @@ class Grantor:
         if slot is None:
             self._leases.pop(at, None)
             return None
-        with self._table.locked(slot.owner):
-            if not self._table.is_for(at, slot.owner, slot.limit_id):
-                return None
-            word = self._word(slot, self._wanted(slot, now))
-            lease = self._leases.get(at)
-            if lease is not None and not word.wanted and self._is_known(word, lease):
-                return None
+        try:
+            with self._table.locked(slot.owner):
+                if not self._table.is_for(at, slot.owner, slot.limit_id):
+                    return None
+                word = self._word(slot, self._wanted(slot, now))
+                lease = self._leases.get(at)
+                if lease is not None and not word.wanted and self._is_known(word, lease):
+                    return None
+        except Stuck:
+            return self._renewal(slot, now)
         if lease is not None:
             lease.told = None
         return word
+
+    def _renewal(self, slot: Described, now: float) -> Word | None:
+        """Of a slot that somebody stands on. Calls under way would else be given to others after a while."""
+        lease = self._leases.get(slot.at)
+        if slot.kind != "concurrency" or lease is None or now - lease.looked_at < RENEW_SECONDS:
+            return None
+        lease.looked_at = now
+        return Word(slot, max(self._table.cells[slot.at + LEASE], self._under_way(slot.at)), 0, ())
 
     def _is_known(self, word: Word, lease: Lease) -> bool:
         """Whether there is nothing in it that the server does not know, or that would renew anything."""
@@ -405,7 +446,10 @@ class Grantor:
         return kept
 
     def _heed(self, word: Word, told: Sequence[int]) -> None:
-        """Take a grant into the table, unless the slot changed hands or its period ended meanwhile."""
+        """Take a grant into the table, unless the slot changed hands or its period ended meanwhile.
+
+        Raises ``Stuck``, and takes nothing.
+        """
         slot, cells, at = word.slot, self._table.cells, word.slot.at
         with self._table.locked(slot.owner):
             if not self._table.is_for(at, slot.owner, slot.limit_id):

@@ -8,12 +8,12 @@ be made anew at any time.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from apimgr.contracts.snapshot import LimitDocument, PlanDocument, SubscriptionDocument, VersionDocument
 from proxy.dataplane.limits import ASKING, REFUSED, TAKEN
 from proxy.dataplane.limits.leased import ASK, CLOSED, Leased, leased_window
-from proxy.dataplane.limits.table import ASKED, CHANGES, Table
+from proxy.dataplane.limits.table import ASKED, CHANGES, STUCK_SECONDS, Stuck, Table
 from proxy.dataplane.limits.windows import ConcurrencyWindow, QuotaWindow, RateWindow, name_of
 
 Window = RateWindow | QuotaWindow | ConcurrencyWindow
@@ -25,12 +25,13 @@ class Meter:
     ``narrows``: some hold for certain operations only; then ask ``for_operation``. ``shared``: with other hosts; then
     ``lacking`` are the slots whose leases the last call that was ``ASKING`` found spent, ``is_granted`` says whether
     the last one taken rests on grants alone, and ``unavailable`` whether the last refusal is for want of the grantor.
+    ``is_stuck``: the last call could not be decided, for another process stands on what the owner has spent.
     """
 
     __slots__ = (
         "_all", "_by_operation", "_changes", "_lock", "_quotas", "_slots", "_table", "_template", "_template_until",
-        "counts_failures", "denied_by", "is_granted", "lacking", "narrows", "retry_after", "shared", "slots_held",
-        "unavailable", "windows",
+        "counts_failures", "denied_by", "is_granted", "is_stuck", "lacking", "narrows", "retry_after", "shared",
+        "slots_held", "unavailable", "windows",
     )  # fmt: skip
 
     def __init__(self, table: Table, windows: Iterable[Window], *, counts_failures: bool, operation: int = 0) -> None:
@@ -51,6 +52,7 @@ class Meter:
         self.shared = table.shared
         self.is_granted = True
         self.unavailable = False
+        self.is_stuck = False
         self.lacking: tuple[int, ...] = ()
         self._changes = -1
         self._template = b""
@@ -69,20 +71,34 @@ class Meter:
         """Spend one call: ``TAKEN``. If a window has none left, nothing is spent: ``REFUSED``.
 
         ``ASKING``: nothing is spent yet, for the grantor must be asked about ``lacking``. Who has ``waited`` for it
-        long enough gets an answer without it.
+        long enough gets an answer without it. Where nothing is lacking it is to be tried again in a moment: another
+        process stands on what the owner has spent. If it does so for long, the call is refused, whatever the plan says
+        of the grantor: what is not counted must not pass, and it is this owner's calls alone.
         """
         table = self._table
         table.look_around()
-        if table.alone:
-            if table.cells[CHANGES] != self._changes:
+        self.is_stuck = False
+        try:
+            if table.alone:
+                if table.cells[CHANGES] != self._changes:
+                    self._find_slots(now)
+                return self._decide(now)
+            while True:
+                with self._lock:
+                    if table.cells[CHANGES] == self._changes:
+                        return self._decide_shared(now, waited=waited) if self.shared else self._decide(now)
+                # Not under the owner's lock: the index has one of its own, which comes first.
                 self._find_slots(now)
-            return self._decide(now)
-        while True:
-            with self._lock:
-                if table.cells[CHANGES] == self._changes:
-                    return self._decide_shared(now, waited=waited) if self.shared else self._decide(now)
-            # Not under the owner's lock: the index has one of its own, which comes first.
-            self._find_slots(now)
+        except Stuck as stuck:
+            return self._cannot_decide(stuck)
+
+    def _cannot_decide(self, stuck: Stuck) -> int:
+        self.is_stuck = True
+        if stuck.seconds < STUCK_SECONDS:
+            self.lacking = ()
+            return ASKING
+        self.denied_by, self.retry_after = self.windows[0], 1
+        return REFUSED
 
     def _find_slots(self, now: float) -> None:
         changes = self._table.cells[CHANGES]
@@ -140,25 +156,34 @@ class Meter:
 
     def ended(self, *, counts: bool, began: float) -> None:
         """A call that was let through is over. ``counts``: whether it counts against quotas, of when it ``began``."""
-        if counts and not self._slots:
+        for slot in self._slots:
+            slot.release()
+        if counts or not self._quotas:
             return
         table = self._table
         table.look_around()
         if table.alone:
-            self._give_back(counts=counts, began=began)
-        else:
-            with self._lock:
-                self._give_back(counts=counts, began=began)
+            self._give_back(began)
+        elif not self._give_back_locked(began):
+            table.later(partial(self._give_back_locked, began))
 
-    def _give_back(self, *, counts: bool, began: float) -> None:
-        for slot in self._slots:
-            slot.release()
-        if not counts:
-            for quota in self._quotas:
-                quota.give_back(began)
+    def _give_back_locked(self, began: float) -> bool:
+        """False if another process stands on what the owner has spent."""
+        try:
+            with self._lock:
+                self._give_back(began)
+        except Stuck:
+            return False
+        return True
+
+    def _give_back(self, began: float) -> None:
+        for quota in self._quotas:
+            quota.give_back(began)
 
     def fields(self, now: float) -> bytes:
-        """The ``RateLimit`` and ``RateLimit-Policy`` lines (draft-ietf-httpapi-ratelimit-headers-10)."""
+        """The ``RateLimit`` and ``RateLimit-Policy`` lines (draft-ietf-httpapi-ratelimit-headers-10), where known."""
+        if self.is_stuck:
+            return b""
         if now >= self._template_until:
             self._make_template()
         states: list[int] = []

@@ -18,6 +18,9 @@ Locks, by where their byte lies: ``_PRESENCE`` (shared by every process that has
 is alone), ``_TABLE`` (around the index), ``_COLUMNS`` (one byte per process that counts calls under way, held for its
 life) and ``_OWNERS``. Whoever holds a lock of an owner never waits for that of the table.
 
+A process may be stopped, or wait for a page of the disk, while it holds a lock. Nobody waits for one longer than
+``PATIENCE_SECONDS``: then it is ``Stuck``, and until it is had again further attempts do not wait at all.
+
 A process that is *alone* does not lock to spend. A newcomer *knocks* by changing the word ``CHANGES``, which is read
 before each spending, and waits until the one who was alone has taken note.
 """
@@ -27,6 +30,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import logging
+import math
 import mmap
 import os
 import secrets
@@ -88,6 +92,11 @@ _PRESENCE: Final = _TABLE + 1
 _COLUMNS: Final = _TABLE + 16
 _OWNERS: Final = 1 << 61
 _OWNER_BYTES: Final = 1 << 40
+PATIENCE_SECONDS: Final = 0.002  # whoever spends and runs holds a lock for some microseconds
+STUCK_SECONDS: Final = 1.0  # who stands on a lock for so long is not awaited any more
+_AT_ONCE: Final = 16  # attempts before the first pause: who holds it is mostly about to let go
+_PAUSE_SECONDS: Final = 0.00005
+_FORGOTTEN_SECONDS: Final = 1.0  # without an attempt: that a lock was stuck says nothing any more
 _KNOCK_SECONDS: Final = 0.005
 # A bucket that is full is as good as a new one, and yet its owner may call again in a moment: were such slots taken
 # whenever one is wanted, they would change hands with each call, and every meter would look for its own each time.
@@ -116,22 +125,82 @@ def owner_lock(owner: int) -> int:
     return _OWNERS + owner % _OWNER_BYTES
 
 
+class Stuck(Exception):
+    """Somebody stands on a lock, and has for so many ``seconds`` at least."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"a lock of the limits' table has been held for {seconds:.3f} s")
+        self.seconds = seconds
+
+
 class Lock:
-    """The locks of some owners, always in the same order, so that nobody waits in a circle."""
+    """Locks of the table, always in the same order. ``with`` it, they are ours; raises ``Stuck``. May be used again.
 
-    __slots__ = ("_fd", "_places")
+    ``stuck`` is what the process knows of locks that somebody stands on: since when, and when it was last seen.
+    """
 
-    def __init__(self, fd: int, owners: Iterable[int]) -> None:
+    __slots__ = ("_fd", "_places", "_stuck")
+
+    def __init__(self, fd: int, places: Iterable[int], stuck: dict[int, tuple[float, float]]) -> None:
         self._fd = fd
-        self._places = tuple(sorted({owner_lock(owner) for owner in owners}))
+        self._places = tuple(sorted(set(places)))
+        self._stuck = stuck
 
     def __enter__(self) -> None:
-        for place in self._places:
-            fcntl.lockf(self._fd, fcntl.LOCK_EX, 1, place)
+        in_the_way = self._try()
+        if in_the_way:
+            self._wait(in_the_way)
+        if self._stuck:
+            for place in self._places:
+                self._stuck.pop(place, None)
 
     def __exit__(self, *_: object) -> None:
         for place in self._places:
             fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, place)
+
+    def _try(self) -> int:
+        """Take all or none: which place is in the way; 0 for none."""
+        for place in self._places:
+            try:
+                fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+            except (BlockingIOError, PermissionError):
+                for taken in self._places:
+                    if taken == place:
+                        break
+                    fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, taken)
+                return place
+        return 0
+
+    def _wait(self, in_the_way: int) -> None:
+        began = now = time.monotonic()
+        attempts = 0
+        while in_the_way and now < began + PATIENCE_SECONDS and not self._is_stuck(in_the_way, now):
+            if attempts >= _AT_ONCE:
+                time.sleep(_PAUSE_SECONDS)
+            in_the_way, attempts, now = self._try(), attempts + 1, time.monotonic()
+        if in_the_way:
+            self._note(in_the_way, began, now)
+
+    def _note(self, place: int, began: float, now: float) -> None:
+        since, seen = self._stuck[place] if self._is_stuck(place, now) else (began, began)
+        self._stuck[place] = since, now
+        if seen - since < STUCK_SECONDS <= now - since:
+            log.error(
+                "Process %d stands still while it holds a lock of the limits' table: until it goes on or is killed,"
+                " calls that would spend what it was spending are refused",
+                self._holder(place),
+            )
+        raise Stuck(now - since)
+
+    def _is_stuck(self, place: int, now: float) -> bool:
+        known = self._stuck.get(place)
+        return known is not None and now - known[1] < _FORGOTTEN_SECONDS
+
+    def _holder(self, place: int) -> int:
+        """The process that stands on it; 0 if nobody does any more."""
+        asked = struct.pack(_LOCK, fcntl.F_WRLCK, os.SEEK_SET, place, 1, 0)
+        kind, *_, holder = struct.unpack(_LOCK, fcntl.fcntl(self._fd, fcntl.F_GETLK, asked))
+        return 0 if kind == fcntl.F_UNLCK else int(holder)
 
 
 class Table:
@@ -139,7 +208,8 @@ class Table:
 
     ``may_be_alone``: nobody else is meant to spend here, so do without locks while that is so. ``counts_calls``: this
     process has calls under way, so give it a column. ``shared``: the limits are those of several hosts, and what may be
-    spent here is what the node's agent was granted. ``steady`` are seconds that no clock can set.
+    spent here is what the node's agent was granted. ``steady`` are seconds that no clock can set. ``patience``: how
+    many of them to wait for a process that has the table to itself; then raises ``Stuck``.
     """
 
     def __init__(
@@ -151,6 +221,7 @@ class Table:
         counts_calls: bool = True,
         shared: bool = False,
         steady: Callable[[], float] = time.monotonic,
+        patience: float = math.inf,
     ) -> None:
         self.path = path
         self.shared = shared
@@ -161,21 +232,28 @@ class Table:
         self._gave_up_at = 0.0
         self._steady = steady
         self._looked_at, self._looked_steady = now, steady()
+        self._stuck: dict[int, tuple[float, float]] = {}
+        self._unsettled: list[Callable[[], bool]] = []
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.fd = self._join(now)
+        self.fd = self._join(now, patience)
+        self._index_lock = Lock(self.fd, (_TABLE,), self._stuck)
         if counts_calls:
             self._take_column()
 
     # --- coming and going ---------------------------------------------------------------------------------------
 
-    def _join(self, now: float) -> int:
+    def _join(self, now: float, patience: float) -> int:
         while True:
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            if self._enter(fd, now):
-                return fd
+            try:
+                if self._enter(fd, now, patience):
+                    return fd
+            except Stuck:
+                os.close(fd)
+                raise
             os.close(fd)
 
-    def _enter(self, fd: int, now: float) -> bool:
+    def _enter(self, fd: int, now: float, patience: float) -> bool:
         """Wait until the file may be used. False if it is no longer the one at the path."""
         waited = 0
         while True:
@@ -188,6 +266,8 @@ class Table:
                 return True
             if os.fstat(fd).st_size >= _BASE * 8:
                 os.pwrite(fd, secrets.randbits(62).to_bytes(8, "little"), CHANGES * 8)
+            if waited * _KNOCK_SECONDS >= patience:
+                raise Stuck(patience)
             time.sleep(_KNOCK_SECONDS)
             waited += 1
             if waited % 1000 == 0:
@@ -220,13 +300,19 @@ class Table:
         self.seen = self.cells[CHANGES]
 
     def tick(self) -> None:
-        """Now and then: make room for a newcomer, or notice that the last companion has gone."""
+        """Now and then: make room for a newcomer, notice that the last companion has gone, do what had to wait."""
+        if self._unsettled:
+            self._unsettled = [settle for settle in self._unsettled if not settle()]
         if self.alone:
             self.look_around()
         elif self.may_be_alone:
             seen = self.cells[CHANGES]
             if _try(self.fd, fcntl.F_WRLCK, _PRESENCE):
                 self.alone, self.seen = True, seen
+
+    def later(self, settle: Callable[[], bool]) -> None:
+        """Do something for which a lock is wanted that somebody stands on, as soon as ``settle`` says it is done."""
+        self._unsettled.append(settle)
 
     def look_around(self) -> None:
         """If somebody knocked, no longer spend without locks."""
@@ -241,6 +327,8 @@ class Table:
 
     def close(self) -> None:
         """Leave. Calls that are under way are no longer counted."""
+        for settle in self._unsettled:
+            settle()
         if self.column >= 0:
             self._clear_column(self.column)
             _try(self.fd, fcntl.F_UNLCK, _COLUMNS + self.column)
@@ -251,7 +339,7 @@ class Table:
     # --- slots --------------------------------------------------------------------------------------------------
 
     def slot(self, owner: int, limit: LimitDocument, anchor: int, now: float) -> int:
-        """The index of the first word of the slot of a limit, which is made if there is none."""
+        """The index of the first word of the slot of a limit, which is made if there is none. Raises ``Stuck``."""
         kind = KINDS.index(limit.kind)
         form = kind + (PERIODS.index(limit.period) << 8)
         with self._index():
@@ -269,9 +357,8 @@ class Table:
 
     def slots(self) -> Iterator[Described]:
         """Every slot that is taken."""
-        with self._index():
-            used = self.cells[_NEXT]
-        for number in range(1, used):
+        self._reach_all()
+        for number in range(1, self.cells[_NEXT]):
             described = self.describe(_BASE + number * SLOT_WORDS)
             if described is not None:
                 yield described
@@ -279,9 +366,7 @@ class Table:
     def exists(self, at: int) -> bool:
         """Whether ``at`` is where a slot begins. Whoever was told a number by another process asks first."""
         number, rest = divmod(at - _BASE, SLOT_WORDS)
-        if number >= self._capacity:
-            with self._index():  # it may have grown
-                pass
+        self._reach_all()
         return not rest and 0 < number < self.cells[_NEXT]
 
     def is_for(self, at: int, owner: int, limit_id: int) -> bool:
@@ -290,18 +375,19 @@ class Table:
 
     def locked(self, *owners: int) -> Lock:
         """``with`` it, all that these owners have spent is to ourselves. May be kept and used again."""
-        return Lock(self.fd, owners)
+        return Lock(self.fd, (owner_lock(owner) for owner in owners), self._stuck)
 
     @contextlib.contextmanager
     def _index(self) -> Iterator[None]:
         """With the index to ourselves, and all of the file in reach."""
-        fcntl.lockf(self.fd, fcntl.LOCK_EX, 1, _TABLE)
-        try:
-            if self.cells[_NEXT] > self._capacity:
-                self._map_again()
+        with self._index_lock:
+            self._reach_all()
             yield
-        finally:
-            fcntl.lockf(self.fd, fcntl.LOCK_UN, 1, _TABLE)
+
+    def _reach_all(self) -> None:
+        """Map the whole file: it has room for every slot that is in use before the header says that it is."""
+        if self.cells[_NEXT] > self._capacity:
+            self._map_again()
 
     def _map_again(self) -> None:
         seen = self.seen  # what happened since is still to be noticed
@@ -450,9 +536,21 @@ class Table:
                 break
         else:
             raise RuntimeError(f"more than {MAX_COLUMNS} processes count calls in {self.path}")
-        with self._index():
-            self._clear_column(self.column)
-            self.cells[_COLUMN_COUNT] = max(self.cells[_COLUMN_COUNT], self.column + 1)
+        waited = 0
+        while not self._begin_column():
+            waited += 1
+            if waited % 1000 == 0:
+                log.warning("Still waiting for the index of the limits' table")
+            time.sleep(_KNOCK_SECONDS)
+
+    def _begin_column(self) -> bool:
+        try:
+            with self._index():
+                self._clear_column(self.column)
+                self.cells[_COLUMN_COUNT] = max(self.cells[_COLUMN_COUNT], self.column + 1)
+        except Stuck:
+            return False
+        return True
 
     def clear_dead_columns(self) -> None:
         """Give back the calls of processes that died. Called before concurrency refuses anything."""

@@ -123,7 +123,10 @@ class QuotaWindow:
 
 
 class ConcurrencyWindow:
-    """Calls under way, of all workers of the node. Each worker counts its own in its column of the slot."""
+    """Calls under way, of all workers of the node. Each worker counts its own in its column of the slot.
+
+    So it needs no lock to say that one has ended: the slot stays the owner's while anything is counted in it.
+    """
 
     __slots__ = ("amount", "at", "limit", "name", "owner", "table")
 

@@ -14,7 +14,7 @@ _CODES: Final = {"rate": "rate_limited", "quota": "quota_exceeded", "concurrency
 
 
 def spend(meter: Meter, now: float, *, waited: bool = False) -> bool:
-    """Count the call, or refuse it and count nothing. False, and nothing counted, if the grantor must be asked first.
+    """Count the call, or refuse it and count nothing. False, and nothing counted, if it has to wait.
 
     Who has ``waited`` for the grantor is told without it.
     """
@@ -26,6 +26,8 @@ def spend(meter: Meter, now: float, *, waited: bool = False) -> bool:
     window = meter.denied_by
     assert window is not None, "a refusal names its window"
     lines = b"Retry-After: %d\r\n" % meter.retry_after + meter.fields(now)
+    if meter.is_stuck:
+        raise Refusal("limits_unavailable", "Calls cannot be counted at the moment.", lines)
     if meter.unavailable:
         raise Refusal("limits_unavailable", f"The gateway cannot ask how much is left of {window.name}.", lines)
     raise Refusal(_CODES[window.kind], _sentence(window.owner, window.amount, window.limit.period), lines)
