@@ -140,8 +140,8 @@ def _one_of(environ: Mapping[str, str], name: str, words: tuple[str, ...], defau
 def key_pepper(environ: Mapping[str, str]) -> bytes:
     """Raises ``ImproperConfiguration``."""
     pepper = environ.get("APIMGR_KEY_PEPPER", "").strip().encode()
-    if not 16 <= len(pepper) <= 64:
-        raise ImproperConfiguration("APIMGR_KEY_PEPPER must have 16 to 64 characters, the same as the web process has")
+    if not 32 <= len(pepper) <= 64:
+        raise ImproperConfiguration("APIMGR_KEY_PEPPER must have 32 to 64 characters, the same as the web process has")
     return pepper
 
 
@@ -197,6 +197,14 @@ def _limits_url(environ: Mapping[str, str]) -> str:
     return url
 
 
+def _database_url(environ: Mapping[str, str]) -> str:
+    """Empty for none. A driver would repeat what it does not understand in our log, password and all."""
+    url = environ.get("DATABASE_URL", "").strip()
+    if url and urlsplit(url).scheme not in {"postgres", "postgresql"}:
+        raise ImproperConfiguration("DATABASE_URL is not one of PostgreSQL: postgres://user:password@host:port/name")
+    return url
+
+
 def _own_ports(environ: Mapping[str, str]) -> tuple[Address, ...]:
     """What no upstream may be: the listeners, the database and Redis of this installation."""
     told = _words(environ, OWN_PORTS_VARIABLE)
@@ -242,7 +250,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> GatewayConfig:
         own_ports=_own_ports(environ),
         shares_limits=environ.get(SHARES_LIMITS_VARIABLE, "") == "1" or bool(_limits_url(environ)),
         limits_url=_limits_url(environ),
-        database_url=environ.get("DATABASE_URL", "").strip(),
+        database_url=_database_url(environ),
         key_pepper=key_pepper(environ),
         admin_token=environ.get("APIMGR_GATEWAY_ADMIN_TOKEN", "").strip(),
     )

@@ -80,8 +80,13 @@ def open_listener(address: Address, purpose: str, variable: str) -> socket.socke
 
 def claim(home: Path) -> TextIO:
     """Make this node's folder ours alone: two gateways on one spool would fight."""
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = (home / "lock").open("w")
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = (home / "lock").open("w")
+    except OSError as error:
+        raise CannotStart(
+            f"The gateway cannot keep its state in {home}: {error.strerror}. Give it an APIMGR_VAR it may write in."
+        ) from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

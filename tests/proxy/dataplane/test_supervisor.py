@@ -13,8 +13,8 @@ import pytest
 
 from proxy.dataplane import presence, supervisor
 from proxy.dataplane.children import Child
-from proxy.dataplane.config import from_environment
-from proxy.dataplane.supervisor import AGENT_GRACE_SECONDS, STOP_SECONDS, Supervisor
+from proxy.dataplane.config import ImproperConfiguration, from_environment
+from proxy.dataplane.supervisor import AGENT_GRACE_SECONDS, STOP_SECONDS, CannotStart, Supervisor, claim
 
 pytestmark = pytest.mark.processes
 
@@ -52,6 +52,24 @@ def first(tmp_path: Path) -> Iterator[Supervisor]:
     yield first
     first._children, first._leaving = [agent, *workers], []
     first._stop()
+
+
+def test_a_home_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CannotStart, match=r"Not a directory\. Give it an APIMGR_VAR"):
+        claim(tmp_path / "file" / "gateway")
+
+
+def test_a_database_of_another_kind_is_refused_without_its_password() -> None:
+    environ = {"APIMGR_KEY_PEPPER": "p" * 32, "DATABASE_URL": "mysql://user:hunter2@db/apimgr"}
+    with pytest.raises(ImproperConfiguration, match="DATABASE_URL") as caught:
+        from_environment(environ)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_short_pepper_is_refused_as_the_web_does() -> None:
+    with pytest.raises(ImproperConfiguration, match="32 to 64"):
+        from_environment({"APIMGR_KEY_PEPPER": "p" * 31})
 
 
 def ended() -> subprocess.Popen[bytes]:
