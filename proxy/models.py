@@ -5,6 +5,8 @@ from __future__ import annotations
 from django.contrib.postgres.functions import RandomUUID
 from django.db import models
 
+from apimgr.core.ids import encode_id
+
 
 class GatewayChange(models.Model):
     """One change a gateway must know. ``sequence`` has no gaps and grows in commit order (``append_changes``)."""
@@ -20,6 +22,11 @@ class GatewayChange(models.Model):
 
     def __str__(self) -> str:
         return f"{self.sequence} {self.kind} {self.key}"
+
+    @property
+    def shown_key(self) -> str:
+        """``key`` with an id as it is elsewhere outside; of a route its address, of a credential its digest."""
+        return self.key if self.kind in {"route", "credential"} else encode_id(int(self.key))
 
 
 class ChangeCounter(models.Model):

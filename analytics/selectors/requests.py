@@ -18,6 +18,7 @@ from apimgr.accounts.models import User
 from apimgr.catalog.models import API
 from apimgr.contracts.outcomes import BY_CODE
 from apimgr.core.errors import DomainError, NotFound
+from apimgr.core.ids import encode_id
 from portal.models import Application
 
 PAGE: Final = 50
@@ -99,7 +100,25 @@ def one(viewer: User, request_id: UUID) -> UsageEvent:
         )
     if not scope.apis(viewer).filter(pk=event.api_id).exists():
         event.trail = _without_hosts(event.trail)
+    event.trail = _with_ids(event.trail)
     return event
+
+
+def _with_ids(trail: Any) -> Any:
+    """A trail with the operation's id as it is elsewhere outside."""
+    match trail:
+        case [*_]:
+            return [_with_id(step) for step in trail]
+        case _:
+            return trail
+
+
+def _with_id(step: Any) -> Any:
+    match step:
+        case {"step": "operation", "id": str(number)} if number.isdecimal():
+            return {**step, "id": encode_id(int(number))}
+        case _:
+            return step
 
 
 def _without_hosts(trail: Any) -> Any:

@@ -44,7 +44,7 @@ def _as_told(change: GatewayChange, rollout: Rollout) -> dict[str, Any]:
     return {
         "sequence": change.sequence,
         "kind": change.kind,
-        "key": change.key,
+        "key": change.shown_key,
         "is_removal": change.document is None,
         "created_at": change.created_at,
         "live_nodes": rollout.live,

@@ -22,6 +22,7 @@ from tests.analytics.world import Scene, told
 UPSTREAM_TRAIL = json.dumps(
     [
         {"step": "route", "base_path": "/orders/v1", "version": "v1"},
+        {"step": "operation", "id": "192030405106286948"},
         {
             "step": "upstream",
             "attempt": 1,
@@ -173,10 +174,11 @@ def test_an_upstream_s_failure_is_explained_and_its_host_is_the_publishers_alone
         assert told_["detail"] == "The upstream did not answer in time."
         assert told_["fix"] == "Try again later."
         assert told_["docs"] == "http://testserver/docs/#upstream_timeout"
-    upstream = publisher["trail"][1]
+        assert told_["trail"][1] == {"step": "operation", "id": "05ahtmb96ygb4"}, "as ids are everywhere in REST"
+    upstream = publisher["trail"][2]
     assert upstream["host"] == "orders.internal.example:8443"
     del upstream["host"]
-    assert developer["trail"][1] == upstream
+    assert developer["trail"][2] == upstream
     assert (upstream["stage"], upstream["limit_ms"]) == ("answer", 30000)
 
 

@@ -13,6 +13,7 @@ from rest_framework.test import APIClient
 from apimgr.accounts.models import User
 from apimgr.contracts.snapshot import PlanDocument
 from apimgr.core.errors import NotFound
+from apimgr.core.ids import encode_id
 from proxy import selectors
 from proxy.models import AppliedChanges, GatewayChange, GatewayNode
 from proxy.services import append_changes
@@ -88,8 +89,11 @@ def test_each_change_says_where_it_is_live(client: Client, olga: User) -> None:
         make_node(name)
         AppliedChanges.objects.create(node=name, sequence=1, applied_at=made_at + timedelta(milliseconds=70))
     client.force_login(olga)
-    assert "2 of 2 nodes after 70 ms" in client.get(reverse("proxy:changes")).content.decode()
+    page = client.get(reverse("proxy:changes")).content.decode()
+    assert "2 of 2 nodes after 70 ms" in page
+    assert encode_id(2) in page
     told = api.get(reverse("api-gateway-changes")).json()
+    assert [entry["key"] for entry in told] == [encode_id(2), encode_id(1)], "as receipts and plans know them"
     assert [(entry["sequence"], entry["live_nodes"], entry["live_after_ms"]) for entry in told] == [
         (2, 0, None),
         (1, 2, 70),
