@@ -39,8 +39,8 @@ from apimgr.core.errors import DomainError
 from apimgr.products.models import ApiLimit, BaseLimit, Plan
 from portal.models import Application, Credential, Subscription, SubscriptionState
 
-_BASE_PATH: Final = re.compile(r"/|(?:/[A-Za-z0-9._~-]+){1,15}")  # runtime looks no deeper than 16 segments
-_HOST: Final = re.compile(r"(?:[a-z0-9-]+\.)*[a-z0-9-]+(?::[0-9]{1,5})?")
+_BASE_PATH: Final = re.compile(rf"/|(?:/[A-Za-z0-9._~-]+){{1,{bounds.MAX_BASE_SEGMENTS}}}")
+_HOST: Final = re.compile(r"(?:[a-z0-9-]+\.)*[a-z0-9-]+")
 _PATH_SEGMENTS_THAT_VANISH: Final = {".", ".."}
 
 

@@ -18,6 +18,7 @@ BOUNDS: Final[dict[str, tuple[int, int]]] = {
     "tunnel_idle_ms": (1_000, 86_400_000),
     "max_message_bytes": (1, 2**30),
 }
+MAX_BASE_SEGMENTS: Final = 15
 MAX_UPGRADES: Final = 10
 MAX_ORIGINS: Final = 100
 MAX_LIMITS: Final = 50  # every one that holds for a call is asked, and told in the answer's fields

@@ -18,6 +18,7 @@ from apimgr.accounts.models import User
 from apimgr.audit import services as audit
 from apimgr.catalog.models import API, Revision, Route, Selection, Upstream, Version, VersionState, Visibility
 from apimgr.catalog.services.drafts import editable
+from apimgr.contracts.bounds import MAX_BASE_SEGMENTS
 from apimgr.core import egress
 from apimgr.core.errors import Conflict, DomainError
 from apimgr.core.validation import store
@@ -144,8 +145,12 @@ def normalise_route(host: str, base_path: str) -> tuple[str, str]:
     if host and not _HOST.fullmatch(host):
         message = _("This is not a host name. Leave it empty to serve every host.")
         raise DomainError(message, code="route_invalid", fields={"host": message})
-    if any(segment in {"", ".", ".."} for segment in base_path[1:].split("/")):
+    segments = base_path[1:].split("/")
+    if any(segment in {"", ".", ".."} for segment in segments):
         message = _("The path needs segments between its slashes, and no dots alone.")
+        raise DomainError(message, code="route_invalid", fields={"base_path": message})
+    if len(segments) > MAX_BASE_SEGMENTS:
+        message = _("The path has at most %(most)d segments.") % {"most": MAX_BASE_SEGMENTS}
         raise DomainError(message, code="route_invalid", fields={"base_path": message})
     return host, base_path
 

@@ -149,6 +149,23 @@ def test_route_of_another_is_refused(alice: User, ready: Version) -> None:
     services.set_route(actor=ruth, version=version, base_path="/pet-store-2")
 
 
+@pytest.mark.parametrize(
+    ("host", "base_path", "field"),
+    [
+        ("", "/a/../b", "base_path"),
+        ("", "/a//b", "base_path"),
+        ("", "/1/2/3/4/5/6/7/8/9/10/11/12/13/14/15/16", "base_path"),
+        ("api.example.com:8443", "/a", "host"),
+    ],
+)
+def test_an_address_no_gateway_serves_is_refused_where_it_is_entered(
+    alice: User, ready: Version, host: str, base_path: str, field: str
+) -> None:
+    with pytest.raises(DomainError) as error:
+        services.set_route(actor=alice, version=ready, host=host, base_path=base_path)
+    assert error.value.fields.keys() == {field}
+
+
 def test_address_a_live_version_left_in_its_draft_stays_taken(alice: User, ready: Version) -> None:
     services.publish_version(actor=alice, version=ready)
     services.set_route(actor=alice, version=ready, base_path="/moved")
