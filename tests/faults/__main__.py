@@ -10,6 +10,7 @@ import random
 import sys
 import tempfile
 import time
+import traceback
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,7 +53,8 @@ def main(arguments: list[str]) -> int:
                     continue
                 except AssertionError as error:
                     failed += 1
-                    print(f"{name:36}failed: {error}", flush=True)
+                    where = traceback.extract_tb(error.__traceback__)[-1]
+                    print(f"{name:36}failed: {error or where.line} ({where.name})", flush=True)
                     continue
                 finally:
                     stage.close()
