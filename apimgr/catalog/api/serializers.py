@@ -237,6 +237,7 @@ class RevisionSerializer(serializers.ModelSerializer[Revision]):
 
 class RevisionDetailSerializer(serializers.Serializer[Any]):
     revision = RevisionSerializer()
+    live = serializers.IntegerField(allow_null=True, help_text="Number of the revision that it is compared with.")
     changes_from_live = DifferenceSerializer(many=True, help_text="What rolling back to it would change.")
     problems = ProblemSerializer(many=True, help_text="What keeps it from going live again.")
 
@@ -315,6 +316,12 @@ class SelectionSerializer(serializers.Serializer[API]):
 
 class NewVersionSerializer(serializers.Serializer[Any]):
     name = serializers.CharField(max_length=40)
+
+
+class RollbackSerializer(serializers.Serializer[Any]):
+    instead_of = serializers.IntegerField(
+        min_value=1, help_text="Number of the revision that was live when you looked at what would change."
+    )
 
 
 class DeprecationSerializer(serializers.Serializer[Any]):

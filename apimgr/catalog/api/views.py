@@ -348,9 +348,11 @@ class RevisionDetail(_CatalogView):
         parameters=[_NUMBER],
     )
     def get(self, request: Request, slug: str, name: str, number: int) -> Response:
-        revision = selectors.revision_of(self.version(), number)
+        version = self.version()
+        revision, live = selectors.revision_of(version, number), version.deployed_revision
         detail = {
             "revision": revision,
+            "live": live.number if live else None,
             "changes_from_live": services.changes_from_live(revision),
             "problems": services.restore_problems(revision),
         }
@@ -427,9 +429,10 @@ class RevisionRestore(_Move):
         operation_id="revisions_restore",
         summary="Roll back to a revision",
         description="A new revision equal to it goes live at once, if it could be published today. The draft becomes "
-        "the same, unless it has changes that were never published: these are kept.",
-        request=None,
+        "the same, unless it has changes that were never published: these are kept. If another revision than "
+        "`instead_of` is live by now, nothing is done (409 `revision_overtaken`).",
+        request=serializers.RollbackSerializer,
         parameters=[_NUMBER],
     )
     def post(self, request: Request, slug: str, name: str, number: int) -> Response:
-        return self.move(number=number)
+        return self.move(serializers.RollbackSerializer, number=number)

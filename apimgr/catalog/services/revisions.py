@@ -36,8 +36,11 @@ def restore_problems(revision: Revision) -> list[Problem]:
 
 
 @transaction.atomic
-def restore_revision(*, actor: User | None, version: Version, number: int) -> Version:
+def restore_revision(*, actor: User | None, version: Version, number: int, instead_of: int | None = None) -> Version:
     """Roll a live version back: what its revision ``number`` keeps goes live at once, as a new revision.
+
+    ``instead_of`` is the number of the one that was live when somebody looked at what would change; if another is by
+    now, nothing is done (``revision_overtaken``). ``None``: whichever is live.
 
     Everything that is asked of a draft when it is published is asked of the revision; what is in the way is raised as
     ``DomainError`` (``revision_unfit``). The draft goes back, too, unless it has changes that were never published:
@@ -52,6 +55,7 @@ def restore_revision(*, actor: User | None, version: Version, number: int) -> Ve
             _("The gateway serves what revision %(number)s keeps already.") % {"number": number},
             code="revision_served",
         )
+    _refuse_overtaken(version, instead_of)
     keeps_draft = is_ahead(version)
     _refuse_unfit(revision)
     version.deployed_revision = _again(actor, version, revision)
@@ -69,6 +73,17 @@ def restore_revision(*, actor: User | None, version: Version, number: int) -> Ve
     )
     events.emit(VersionPublished(version.pk))
     return version
+
+
+def _refuse_overtaken(version: Version, instead_of: int | None) -> None:
+    live = version.deployed_revision
+    if instead_of is not None and live is not None and live.number != instead_of:
+        raise Conflict(
+            _("Revision %(number)s went live meanwhile, so other things would change than those you saw.")
+            % {"number": live.number},
+            code="revision_overtaken",
+            fix=_("Look at what would change now, and then decide."),
+        )
 
 
 def _refuse_unfit(revision: Revision) -> None:

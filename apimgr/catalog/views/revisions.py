@@ -66,12 +66,18 @@ def restore(request: HttpRequest, slug: str, name: str, number: int) -> HttpResp
     user = person(request)
     version = version_for(user, slug, name)
     try:
-        services.restore_revision(actor=user, version=version, number=number)
+        services.restore_revision(actor=user, version=version, number=number, instead_of=_seen(request))
     except (NotAllowed, NotFound):
         raise
     except DomainError as error:
         return _revision_page(request, version, number, error)
     return redirect(f"{reverse('catalog:version-revisions', args=[slug, name])}?restored")
+
+
+def _seen(request: HttpRequest) -> int:
+    """The number of the revision that was live when the page was made; 0, which none has, if it does not say."""
+    given = request.POST.get("instead_of", "")
+    return int(given) if given.isascii() and given.isdecimal() and len(given) < 10 else 0
 
 
 def _revision_page(

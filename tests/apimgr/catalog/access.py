@@ -51,7 +51,7 @@ REST = {
     "api-version-changes": Row(version, ACME),
     "api-revisions": Row(version, ACME),
     "api-revision": Row(_revision, ACME),
-    "api-revision-restore": Row(_revision, EDITORS, method="post"),
+    "api-revision-restore": Row(_revision, EDITORS, method="post", data={"instead_of": 1}),
 }
 
 _ADDRESS = {"base_path": "/new", "url": "https://8.8.8.8", "connect_timeout_ms": 5000, "read_timeout_ms": 30000}
@@ -88,6 +88,6 @@ PAGES = {
     "catalog:version-retire": Row(version, EDITORS, method="post"),
     "catalog:version-revisions": Row(version, ACME),
     "catalog:version-revision": Row(_revision, ACME),
-    "catalog:revision-restore": Row(_revision, EDITORS, method="post"),
+    "catalog:revision-restore": Row(_revision, EDITORS, method="post", data={"instead_of": 1}),
 }
 ACCESS = REST | PAGES

@@ -56,7 +56,8 @@ def test_rolling_back_in_one_click(console: Client, version: Version) -> None:
     page = console.get(f"{PAGE}1/").content.decode()
     for said in ("GET /owners", "GET /pets/{id}", "10 MiB", "Roll back to revision 1", "The draft becomes the same."):
         assert said in page
-    response = console.post(f"{PAGE}1/restore/", follow=True)
+    assert '<input type="hidden" name="instead_of" value="2">' in page
+    response = console.post(f"{PAGE}1/restore/", {"instead_of": 2}, follow=True)
     assert response.redirect_chain == [(f"{PAGE}?restored", 302)]
     page = response.content.decode()
     assert "Rolled back: live as revision 3" in page
@@ -69,7 +70,7 @@ def test_rolling_back_in_one_click(console: Client, version: Version) -> None:
 def test_a_draft_with_changes_is_said_to_stay(console: Client, alice: User, version: Version) -> None:
     services.set_route(actor=alice, version=version, base_path="/elsewhere")
     assert "The draft has changes that were never published" in console.get(f"{PAGE}1/").content.decode()
-    page = console.post(f"{PAGE}1/restore/", follow=True).content.decode()
+    page = console.post(f"{PAGE}1/restore/", {"instead_of": 2}, follow=True).content.decode()
     assert "Not published yet" in page
     assert "/elsewhere" in page
 
@@ -77,14 +78,30 @@ def test_a_draft_with_changes_is_said_to_stay(console: Client, alice: User, vers
 def test_what_is_in_the_way_is_on_the_page(console: Client, version: Version) -> None:
     change_revision(version, upstream={"url": "http://10.1.2.3"})
     assert "It cannot go live as it was" in console.get(f"{PAGE}1/").content.decode()
-    response = console.post(f"{PAGE}1/restore/")
+    response = console.post(f"{PAGE}1/restore/", {"instead_of": 2})
     assert response.status_code == 422
     assert "nothing was changed" in response.content.decode()
     change_revision(version, upstream={"url": "https://8.8.8.8"}, gateway={"cors": []})
-    response = console.post(f"{PAGE}1/restore/")
+    response = console.post(f"{PAGE}1/restore/", {"instead_of": 2})
     assert response.status_code == 422
     assert "The gateway knows no setting “cors”." in response.content.decode()
     assert fresh(version).deployed_revision_id == version.deployed_revision_id
+
+
+@pytest.mark.parametrize("seen", ["2", "", "two", "²", "9" * 30])
+def test_who_looked_before_somebody_published_is_shown_anew(
+    console: Client, alice: User, version: Version, seen: str
+) -> None:
+    services.set_route(actor=alice, version=version, base_path="/moved")
+    services.publish_version(actor=alice, version=fresh(version))
+    response = console.post(f"{PAGE}1/restore/", {"instead_of": seen})
+    assert response.status_code == 409
+    page = response.content.decode()
+    for said in ("nothing was changed", "Revision 3 went live meanwhile", "/moved", 'name="instead_of" value="3"'):
+        assert said in page
+    assert [row.number for row in version.revisions.order_by("number")] == [1, 2, 3]
+    assert console.post(f"{PAGE}1/restore/", {"instead_of": 3}).status_code == 302
+    assert "The gateway serves what revision 1 keeps already" in console.post(f"{PAGE}1/restore/").content.decode()
 
 
 def test_who_only_looks_is_offered_nothing(client: Client, victor: User, version: Version) -> None:
@@ -136,19 +153,28 @@ def test_the_same_over_rest(alice: User, acme: Organisation, version: Version) -
     changes = {change["part"]: (change["before"], change["after"]) for change in detail["changes_from_live"]}
     assert changes["gateway.max_body_bytes"] == (1024, 10 * 2**20)
     assert changes["upstream.url"] == ("https://8.8.8.8", "https://pets.example/api")
-    assert (detail["revision"]["number"], detail["problems"]) == (1, [])
-    assert call("post", f"{REST}/revisions/1/restore")["revision"] == 3
+    assert (detail["revision"]["number"], detail["live"], detail["problems"]) == (1, 2, [])
+    assert call("post", f"{REST}/revisions/1/restore", {"instead_of": 2})["revision"] == 3
     assert call("get", f"{REST}/revisions")["results"][0]["restored_from"] == 1
-    assert call("post", f"{REST}/revisions/1/restore", status=409)["code"] == "revision_served"
+    assert call("post", f"{REST}/revisions/1/restore", {"instead_of": 3}, status=409)["code"] == "revision_served"
     call("put", f"{REST}/route", {"base_path": "/moved"})
     (pending,) = call("get", f"{REST}/changes")
     assert pending == {"part": "route.base_path", "before": "/pet-store/v1", "after": "/moved"}
     call("get", f"{REST}/revisions/{10**30}", status=404)
 
 
+def test_rest_refuses_who_looked_before_somebody_published(alice: User, acme: Organisation, version: Version) -> None:
+    call = Caller(alice, acme)
+    assert call("post", f"{REST}/revisions/1/restore", {"instead_of": 1}, status=409)["code"] == "revision_overtaken"
+    assert fresh(version).deployed_revision_id == version.deployed_revision_id
+    for body in ({}, {"instead_of": None}, {"instead_of": 0}):
+        assert "instead_of" in str(call("post", f"{REST}/revisions/1/restore", body, status=422))
+    assert call("post", f"{REST}/revisions/1/restore", {"instead_of": 2})["revision"] == 3
+
+
 def test_rest_says_what_is_in_the_way(alice: User, acme: Organisation, version: Version) -> None:
     call = Caller(alice, acme)
     change_revision(version, upstream={"url": "http://10.1.2.3"})
     assert [row["code"] for row in call("get", f"{REST}/revisions/1")["problems"]] == ["upstream"]
-    problem: dict[str, Any] = call("post", f"{REST}/revisions/1/restore", status=422)
+    problem: dict[str, Any] = call("post", f"{REST}/revisions/1/restore", {"instead_of": 2}, status=422)
     assert "10.1.2.3" in problem["detail"]

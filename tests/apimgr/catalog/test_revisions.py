@@ -113,11 +113,19 @@ def test_what_is_served_already_is_not_restored(alice: User, version: Version) -
     assert version.revisions.count() == 3
 
 
-def refused(alice: User, version: Version, number: int = 1) -> DomainError:
+def test_who_did_not_see_what_is_live_rolls_nothing_back(alice: User, version: Version) -> None:
+    assert refused(alice, version, instead_of=1).code == "revision_overtaken"
+    services.restore_revision(actor=alice, version=version, number=1, instead_of=2)
+    with pytest.raises(Conflict) as error:
+        services.restore_revision(actor=alice, version=version, number=1, instead_of=2)
+    assert error.value.code == "revision_served", "which says more: it is done"
+
+
+def refused(alice: User, version: Version, number: int = 1, instead_of: int | None = None) -> DomainError:
     """Rolling back fails, and nothing at all has changed."""
     before = version.deployed_revision_id, Revision.objects.count(), GatewayChange.objects.count()
     with pytest.raises(DomainError) as error:
-        services.restore_revision(actor=alice, version=version, number=number)
+        services.restore_revision(actor=alice, version=version, number=number, instead_of=instead_of)
     version = fresh(version)
     assert (version.deployed_revision_id, Revision.objects.count(), GatewayChange.objects.count()) == before
     assert version.upstream.url == "https://8.8.8.8"
@@ -125,12 +133,14 @@ def refused(alice: User, version: Version, number: int = 1) -> DomainError:
     return error.value
 
 
+@pytest.mark.requirement("R2.1")
 def test_an_upstream_that_is_no_longer_allowed_is_refused(alice: User, version: Version) -> None:
     change_revision(version, upstream={"url": "http://10.1.2.3"})
     assert [problem.code for problem in services.restore_problems(revision_of(version, 1))] == ["upstream"]
     assert isinstance(refused(alice, version), EgressRefused)
 
 
+@pytest.mark.requirement("R1.2", "R2.1")
 def test_an_upstream_that_has_moved_inside_is_refused(
     alice: User, version: Version, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -92,6 +92,29 @@ def test_what_is_saved_is_what_is_enforced(stage: Stage, oscar: User, upstream: 
     assert first == [(200, "")]
 
 
+def test_what_is_rolled_back_to_is_what_is_served(stage: Stage, alice: User, upstream: Upstream) -> None:
+    """A bad publication: another upstream, another address, small bodies. One click, and callers have what they had."""
+    elsewhere = Upstream()
+    version, before = stage.version, stage.get("/get?1")
+    catalog.set_upstream(actor=None, version=version, url=elsewhere.url)
+    catalog.set_route(actor=None, version=version, base_path="/moved")
+    catalog.publish_version(actor=None, version=version)
+    wait_for(lambda: selectors.rollout(selectors.last_sequence()).is_complete)
+    assert stage.get("/get?2") == (404, "route_not_found")
+    assert stage.node.call("/moved/get?2", stage.key)[0] == 200
+
+    path = "/console/apis/orders/versions/v1/revisions/1/restore/"
+    stage.pages.force_login(alice)
+    assert stage.pages.post(path, {"instead_of": 1}).status_code == 409, "who looked before that was published"
+    assert stage.get("/get?3") == (404, "route_not_found")
+    stage.send(alice, path, instead_of=2)
+    assert stage.get("/get?4") == before == (200, "")
+    assert json.loads(stage.node.call("/moved/get?4", stage.key)[1])["code"] == "route_not_found"
+    assert (upstream.calls, elsewhere.calls) == (["/get?1", "/get?4"], ["/get?2"])
+    elsewhere.shutdown()
+    elsewhere.server_close()
+
+
 def test_a_limit_for_all_callers_holds_whatever_the_plan(stage: Stage, oscar: User) -> None:
     stage.send(oscar, "/console/apis/orders/limits/", quota_day=3)
     assert [stage.get("/get")[0] for _ in range(5)] == [200, 200, 200, 429, 429]
