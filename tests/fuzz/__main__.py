@@ -10,6 +10,7 @@ the test suite replays.
 from __future__ import annotations
 
 import argparse
+import ast
 import importlib.util
 import os
 import random
@@ -26,6 +27,10 @@ CORPUS = Path(__file__).parent / "corpus"
 DICTIONARY = Path(__file__).parent / "tokens.dict"
 HOME = Path(os.environ.get("APIMGR_VAR", "var")).absolute() / "fuzz"
 NAMES = sorted(path.name for path in CORPUS.iterdir())
+# libFuzzer's format: one string a line, with the escapes of C.
+TOKENS = [b"\r", b"\n", b"\0", b" ", b"%", b";", b"0", b":", b","] + [
+    ast.literal_eval(f"b{line}") for line in DICTIONARY.read_text().splitlines() if line.startswith('"')
+]
 MAX_INPUT = 4096
 
 
@@ -127,7 +132,7 @@ def mutate(data: bytes, other: bytes, chance: random.Random) -> bytes:
                 start = chance.randrange(len(other) + 1)
                 changed[at:at] = other[start : start + chance.randint(1, 32)]
             case _:
-                changed[at:at] = chance.choice((b"\r", b"\n", b"\r\n", b"\0", b" ", b"%", b";", b"0", b":", b","))
+                changed[at:at] = chance.choice(TOKENS)
     return bytes(changed[:MAX_INPUT])
 
 

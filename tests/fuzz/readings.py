@@ -5,6 +5,7 @@ All that a reader gives away is in it, and of an error all that it says.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from ipaddress import ip_address, ip_network
@@ -24,8 +25,10 @@ from proxy.dataplane.policies.forwarding import caller_behind
 from proxy.dataplane.policies.identify import find_key, passes_on
 from proxy.dataplane.policies.select import Fork
 from proxy.dataplane.routing import OperationTrie
+from tests.fuzz.scripted import play
 
 PEPPER = b"p" * 32
+VARIES = re.compile(rb"[0-9a-f]{32}|(?<=;t=)[0-9]+|(?<=_ms\":)[0-9.]+|(?<=\nDate: )[^\r]+")
 PROXY, PROXIES = ip_address("10.0.0.1"), (ip_network("10.0.0.0/8"), ip_network("2001:db8::/32"))
 TEMPLATES = ("/", "/a", "/a/", "/a/{id}", "/a/{id}/b", "/a/{id}.json", "/a/x{id}", "/a/b/c", "/c/{rest+}", "/a/{id}/*",
              "/é/{id}", "/a/{id}/{other}/c")  # fmt: skip
@@ -160,6 +163,17 @@ def spool(data: bytes) -> Iterator[object]:
     yield from _of(lambda: [usage.encode(record) for record in records], lambda: usage.seal(data[:60_000]))
 
 
+def gateway(data: bytes) -> Iterator[object]:
+    """What is left of a script; times and ids apart."""
+    stage = play(data)
+    for _, pipe in stage.callers + stage.upstreams:
+        yield pipe.peer, pipe.was_aborted, VARIES.sub(b"*", pipe.written)
+    for record in stage.records:
+        timeless = record._replace(request_id=b"", started_at_us=0, total_us=0, upstream_us=0)
+        yield timeless._replace(trail=VARIES.sub(b"*", record.trail))
+    yield stage.recorder.held, stage.under_way, stage.spent
+
+
 READINGS: dict[str, Callable[[bytes], Iterator[object]]] = {
     "request_head": request_head,
     "response_head": response_head,
@@ -167,6 +181,7 @@ READINGS: dict[str, Callable[[bytes], Iterator[object]]] = {
     "path": path,
     "websocket": websocket_frames,
     "spool": spool,
+    "gateway": gateway,
 }
 """By the names of the targets whose inputs they read."""
 

@@ -17,6 +17,7 @@ from proxy.dataplane.http.response import CHUNKED, UNTIL_CLOSE, ResponseHead, pa
 from proxy.dataplane.http.websocket import FrameReader, Violation
 from proxy.dataplane.usage import segments
 from tests.fuzz import reference
+from tests.fuzz.whole import gateway
 
 HOP_BY_HOP = (b"connection", b"keep-alive", b"proxy-", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"proxy")
 OURS_TO_STATE = (b"host", b"content-length", b"forwarded", b"x-forwarded-", b"x-consumer-", b"x-real-ip", b"x-api-",
@@ -220,4 +221,5 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "spool": spool,
     "config": config,
     "websocket": websocket,
+    "gateway": gateway,
 }
