@@ -16,6 +16,11 @@ compiled.use({compiled.VARIABLE: "require"})
 _set = pytest.MonkeyPatch.setattr
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # How coroutines that mypyc made hand on what is raised within them; from Python 3.12 on it is deprecated.
+    config.addinivalue_line("filterwarnings", r"ignore:the \(type, exc, tb\) signature of throw:DeprecationWarning")
+
+
 def _set_or_skip(patch: pytest.MonkeyPatch, target: Any, *arguments: Any, **options: Any) -> None:
     if isinstance(target, str):
         owner = target.rpartition(".")[0]

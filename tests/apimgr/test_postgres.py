@@ -164,7 +164,8 @@ def test_as_root_it_runs_as_an_unprivileged_user(server: Server) -> None:
 @root_only
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not installed")
 @pytest.mark.skipif(
-    any(not folder.stat().st_mode & 0o001 for folder in BASE_DIR.parents), reason="others cannot read this clone"
+    any(not folder.stat().st_mode & 0o001 for folder in (*BASE_DIR.parents, *Path(sys.base_prefix).parents)),
+    reason="others cannot read this clone, or its Python",
 )
 def test_an_unprivileged_user_needs_nothing_special() -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -29,6 +29,8 @@ from io import TextIOBase
 from pathlib import Path
 from typing import TextIO
 
+import tests.bench.compiled  # isort: skip  (first: it says what is imported)  # noqa: F401
+
 from tests.bench import code, gateway, grants, holding, keys, openloop, replica, scaling
 from tests.bench.figures import Figure, print_figures
 from tests.bench.measure import Unavailable

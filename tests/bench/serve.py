@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import socket
 
+import tests.bench.compiled  # isort: skip  (first: it says what is imported)  # noqa: F401
+
 from proxy.dataplane import config, worker
 
 
