@@ -6,8 +6,11 @@ have a later deadline by now, and moved. Deadlines are kept to within a tick (10
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Final
+
+log = logging.getLogger(__name__)
 
 TICK: Final = 0.1
 NEVER: Final = float("inf")
@@ -63,6 +66,9 @@ class Wheel:
         entry.slot, entry.looked_at = 0, NEVER
         if entry.deadline <= self.now:
             entry.deadline = NEVER
-            entry.deadline_passed()
+            try:
+                entry.deadline_passed()
+            except Exception:
+                log.exception("What a passed deadline asks for failed; those of others are kept")
         elif entry.deadline != NEVER:
             self._insert(entry, entry.deadline)

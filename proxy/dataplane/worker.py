@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from email.utils import formatdate
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 import uvloop
@@ -177,19 +178,28 @@ class Worker:
         return self.places - len(self.connections)
 
     async def _tick(self) -> None:
+        """Whatever goes wrong in one look, the next one comes: every deadline and every revocation hangs on it."""
         while True:
             await asyncio.sleep(TICK)
-            self.wheel.advance()
-            for door in self._doors:
-                door.look()
             now = time.time()
-            self.runtime.check_age(now, self.max_staleness)
-            self.runtime.limits.tick()
-            if self.syncer is not None and self.syncer.is_stuck():
-                self.could_not_sync()
-            if self._asker is not None:
-                self._asker.tick()
-            self._recheck(now)
+            looks: tuple[Callable[[], None], ...] = (
+                self.wheel.advance, partial(self._look_around, now), partial(self._recheck, now),
+            )  # fmt: skip
+            for look in looks:
+                try:
+                    look()
+                except Exception:
+                    log.exception("A worker's look at what it has under way failed")
+
+    def _look_around(self, now: float) -> None:
+        for door in self._doors:
+            door.look()
+        self.runtime.check_age(now, self.max_staleness)
+        self.runtime.limits.tick()
+        if self.syncer is not None and self.syncer.is_stuck():
+            self.could_not_sync()
+        if self._asker is not None:
+            self._asker.tick()
 
     def _recheck(self, now: float) -> None:
         """See whether what is under way may go on: when the configuration moved, and once a second for what expires."""

@@ -242,6 +242,21 @@ def test_close_delimited_and_http10(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+def test_a_worker_looks_again_whatever_failed_in_a_look(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Deadlines and revocations hang on it."""
+
+    async def scenario(gateway: Running) -> None:
+        worker = gateway.worker
+        worker.tunnels.add(object())  # type: ignore[arg-type]
+        began = worker.wheel.now
+        while worker.wheel.now < began + 1.5:
+            await asyncio.sleep(0.05)
+        worker.tunnels.clear()
+
+    play(tmp_path, scenario)
+    assert {record.message for record in caplog.records} == {"A worker's look at what it has under way failed"}
+
+
 @pytest.mark.parametrize("keeps", [False, True], ids=["upstream's", "caller's"])
 def test_whose_host_the_upstream_is_sent(tmp_path: Path, keeps: bool) -> None:
     """Of a call that names none it is the upstream's own, and nothing is said of the caller's."""

@@ -59,6 +59,23 @@ def test_wheel() -> None:
     assert len(disarmed.passed) == 1
 
 
+class Broken(Timed):
+    def deadline_passed(self) -> None:
+        raise RuntimeError("a mistake of ours")
+
+
+@derives
+def test_a_deadline_that_fails_takes_no_other_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    clock.now = 1000.0
+    wheel = Wheel(clock)
+    broken, other = Broken(), Entry()
+    for entry in (broken, other):
+        wheel.arm(entry, 0.5)
+    run(wheel, 1001)
+    assert len(other.passed) == 1
+    assert len(caplog.records) == 1
+
+
 @derives
 def test_arming_again_and_again_takes_one_slot() -> None:
     clock.now = 1000.0
