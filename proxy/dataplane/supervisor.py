@@ -257,14 +257,14 @@ class Supervisor:
         if child.role != "agent":
             environ = {name: value for name, value in environ.items() if name not in AGENTS_SECRETS}
         passed = [child.fd]
-        if child.role != "agent":
-            child.accepts = False
-            child.ready_fd, says = os.pipe()
-            environ[READY_VARIABLE] = str(says)
-            passed.append(says)
         try:
+            if child.role != "agent":
+                child.accepts = False
+                child.ready_fd, says = os.pipe()
+                environ[READY_VARIABLE] = str(says)
+                passed.append(says)
             child.process = subprocess.Popen(command, env=environ, pass_fds=passed, start_new_session=True)
-        except OSError:  # no memory, no process number: that may pass
+        except OSError:  # no memory, no process number, no descriptor: that may pass
             log.exception("The %s cannot be started, and is tried again", child.role)
             child.stop_hearing()
             child.put_off(child.started_at)
@@ -298,7 +298,7 @@ class Supervisor:
         log.error("A new worker did not start; the old ones stay")
         for child in self._joining:
             child.stop_hearing()
-        end(self._joining, 0.0)
+        end(self._joining, 1.0)  # the one that died may still be on its way out
         self._joining = []
         presence.notify("READY=1")
 
@@ -325,7 +325,11 @@ class Supervisor:
             log.error("No upgrade: where we are process 1, all others end with us. Start a new container instead")
             return
         log.info("Upgrading: the program that is installed now is started beside this one")
-        reading, writing = os.pipe()
+        try:
+            reading, writing = os.pipe()
+        except OSError:
+            log.exception("The successor cannot be started")
+            return
         handover = Handover(
             self._public.fileno(),
             self._admin.fileno(),

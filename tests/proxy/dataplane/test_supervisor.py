@@ -15,6 +15,7 @@ from proxy.dataplane import presence, supervisor
 from proxy.dataplane.children import Child
 from proxy.dataplane.config import ImproperConfiguration, from_environment
 from proxy.dataplane.supervisor import AGENT_GRACE_SECONDS, STOP_SECONDS, CannotStart, Supervisor, claim
+from tests.proxy.exhaustion import no_descriptors
 
 pytestmark = pytest.mark.processes
 
@@ -94,6 +95,17 @@ def test_a_child_that_hangs_is_killed_again_without_spinning(first: Supervisor) 
     assert time.monotonic() - began >= supervisor.KILL_AGAIN_SECONDS
     os.close(reading)
     os.close(writing)
+
+
+@pytest.mark.parametrize("role", ["agent", "worker 0"])
+def test_without_a_descriptor_a_child_waits_and_the_supervisor_goes_on(first: Supervisor, role: str) -> None:
+    child = Child(role, first._public.fileno())
+    with no_descriptors():
+        first._start(child)
+        first._begin_upgrade()
+    assert child.process is first._successor is None
+    assert child.ready_fd == -1
+    assert child.due_at > child.started_at
 
 
 def test_an_agent_that_does_not_stop_for_a_reload_is_killed(first: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
