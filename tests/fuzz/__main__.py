@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from proxy.dataplane import compiled
+from tests.fuzz.outside import inputs
 
 CORPUS = Path(__file__).parent / "corpus"
 DICTIONARY = Path(__file__).parent / "tokens.dict"
@@ -70,9 +71,13 @@ def _guided(name: str, seconds: int) -> int:
         target = _target(name)
     found = HOME / name
     (found / "corpus").mkdir(parents=True, exist_ok=True)
+    (found / "outside").mkdir(exist_ok=True)
+    for number, data in enumerate(inputs(name)):
+        (found / "outside" / str(number)).write_bytes(data)
     arguments = [
         "tests.fuzz", f"-max_total_time={seconds}", f"-max_len={MAX_INPUT}", "-print_final_stats=1", "-verbosity=0",
-        f"-artifact_prefix={found}/", f"-dict={DICTIONARY}", str(found / "corpus"), str(CORPUS / name),
+        f"-artifact_prefix={found}/", f"-dict={DICTIONARY}",
+        str(found / "corpus"), str(found / "outside"), str(CORPUS / name),
     ]  # fmt: skip
     atheris.Setup(arguments, target)
     atheris.Fuzz()
@@ -98,7 +103,7 @@ def _target(name: str) -> Callable[[bytes], None]:
 
 def _at_random(name: str, seconds: int) -> int:
     target = _target(name)
-    seeds = [path.read_bytes() for path in sorted((CORPUS / name).iterdir())]
+    seeds = [path.read_bytes() for path in sorted((CORPUS / name).iterdir())] + inputs(name)
     chance, runs, until = random.Random(0), 0, time.monotonic() + seconds
     while time.monotonic() < until:
         data = mutate(chance.choice(seeds), chance.choice(seeds), chance)

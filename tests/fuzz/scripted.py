@@ -37,7 +37,16 @@ from proxy.dataplane.upstreams.connect import CannotConnect, Connector, resolve
 from proxy.dataplane.upstreams.connection import UpstreamConnection
 from proxy.dataplane.upstreams.pool import Pool, Ready
 from proxy.dataplane.worker import Worker
-from tests.proxy.dataplane.support import PEPPER, PLAN, VERSION, MemoryRecorder, MemoryReplica, World, digest
+from tests.proxy.dataplane.support import (
+    PEPPER,
+    PLAN,
+    SUBSCRIPTION,
+    VERSION,
+    MemoryRecorder,
+    MemoryReplica,
+    World,
+    digest,
+)
 
 KEY = "fuzz_live_00000000000000000000000000000000000000000001OO24r"
 CALLERS = 200  # addresses 192.0.2.1 and up
@@ -302,12 +311,10 @@ class Stage:
     def _take_stock(self) -> None:
         """See what is left in the table, and leave none of it to the next script."""
         cells, calls = self.table.cells, self.table.calls
-        for slot in self.table.slots():
-            if slot.kind == "quota":
-                self.spent += cells[slot.at + COUNT]
-                cells[slot.at + START] = cells[slot.at + COUNT] = 0
-            else:
-                self.under_way += sum(calls[(slot.at + CELLS) * 4 : (slot.at + SLOT_WORDS) * 4])
+        quota, *concurrent = _slots()
+        self.spent = cells[quota + COUNT]
+        cells[quota + START] = cells[quota + COUNT] = 0
+        self.under_way = sum(sum(calls[(slot + CELLS) * 4 : (slot + SLOT_WORDS) * 4]) for slot in concurrent)
 
 
 @cache
@@ -316,6 +323,14 @@ def _files() -> tuple[Table, memoryview]:
     with tempfile.TemporaryDirectory(prefix="apimgr-fuzz-") as folder:
         table = Table(Path(folder, "limits"), time.time(), may_be_alone=True)
         return table, stats.open_block(Path(folder, "stats"), 0)
+
+
+@cache
+def _slots() -> tuple[int, ...]:
+    """Where in the table calls are counted: against the quota, and under way."""
+    owners = (SUBSCRIPTION.spender, SUBSCRIPTION.spender, -OPEN.api_id)
+    limits = (*LIMITS, *OPEN.limits)
+    return tuple(_files()[0].slot(owner, limit, 0, 0) for owner, limit in zip(owners, limits, strict=True))
 
 
 @cache

@@ -15,7 +15,7 @@ from tests.fuzz.readings import READINGS
 from tests.fuzz.twin import Differs, Twin
 
 IS_CI = os.environ.get("CI", "").lower() in {"1", "true"}
-MUTANTS = {"gateway": 1000}  # each a whole life of connections
+MUTANTS = {"gateway": 3000}  # each a whole life of connections
 
 pytestmark = pytest.mark.skipif(
     not compiled.home().is_dir() and not IS_CI, reason="the gateway is not compiled: run `make compiled`"

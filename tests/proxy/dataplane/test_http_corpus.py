@@ -18,39 +18,18 @@ import pytest
 from proxy.dataplane.http.body import BodyReader, ChunkedReader, LengthReader
 from proxy.dataplane.http.malformed import Malformed
 from proxy.dataplane.http.request import CHUNKED, parse_request
+from tests.fuzz.outside import CORPUS, read_file, requests, with_host
 from tests.proxy.dataplane.support import Running, World
 from tests.proxy.dataplane.test_gateway import play
 from tests.proxy.dataplane.test_smuggling import Ledger, read, read_one
 
 ROOT = Path(__file__).parents[3]
-CORPUS = ROOT.parent / "shared" / "corpora" / "http1"
 REFERENCE = ROOT / "docs" / "reference" / "http.md"
-ESCAPES = {b"r": b"\r", b"n": b"\n", b"t": b"\t", b"0": b"\0", b"\\": b"\\"}
 
 pytestmark = [
     pytest.mark.corpora,
     pytest.mark.skipif(not CORPUS.is_dir(), reason="../shared/corpora/http1 is not there"),
 ]
-
-
-def requests(kind: str) -> list[Path]:
-    return sorted((CORPUS / kind).glob("*.http"))
-
-
-def read_file(path: Path) -> bytes:
-    text = path.read_bytes().replace(b"\n", b"")
-    return re.sub(
-        rb"\\(x[0-9A-Fa-f]{2}|[rnt0\\])",
-        lambda found: ESCAPES.get(found[1]) or bytes((int(found[1][1:], 16),)),
-        text,
-    )
-
-
-def with_host(raw: bytes) -> bytes:
-    line, end, rest = raw.partition(b"\r\n")
-    if not line.endswith(b"HTTP/1.1") or re.search(rb"(?i)^host", rest, re.MULTILINE):
-        return raw
-    return line + end + b"Host: gateway.test\r\n" + rest
 
 
 def accepted(raw: bytes, *, add_host: bool) -> tuple[int, bytes]:
