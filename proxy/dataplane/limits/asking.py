@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import socket
 import struct
@@ -18,6 +19,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, Protocol
+
+log = logging.getLogger(__name__)
 
 WAIT_SECONDS: Final = 0.3
 FULL_SECONDS: Final = 0.002  # a queue that is full is tried again after that
@@ -114,7 +117,10 @@ class Again:
         waiting, self._waiting = self._waiting, []
         self._pause = min(self._pause * 2, SELDOM_SECONDS)
         for call in waiting:
-            call.go_on(waited=False)
+            try:
+                call.go_on(waited=False)
+            except Exception:
+                log.exception("A call that waited could not go on; the others do")
         if not self._waiting:
             self._pause = AGAIN_SECONDS
 

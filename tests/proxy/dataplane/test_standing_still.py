@@ -17,6 +17,7 @@ import uvloop
 
 from apimgr.contracts.snapshot import LimitDocument
 from proxy.dataplane.limits import ASKING, REFUSED, TAKEN
+from proxy.dataplane.limits.asking import Again
 from proxy.dataplane.limits.meter import Meter
 from proxy.dataplane.limits.table import CELLS, COUNT, GRANTED_UNTIL, LEASE, Stuck, Table
 from tests.asynchronous import run
@@ -228,6 +229,29 @@ def test_a_call_that_waits_goes_on_with_the_holder(tmp_path: Path) -> None:
             holder.end()
 
     play(tmp_path, scenario)
+
+
+def test_a_call_that_fails_takes_no_other_along() -> None:
+    class Call:
+        grant_due_at = 0.0
+        went_on = 0
+
+        def go_on(self, *, waited: bool) -> None:
+            self.went_on += 1
+            if self is broken:
+                raise RuntimeError
+            if self.went_on < 3:
+                again.wait(self)
+
+    broken, sound, again = Call(), Call(), Again()
+
+    async def main() -> None:
+        again.wait(broken)
+        again.wait(sound)
+        await until(lambda: sound.went_on == 3)
+
+    run(main)
+    assert broken.went_on == 1
 
 
 # --- the agent --------------------------------------------------------------------------------------------------------
