@@ -11,6 +11,8 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -25,24 +27,29 @@ _PR_SET_PDEATHSIG: Final = 1
 
 def main(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    match arguments:
+        case []:
+            return _serve(_supervise)
+        case ["agent", fd, parent]:
+            return _serve(partial(_be_agent, int(fd), int(parent)))
+        case ["worker", number, fd, parent]:
+            return _serve(partial(_be_worker, int(number), int(fd), int(parent)))
+        case ["check", path]:
+            return _check(path)
+        case ["new-key", *prefix] if len(prefix) <= 1:
+            return _new_key(*prefix)
+    print(_USAGE, file=sys.stderr)
+    return 2
+
+
+def _serve(role: Callable[[], int]) -> int:
+    """Play a role in a node, compiled if that is to be had."""
     try:
         compiled.use()
     except compiled.CannotUseBuild as error:
         print(error, file=sys.stderr)
         return 2
-    match arguments:
-        case []:
-            return _supervise()
-        case ["agent", fd, parent]:
-            return _be_agent(int(fd), int(parent))
-        case ["check", path]:
-            return _check(path)
-        case ["new-key", *prefix] if len(prefix) <= 1:
-            return _new_key(*prefix)
-        case ["worker", number, fd, parent]:
-            return _be_worker(int(number), int(fd), int(parent))
-    print(_USAGE, file=sys.stderr)
-    return 2
+    return role()
 
 
 def _supervise() -> int:

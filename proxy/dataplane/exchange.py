@@ -22,7 +22,7 @@ from proxy.dataplane.http.request import CHUNKED, RequestHead
 from proxy.dataplane.http.response import ResponseHead
 from proxy.dataplane.http.websocket import accepts
 from proxy.dataplane.limits.meter import Meter
-from proxy.dataplane.policies.admit import check_body_size, check_hops, find_operation
+from proxy.dataplane.policies.admit import check_body_size, check_hops, find_operation, too_large
 from proxy.dataplane.policies.identify import find_key, identify
 from proxy.dataplane.policies.limit import spend
 from proxy.dataplane.policies.refusal import Refusal
@@ -126,7 +126,7 @@ class Exchange:
             self.refuse(reason.outcome, reason.detail, reason.lines)
         else:
             # A document or a replica that cannot be read: never pass a call on a guess.
-            log.error("A request could not be decided", exc_info=reason)
+            log.error("Call %s could not be decided", self.id_text.decode(), exc_info=reason)
             self.refuse(BY_CODE["internal_error"], "")
 
     def _wait(self) -> None:
@@ -281,9 +281,10 @@ class Exchange:
             self.refuse(BY_CODE[error.code], error.detail)
             return b""
         self.bytes_in += len(payload)
-        if self.head.body_length == CHUNKED and self.bytes_in > self._max_body_bytes():
+        if self.head.body_length == CHUNKED and self.bytes_in > self._version.document.max_body_bytes:
             self.client.keep_alive = False
-            self.refuse(BY_CODE["body_too_large"], "")
+            refusal = too_large(self._version)
+            self.refuse(refusal.outcome, refusal.detail)
             return b""
         if body.done:
             self.body = None
@@ -292,9 +293,6 @@ class Exchange:
         else:
             self._send_body(payload, last=body.done)
         return rest
-
-    def _max_body_bytes(self) -> int:
-        return self.version.document.max_body_bytes if self.version is not None else 0
 
     def _send_body(self, payload: bytes, *, last: bool) -> None:
         assert self.connection is not None, "checked by the caller"
@@ -344,6 +342,8 @@ class Exchange:
         else:
             self.client.keep_alive = False
         lines = head.lines if self.fork is None else self.fork.varied(head.lines)
+        if not head.block.is_dated:  # RFC 9110 section 6.6.1
+            lines += self.worker.date_line()
         return [head.status_line, lines, framing, *self._own_lines(), b"\r\n"]
 
     def _own_lines(self) -> tuple[bytes, ...]:
@@ -402,7 +402,7 @@ class Exchange:
         except Refusal as refusal:
             return refusal
         except Exception:
-            log.exception("A call under way could not be checked again")
+            log.exception("Call %s, under way, could not be checked again", self.id_text.decode())
             return Refusal("internal_error")
         return None
 

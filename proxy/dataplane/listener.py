@@ -190,7 +190,7 @@ class ClientConnection(asyncio.Protocol, Timed):
         if self.is_proxy:
             caller = self.caller_behind(head)
             return caller.lines + host_line(caller.host)
-        host = head.host
+        host = head.authority
         if host != self._forwarded_host or not self._forwarded_lines:
             self._forwarded_host = host
             self._forwarded_lines = self._peer_lines + host_line(host)
@@ -203,7 +203,9 @@ class ClientConnection(asyncio.Protocol, Timed):
     def caller_behind(self, head: RequestHead) -> Caller:
         """Whom the peer, a trusted proxy, speaks for."""
         assert self._peer is not None, "a proxy has an address"
-        return caller_behind(self._peer, head.forwarded + head.block.forwarded, head.host, self.worker.trusted_proxies)
+        return caller_behind(
+            self._peer, head.forwarded + head.block.forwarded, head.authority, self.worker.trusted_proxies
+        )
 
     def read_body(self, exchange: Exchange) -> None:
         """Give the exchange what is there of its body."""

@@ -22,7 +22,7 @@ def rebuilt_request(exchange: Exchange, first: bytes) -> bytes:
     block, target = head.block, version.target
     fields = block.passed_on if not exchange.upgrade else _fields_to_switch(exchange)
     parts = [
-        head.method, target.prefix, exchange.rest, head.query, target.line_end or target.line_end_for(head.host),
+        head.method, target.prefix, exchange.rest, head.query, target.line_end or target.line_end_for(head.authority),
         head.own_lines, fields, exchange.client.forwarded_lines(head), b"X-Request-Id: ", exchange.id_text,
         worker.via if not block.via else b"\r\nVia: " + block.via + b", " + worker.via[7:],
     ]  # fmt: skip

@@ -51,8 +51,8 @@ class FieldBlock:
     """
 
     __slots__ = (
-        "expects_continue", "fields", "forwarded", "host", "is_chunked", "keep_alive", "passed_on", "port", "struck",
-        "upgrade", "via", "withheld",
+        "authority", "expects_continue", "fields", "forwarded", "host", "is_chunked", "keep_alive", "passed_on", "port",
+        "struck", "upgrade", "via", "withheld",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -60,6 +60,7 @@ class FieldBlock:
         self.passed_on = b""
         self.host: str | None = None
         self.port = 0  # 0: the scheme's
+        self.authority = ""  # both
         self.is_chunked = False
         self.keep_alive = False
         self.expects_continue = False
@@ -82,11 +83,12 @@ class RequestHead:
     """
 
     __slots__ = (
-        "api_keys", "authorizations", "block", "body_length", "forwarded", "host", "is_http11", "method", "own_fields",
-        "own_lines", "path", "query", "size",
+        "api_keys", "authority", "authorizations", "block", "body_length", "forwarded", "host", "is_http11", "method",
+        "own_fields", "own_lines", "path", "query", "size",
     )  # fmt: skip
 
     api_keys: tuple[bytes, ...]
+    authority: str  # the host with its port, as the caller named them; empty where none is named
     authorizations: tuple[bytes, ...]
     block: FieldBlock
     body_length: int
@@ -185,6 +187,7 @@ def _read_framing(block: FieldBlock, framing: dict[int, bytes], *, is_http11: bo
     host = framing.get(f.HOST)
     if host is not None:
         block.host, block.port = authority(host)
+        block.authority = spelled(block.host, block.port)
     encoding = framing.get(f.TRANSFER_ENCODING)
     if encoding is not None:
         if not is_http11 or encoding.lower() != b"chunked":
@@ -258,7 +261,7 @@ def _read_target(head: RequestHead, path: bytes, query: bytes, odd: bytes) -> No
     block = head.block
     if block.host is None and head.is_http11:
         raise bad_request("The Host field is missing.")
-    head.host = block.host or ""
+    head.host, head.authority = block.host or "", block.authority
     if path and not odd and len(query) <= MAX_QUERY_FIELDS:
         head.path, head.query = path, query
         return
@@ -283,7 +286,9 @@ def _from_other_forms(head: RequestHead, target: bytes, block: FieldBlock) -> by
         raise bad_request("The request target is neither a path nor an http URL.")
     usual_port = 443 if match[1] else 80
     head.host, port = authority(match[2])
-    if block.host is not None and (head.host, port or usual_port) != (block.host, block.port or usual_port):
+    if block.host is None:
+        head.authority = spelled(head.host, port)
+    elif (head.host, port or usual_port) != (block.host, block.port or usual_port):
         raise bad_request("The request target and the Host field disagree.")
     rest: bytes = match[3] or b"/"
     return b"/" + rest if rest.startswith(b"?") else rest
@@ -304,6 +309,11 @@ def authority(raw: bytes) -> tuple[str, int]:
     if not all(host.split(".")):
         raise bad_request("The host is not valid.")
     return host, port
+
+
+def spelled(host: str, port: int) -> str:
+    """What ``authority`` read, as one word again."""
+    return f"{host}:{port}" if port else host
 
 
 def _check_incomplete(buffer: bytes) -> None:
@@ -343,7 +353,7 @@ def unreadable_head() -> RequestHead:
     head = RequestHead()
     head.method = head.path = head.query = head.own_lines = b""
     head.api_keys = head.authorizations = head.own_fields = head.forwarded = ()
-    head.host = ""
+    head.host = head.authority = ""
     head.is_http11 = True
     head.block = FieldBlock()
     head.size = head.body_length = 0

@@ -28,9 +28,10 @@ _OWN_FIELD: Final = re.compile(
 )
 _MOST_DIGITS: Final = 18
 _BODILESS: Final = frozenset({204, 304})
-_OTHER, _LENGTH, _ENCODING, _CONNECTION, _UPGRADE, _DROPPED = range(6)
+_OTHER, _LENGTH, _ENCODING, _CONNECTION, _UPGRADE, _DROPPED, _DATE = range(7)
 _KINDS: Final[dict[bytes, int]] = {
     b"content-length": _LENGTH,
+    b"date": _DATE,
     b"transfer-encoding": _ENCODING,
     b"connection": _CONNECTION,
     b"keep-alive": _DROPPED,
@@ -53,14 +54,15 @@ class ResponseBlock:
     """The header fields of a response but those of ``_OWN_FIELD``, sorted: ``lines`` are passed on, each ended by CRLF.
 
     Upstreams repeat them, so blocks are remembered and shared: nothing may change one. ``upgrade`` is empty where
-    ``Connection`` does not list it.
+    ``Connection`` does not list it. ``is_dated``: a ``Date`` is among the lines.
     """
 
-    __slots__ = ("encoding", "keep_alive", "lines", "struck", "upgrade")
+    __slots__ = ("encoding", "is_dated", "keep_alive", "lines", "struck", "upgrade")
 
     def __init__(self) -> None:
         self.lines = b""
         self.encoding: bytes | None = None
+        self.is_dated = False
         self.keep_alive = False
         self.struck = b""
         self.upgrade = b""
@@ -156,6 +158,9 @@ def _read_block(lines: bytes, is_http11: bool) -> ResponseBlock:
             kind = _classify(name)
         if kind == _OTHER:
             plain.append(field)
+        elif kind == _DATE:
+            plain.append(field)
+            block.is_dated = True
         elif kind == _ENCODING:
             block.encoding = value if block.encoding is None else block.encoding + b"," + value
         elif kind == _UPGRADE:
@@ -165,6 +170,7 @@ def _read_block(lines: bytes, is_http11: bool) -> ResponseBlock:
     struck = _read_connection(block, connection, upgrade, is_http11=is_http11)
     if struck:
         plain = f.without(plain, struck)
+        block.is_dated = block.is_dated and b"date" not in struck
     block.lines = f.join_fields(plain) + b"\r\n" if plain else b""
     return block
 

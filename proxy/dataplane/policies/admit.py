@@ -28,7 +28,11 @@ def find_operation(version: Version, path: bytes, head: RequestHead) -> int:
 
 def check_body_size(version: Version, head: RequestHead) -> None:
     if head.body_length > version.document.max_body_bytes:
-        raise Refusal("body_too_large", f"The API accepts bodies of up to {version.document.max_body_bytes} bytes.")
+        raise too_large(version)
+
+
+def too_large(version: Version) -> Refusal:
+    return Refusal("body_too_large", f"The API accepts bodies of up to {version.document.max_body_bytes} bytes.")
 
 
 def check_hops(head: RequestHead, pseudonym: bytes) -> None:

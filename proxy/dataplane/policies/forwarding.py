@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from apimgr.contracts.addresses import Address, Network
 from proxy.dataplane.http.fields import Field
 from proxy.dataplane.http.malformed import Malformed
-from proxy.dataplane.http.request import authority
+from proxy.dataplane.http.request import authority, spelled
 
 MAX_HOPS: Final = 16
 # Some proxies add the port: "192.0.2.1:4711", "[2001:db8::1]:4711".
@@ -100,6 +100,6 @@ def _address(text: bytes) -> Address | None:
 
 def _host(raw: bytes) -> str:
     try:
-        return authority(raw)[0]
+        return spelled(*authority(raw))
     except Malformed:
         return ""

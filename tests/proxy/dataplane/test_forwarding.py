@@ -64,7 +64,7 @@ def test_a_long_list_is_not_followed_for_ever() -> None:
         ("X-Forwarded-Proto", "http, https", "https", "h"),
         ("X-Forwarded-Proto", "wss", "http", "h"),
         ("X-Forwarded-Proto", "https\tX: y", "http", "h"),
-        ("X-Forwarded-Host", "API.example.com:443", "http", "api.example.com"),
+        ("X-Forwarded-Host", "API.example.com:443", "http", "api.example.com:443"),
         ("X-Forwarded-Host", "evil/path", "http", "h"),
         ("X-Forwarded-Host", "", "http", "h"),
     ],

@@ -259,13 +259,17 @@ def test_a_worker_looks_again_whatever_failed_in_a_look(tmp_path: Path, caplog: 
 
 @pytest.mark.parametrize("keeps", [False, True], ids=["upstream's", "caller's"])
 def test_whose_host_the_upstream_is_sent(tmp_path: Path, keeps: bool) -> None:
-    """Of a call that names none it is the upstream's own, and nothing is said of the caller's."""
+    """With its port. Of a call that names none it is the upstream's own, and nothing is said of the caller's."""
 
     async def scenario(gateway: Running) -> None:
         own = gateway.world.version.upstream.url.removeprefix("http://").partition("/")[0]
         await gateway.get()
         await gateway.send(f"GET /orders/items/1 HTTP/1.0\r\nX-Api-Key: {gateway.world.key}\r\n\r\n".encode())
-        named, nameless = (sent.decode().split("\r\n") for sent in gateway.upstream.received)
+        key = f"X-Api-Key: {gateway.world.key}\r\n"
+        await gateway.send(f"GET /orders/items/1 HTTP/1.1\r\nHost: Gateway.test:8080\r\n{key}\r\n".encode())
+        named, nameless, ported = (sent.decode().split("\r\n") for sent in gateway.upstream.received)
+        assert ported[1] == f"Host: {'gateway.test:8080' if keeps else own}"
+        assert "X-Forwarded-Host: gateway.test:8080" in ported
         assert named[1] == f"Host: {'gateway.test' if keeps else own}"
         assert "X-Forwarded-Host: gateway.test" in named
         assert nameless[1] == f"Host: {own}"

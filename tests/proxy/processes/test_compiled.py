@@ -110,6 +110,22 @@ def test_modules_come_from_the_build_when_asked() -> None:
     assert place("off") == compiled.source_of("proxy.dataplane.exchange")
 
 
+def test_what_needs_no_build_asks_for_none() -> None:
+    """A key is made, and help given, where one is required and there is none."""
+    environment = {**os.environ, compiled.VARIABLE: "require", "APIMGR_KEY_PEPPER": "p" * 32}
+    code = (
+        "import sys; from proxy.dataplane import __main__ as m, compiled; compiled.home = lambda: compiled.ROOT / 'no'"
+    )
+    for arguments, status, words in (
+        (["new-key"], 0, "digest:"), (["help"], 2, "usage:"), ([], 2, "run `make compiled`"),
+    ):  # fmt: skip
+        run = subprocess.run(
+            [sys.executable, "-c", f"{code}; sys.exit(m.main({arguments!r}))"],
+            cwd=BASE_DIR, env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (run.returncode, words in run.stdout + run.stderr) == (status, True), run
+
+
 @has_build
 @pytest.mark.timeout(600)
 def test_what_is_compiled_passes_the_tests_of_its_sources() -> None:
