@@ -30,6 +30,7 @@ from tests.fuzz.scripted import play
 PEPPER = b"p" * 32
 VARIES = re.compile(rb"[0-9a-f]{32}|(?<=;t=)[0-9]+|(?<=_ms\":)[0-9.]+|(?<=\nDate: )[^\r]+")
 PROXY, PROXIES = ip_address("10.0.0.1"), (ip_network("10.0.0.0/8"), ip_network("2001:db8::/32"))
+TOLD = ("code", "detail", "outcome", "lines", "offset", "reason")  # by errors of ours
 TEMPLATES = ("/", "/a", "/a/", "/a/{id}", "/a/{id}/b", "/a/{id}.json", "/a/x{id}", "/a/b/c", "/c/{rest+}", "/a/{id}/*",
              "/é/{id}", "/a/{id}/{other}/c")  # fmt: skip
 TRIE = OperationTrie(
@@ -54,7 +55,7 @@ def _of(*steps: Callable[[], object]) -> Iterator[object]:
         try:
             yield step()
         except Exception as error:
-            yield type(error).__name__, str(error), sorted((name, str(value)) for name, value in vars(error).items())
+            yield type(error).__name__, str(error), [getattr(error, name, None) for name in TOLD]
 
 
 def request_head(data: bytes) -> Iterator[object]:
