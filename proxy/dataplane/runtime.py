@@ -224,7 +224,12 @@ class Runtime:
         if not route.select_by:
             return self.version(route.version_id)
         versions = (self.version(choice.version_id) for choice in route.choices)
-        return Fork(route, next((version.api_id for version in versions if version is not None), 0))
+        api_id = next((version.api_id for version in versions if version is not None), 0)
+        return Fork(route, api_id, self._is_retired)
+
+    def _is_retired(self, version_id: int) -> bool:
+        version = self.version(version_id)
+        return version is not None and version.is_retired
 
     def version(self, version_id: int) -> Version | None:
         """A version, compiled once per change of its document."""

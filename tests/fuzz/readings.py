@@ -44,7 +44,7 @@ WAYS: tuple[tuple[int, Selection, str], ...] = (
     (1, "header", "X-Api-Version"), (0, "header", "Accept"), (1, "query", "api_version"),
 )  # fmt: skip
 FORKS = tuple(
-    Fork(RouteDocument("", "/", default, select_by=by, select_name=name, choices=CHOICES), 1)
+    Fork(RouteDocument("", "/", default, select_by=by, select_name=name, choices=CHOICES), 1, lambda _: False)
     for default, by, name in WAYS
 )
 

@@ -7,6 +7,7 @@ behind the gateway is sent the same field or parameter and must not understand a
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 from apimgr.contracts.snapshot import RouteDocument
@@ -23,11 +24,14 @@ _IN_VARIABLES: Final = re.compile(rb"[. +]")  # what some servers write "_" for
 
 
 class Fork:
-    """An address with several versions, ready to choose from."""
+    """An address with several versions, ready to choose from. It lasts no longer than what it knows of them."""
 
-    __slots__ = ("api_id", "base_path", "by_header", "by_value", "default", "name", "shown", "where", "wire_name")
+    __slots__ = (
+        "_advice", "_is_retired", "api_id", "base_path", "by_header", "by_value", "default", "name", "where",
+        "wire_name",
+    )  # fmt: skip
 
-    def __init__(self, route: RouteDocument, api_id: int) -> None:
+    def __init__(self, route: RouteDocument, api_id: int, is_retired: Callable[[int], bool]) -> None:
         self.api_id = api_id
         self.base_path = route.base_path
         self.by_header = route.select_by == "header"
@@ -37,9 +41,8 @@ class Fork:
         self.by_value = {choice.value.encode(): choice.version_id for choice in route.choices}
         self.default = route.version_id
         self.where = f"the {'header field' if self.by_header else 'query parameter'} {self.name}"
-        values = [choice.value for choice in route.choices]
-        more = f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
-        self.shown = ", ".join(values[:_SHOWN]) + more
+        self._is_retired = is_retired
+        self._advice = ""  # found at the first refusal: until then nobody need know every version
 
     def version_id(self, head: RequestHead) -> int:
         """The version that the call names, or the one for calls that name none. Raises ``version_unknown``."""
@@ -56,7 +59,15 @@ class Fork:
         return found
 
     def refusal(self, what: str) -> Refusal:
-        return Refusal("version_unknown", f"{what}. Send one of {self.shown} in {self.where}.")
+        self._advice = self._advice or self._advise()
+        return Refusal("version_unknown", f"{what}. {self._advice}")
+
+    def _advise(self) -> str:
+        values = [value.decode() for value, version_id in self.by_value.items() if not self._is_retired(version_id)]
+        if not values:
+            return "All that were here are retired."
+        more = f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
+        return f"Send one of {', '.join(values[:_SHOWN])}{more} in {self.where}."
 
     def _in_fields(self, head: RequestHead) -> list[bytes]:
         wanted = self.wire_name

@@ -17,8 +17,13 @@ CHOICES = (ChoiceDocument("2024-10-01", 1), ChoiceDocument("2025-04-01", 2), Cho
 NAMES_NONE, TWICE, UNKNOWN = "names no version", "more than once", "is not here"
 
 
+def none_retired(version_id: int) -> bool:
+    """Whether a version is retired: none is."""
+    return False
+
+
 def fork(select_by: Selection, name: str, default: int = 0) -> Fork:
-    return Fork(RouteDocument("", "/orders", default, select_by, name, CHOICES), 10)
+    return Fork(RouteDocument("", "/orders", default, select_by, name, CHOICES), 10, none_retired)
 
 
 def chosen(fork: Fork, target: str = "/orders", *lines: str) -> int | str:
@@ -125,7 +130,7 @@ def test_a_refusal_names_the_choices_and_repeats_nothing_of_the_call() -> None:
 
 def test_many_choices_are_not_all_named() -> None:
     many = tuple(ChoiceDocument(f"v{number}", number) for number in range(1, 31))
-    detail = chosen(Fork(RouteDocument("", "/", 0, "query", "v", many), 10))
+    detail = chosen(Fork(RouteDocument("", "/", 0, "query", "v", many), 10, none_retired))
     assert "v20 and 10 more in the query parameter v." in str(detail)
 
 

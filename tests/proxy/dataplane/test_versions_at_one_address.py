@@ -124,10 +124,25 @@ def test_refusals_reach_no_upstream(tmp_path: Path, lines: list[str], status: in
         assert reply.headers["vary"] == "X-Version"
         assert gateway.upstream.received == []
         if code == "version_unknown":
-            assert "2024-10-01, 2025-04-01" in problem["detail"]
+            assert problem["detail"].endswith("Send one of 2024-10-01, 2025-04-01 in the header field X-Version.")
             assert "2026" not in problem["detail"]
 
     by("header", "X-Version", scenario, tmp_path)
+
+
+def test_a_version_that_was_retired_is_advised_no_longer(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        async def detail() -> str:
+            return str(json.loads((await gateway.get("/orders/items/1?v=nothing")).body)["detail"])
+
+        assert "Send one of 2024-10-01, 2025-04-01 in" in await detail()
+        version = gateway.world.version
+        gateway.world.replica.put(replace(version, id=21, name="v2", state="retired"))
+        assert "Send one of 2024-10-01 in" in await detail()
+        gateway.world.replica.put(replace(version, state="retired"))
+        assert (await detail()).endswith("All that were here are retired.")
+
+    by("query", "v", scenario, tmp_path)
 
 
 def test_a_refusal_is_put_down_to_the_api_and_its_trail_says_what_was_looked_at(tmp_path: Path) -> None:
