@@ -26,6 +26,13 @@ class DomainError(Exception):
         self.fields = dict(fields or {})
 
 
+class UnknownField(DomainError):
+    """A request has a field that means nothing: most likely a misspelt one, whose value would be lost."""
+
+    status = 400
+    code = "unknown_field"
+
+
 class NotFound(DomainError):
     """The thing does not exist, or not for this person: the two are never told apart."""
 

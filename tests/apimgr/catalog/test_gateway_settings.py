@@ -252,6 +252,30 @@ def test_what_got_past_every_form_is_refused_by_the_compiler(alice: User, versio
     assert version.state == "draft"
 
 
+@pytest.mark.parametrize(
+    ("address", "sent", "unknown", "known"),
+    [
+        ("gateway", {"authentification": "none", "upgrades": ["websocket"]}, "authentification", "authentication"),
+        ("gateway", {"Authentication": "none"}, "Authentication", "authentication"),
+        ("gateway", {"x" * 200: 1, "max_body_bytes": "no"}, "x" * 60, "max_body_bytes"),
+        ("route", {"base_path": "/elsewhere", "hots": "a.example"}, "hots", "host"),
+        ("upstream", {"url": "https://8.8.8.8", "read_timeout": 9}, "read_timeout", "read_timeout_ms"),
+    ],
+)
+def test_a_misspelt_setting_is_refused_and_resets_nothing(
+    alice: User, acme: Organisation, version: Version, address: str, sent: dict[str, object], unknown: str, known: str
+) -> None:
+    call = Caller(alice, acme)
+    call("put", f"{REST}gateway", {"unknown_operation": "pass"})
+    before = call("get", REST + address)
+    problem = call("put", REST + address, sent, status=400)
+    assert problem["code"] == "unknown_field"
+    assert unknown in problem["detail"]
+    assert list(problem["fields"]) == [unknown]
+    assert known in problem["fields"][unknown].partition("Known are: ")[2].rstrip(".").split(", ")
+    assert call("get", REST + address) == before
+
+
 def test_settings_over_rest(alice: User, acme: Organisation, version: Version) -> None:
     call = Caller(alice, acme)
     usual = call("get", f"{REST}gateway")
