@@ -112,6 +112,7 @@ CLAUSES: Final[dict[str, str]] = {
     "K10.1": "The expression for scanners is published with the form of keys.",
     "K10.2": "Whoever finds keys may report them: those that work are stopped; reports are limited in rate.",
     "K10.3": "The owners of a leaked key are told by mail what was found, what was done and what to do.",
+    "K10.4": "Rules for gitleaks and secretlint are shipped; they find keys by that very expression.",
     "M1": "Pipelined requests are answered in order.",
     "M2": "HEAD, 204 and 304 have no body, whatever they announce.",
     "M3": "Interim responses pass to those who understand them.",

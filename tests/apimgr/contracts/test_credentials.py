@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import json
 import re
+import tomllib
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -86,6 +89,35 @@ def test_a_prefix_that_would_break_the_pattern_is_refused(prefix: str) -> None:
 def test_the_expression_is_published() -> None:
     page = (BASE_DIR / "docs" / "reference" / "keys.md").read_text()
     assert KEY_PATTERN.replace("?:", "") in page
+
+
+RULES = BASE_DIR / "docs" / "reference" / "leak-rules"
+
+
+def gitleaks(text: str) -> list[str]:
+    """What the rule for gitleaks finds, as it does: the expression is tried where a keyword is, whatever its case."""
+    (rule,) = tomllib.loads((RULES / "gitleaks.toml").read_text())["rules"]
+    assert rule["regex"] == KEY_PATTERN
+    return re.findall(rule["regex"], text) if any(word in text.lower() for word in rule["keywords"]) else []
+
+
+def secretlint(text: str) -> list[str]:
+    (rule,) = json.loads((RULES / "secretlintrc.json").read_text())["rules"]
+    ((expression,),) = [pattern["patterns"] for pattern in rule["options"]["patterns"]]
+    assert expression == f"/{KEY_PATTERN}/"
+    return re.findall(expression[1:-1], text)
+
+
+@pytest.mark.requirement("K10.4")
+@pytest.mark.parametrize("scan", [gitleaks, secretlint])
+def test_the_rules_for_scanners_find_keys_and_nothing_that_is_nearly_one(scan: Callable[[str], list[str]]) -> None:
+    keys = [generate_key(prefix, mode).secret for prefix in ("ak", "a1", "a" * 12) for mode in ("live", "test")]  # type: ignore[arg-type]
+    assert scan("".join(f"X-Api-Key: {key}\nurl='/a?key={key}'\n" for key in keys)) == [
+        key for key in keys for _ in range(2)
+    ]
+    near = [KEY[:-1], KEY.upper(), KEY.replace("_live_", "_prod_"), KEY.replace("_", "-"), KEY[1:], "9" + KEY[1:]]
+    for text in (*near, f"{KEY[:20]} {KEY[20:]}", ""):
+        assert scan(text) == []
 
 
 @pytest.mark.requirement("K9.1")
