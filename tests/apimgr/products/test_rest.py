@@ -69,6 +69,17 @@ def test_limits_for_all_callers_of_an_api(rest: Any, version: Version) -> None:
     )
 
 
+def test_a_misspelt_field_of_a_limit_is_refused_and_what_was_read_can_be_sent(rest: Any, version: Version) -> None:
+    """Without its operation a limit would hold for the whole API."""
+    limit = {"kind": "concurrency", "amount": 20}
+    told = rest("put", "apis/mine/limits", {"limits": [limit]}).json()
+    misspelt = {**limit, "operaton": encode_id(version.operations.get().pk)}
+    refused = rest("put", "apis/mine/limits", {"limits": [limit, misspelt]})
+    assert (refused.status_code, list(refused.json()["fields"])) == (400, ["limits.1.operaton"])
+    assert rest("get", "apis/mine/limits").json() == told
+    assert rest("put", "apis/mine/limits", told).json() == told, "names that are only read among them"
+
+
 @pytest.mark.parametrize(
     "limit",
     [
