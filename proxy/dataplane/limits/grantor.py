@@ -37,6 +37,7 @@ from redis.exceptions import RedisError
 from apimgr.contracts.periods import period_bounds
 from apimgr.contracts.snapshot import PERIOD_SECONDS
 from proxy.dataplane.limits.asking import FULL_SECONDS, GRANTOR, MOST_SLOTS, Mailbox, answer, read_question
+from proxy.dataplane.limits.earlier import count_of
 from proxy.dataplane.limits.leased import begin_period, is_ahead
 from proxy.dataplane.limits.table import (
     ASKED,
@@ -262,7 +263,7 @@ class Grantor:
         if _number(joined.incarnation) != told:
             self._withhold()
             self._release_all()
-            await self._tell_all(server)
+            await self._tell_all(server, joined.now)
             self._table.cells[INCARNATION] = _number(joined.incarnation)
             joined = await server.join(self._table.cells[INCARNATION], self._peers)
         if joined.is_open:
@@ -274,8 +275,12 @@ class Grantor:
             log.info("Limits are shared with %d other hosts", len(self._peers))
         self.is_open = joined.is_open
 
-    async def _tell_all(self, server: Server) -> None:
-        """Say what this node holds of every limit, to a server that does not know. Not over before all is said."""
+    async def _tell_all(self, server: Server, now: int) -> None:
+        """Say what this node holds of every limit, to a server that does not know. Not over before all is said.
+
+        Of a quota, what it holds in the period in which it is ``now`` by the server's clock, if it holds any: were our
+        own clock wrong in this moment, nobody would learn what was spent in the period of all others.
+        """
         told, beat_at = 0, time.monotonic() + BEAT_SECONDS
         slots = self._table.slots()
         untold: list[Described] = []
@@ -284,30 +289,32 @@ class Grantor:
             if not batch:
                 slots, untold = iter(untold), []
                 await asyncio.sleep(TICK_SECONDS)
-            words = self._words_after_loss(batch, untold)
+            words = self._words_after_loss(batch, untold, now)
             await self._exchange(server, words)
             told += len(words)
             if time.monotonic() >= beat_at:  # who is not heard is not awaited for long
-                await server.join(0, self._peers)
+                now = (await server.join(0, self._peers)).now
                 beat_at = time.monotonic() + BEAT_SECONDS
         if told:
             log.warning("The server of shared limits did not know what this node holds; it was told of %d limits", told)
 
-    def _words_after_loss(self, slots: Sequence[Described], untold: list[Described]) -> list[Word]:
+    def _words_after_loss(self, slots: Sequence[Described], untold: list[Described], now: int) -> list[Word]:
         """``untold`` takes those that somebody stands on: to say nothing of them is to say that nothing was spent."""
         words: list[Word] = []
         for slot in slots:
             try:
-                word = self._word_after_loss(slot)
+                word = self._word_after_loss(slot, now)
             except Stuck:
                 untold.append(slot)
             else:
                 words += [word] if word is not None else []
         return words
 
-    def _word_after_loss(self, slot: Described) -> Word | None:
+    def _word_after_loss(self, slot: Described, now: int) -> Word | None:
         with self._table.locked(slot.owner):
-            return self._word(slot, 0, lost=True) if self._table.is_for(slot.at, slot.owner, slot.limit_id) else None
+            if not self._table.is_for(slot.at, slot.owner, slot.limit_id):
+                return None
+            return self._word(slot, 0, lost_by=now)
 
     async def _exchange(self, server: Server, words: Sequence[Word]) -> None:
         if not words:
@@ -417,13 +424,18 @@ class Grantor:
     def _under_way(self, at: int) -> int:
         return sum(self._table.calls[(at + CELLS) * 4 : (at + CELLS) * 4 + self._table.columns])
 
-    def _word(self, slot: Described, wanted: int, *, lost: bool = False) -> Word:
-        """What to say of a slot; below zero, ``wanted`` gives back. Under the owner's lock."""
+    def _word(self, slot: Described, wanted: int, *, lost_by: int = 0) -> Word:
+        """What to say of a slot; below zero, ``wanted`` gives back. Under the owner's lock.
+
+        ``lost_by`` is the time of a server that lost its memory, 0 if it has not.
+        """
         cells, at, now = self._table.cells, slot.at, time.time()
         wanted, back = max(wanted, 0), max(-wanted, 0)
         if slot.kind == "concurrency":
             return Word(slot, self._kept(at), wanted, ())
         if slot.kind == "quota":
+            if lost_by and _holds_any(cells, slot, lost_by):
+                now = lost_by
             start, end = period_bounds(slot.period, now, slot.anchor)
             start = begin_period(cells, at, start, end, now)
             # No more than there is, should the quota have been made smaller since it was granted.
@@ -432,7 +444,7 @@ class Grantor:
             return Word(slot, cells[at + COUNT] + cells[at + LEASE], wanted, (start, max(start, end)), start)
         back = min(back, cells[at + LEASE])
         cells[at + LEASE] -= back
-        unfilled_us = max(0, (cells[at + FULL_AT] - int(now * _NS)) // 1000) if lost else 0
+        unfilled_us = max(0, (cells[at + FULL_AT] - int(now * _NS)) // 1000) if lost_by else 0
         return Word(slot, 0, wanted, (PERIOD_SECONDS[slot.period] * 1_000_000, back, unfilled_us))
 
     def _kept(self, at: int) -> int:
@@ -534,9 +546,12 @@ class Grantor:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
+    """``now`` is Unix seconds, by the server's clock."""
+
     incarnation: str
     is_open: bool
     alive: list[str]
+    now: int
 
 
 class Server:
@@ -565,7 +580,7 @@ class Server:
         keys = (_STATE, _NODES, _AWAITED)
         answer: list[Any] = await self._redis.evalsha(self._join, 3, *keys, self._run_id, self._node, said, *peers)
         self._incarnation = answer[0]
-        return Joined(answer[0], answer[1] == 1, answer[2])
+        return Joined(answer[0], answer[1] == 1, answer[2], int(answer[3]))
 
     async def say(self, sequence: int, words: Sequence[Word], sharing: int) -> list[list[int]]:
         """Each word's answer, as ``grant.lua`` gives it: one call of it for all of them."""
@@ -580,6 +595,12 @@ class Server:
 def _line(word: Word) -> str:
     numbers = (min(word.slot.amount, _MOST), word.held, word.wanted, *word.more)
     return f"{word.slot.kind} {' '.join(map(str, numbers))}"
+
+
+def _holds_any(cells: memoryview[int], slot: Described, now: float) -> bool:
+    """Whether calls were spent or granted here in a quota's period around ``now``."""
+    start, _ = period_bounds(slot.period, now, slot.anchor)
+    return count_of(cells, slot.at, start) > 0 or (cells[slot.at + START] == start and cells[slot.at + LEASE] > 0)
 
 
 def _heed_cancellation() -> None:

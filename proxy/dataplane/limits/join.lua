@@ -6,7 +6,7 @@
 --
 -- KEYS  state, nodes, awaited
 -- ARGV  id of the server's run, node, incarnation to which it has said all that it holds, nodes that it knows of …
--- Gives the incarnation, 1 if grants are given, and the nodes that are alive.
+-- Gives the incarnation, 1 if grants are given, the nodes that are alive, and the time in Unix seconds.
 local ALIVE_US, SETTLE_US, PATIENCE_US, SILENCE_US = 10000000, 1000000, 10000000, 2000000
 local state, nodes, awaited = KEYS[1], KEYS[2], KEYS[3]
 local run, node, told = ARGV[1], ARGV[2], ARGV[3]
@@ -58,4 +58,4 @@ if not is_open then
     is_open = true
   end
 end
-return {incarnation, is_open and 1 or 0, alive}
+return {incarnation, is_open and 1 or 0, alive, time[1]}

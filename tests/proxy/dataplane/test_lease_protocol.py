@@ -245,6 +245,8 @@ def test_any_order_and_any_loss(redis_server: RedisServer, kind: str, monkeypatc
     @example([("late", 0, 8), *[("spend", 0, 8)] * 4, ("again", 0, 1), *[("spend", 1, 8)] * 9])
     @example([("spend", 0, 8), ("leap", 0, 4), ("look", 0, 1), *[("spend", 1, 8)] * 9])
     @example([("spend", 0, 8), ("leap", 0, 6), ("look", 0, 1), *[("spend", 1, 8)] * 9])
+    @example([*[("spend", 0, 1)] * 35, ("forget", 0, 6), ("spend", 1, 1), ("spend", 2, 1), ("leap", 0, 1),
+              ("spend", 1, 1), ("spend", 2, 2)])  # fmt: skip
     def whole(deeds: list[tuple[Deed, int, int]]) -> None:
         with TemporaryDirectory() as folder:
             run(lambda: play(Path(folder), redis_server.url, limit, deeds))

@@ -218,6 +218,26 @@ def test_a_rate_that_lapsed_is_not_granted_again_by_the_next_grant(table: Table,
     assert (word.wanted, table.cells[at + LEASE]) == (2, 0)
 
 
+@pytest.mark.parametrize("whose", ["this node's", "the server's"])
+@pytest.mark.parametrize("days", [-40, 40])
+def test_after_a_loss_a_quota_is_told_of_the_period_it_was_spent_in(
+    table: Table, tmp_path: Path, whose: str, days: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever clock is wrong in that moment."""
+    limited = meter(table, limit("quota", 3, "month"))
+    assert limited.take(NOW) == ASKING
+    grant(table, limited, 2)
+    assert limited.take(NOW) == TAKEN
+    wrong = NOW + days * 86_400
+    monkeypatch.setattr("time.time", lambda: wrong if whose == "this node's" else NOW)
+    agent = Grantor("unix:///nowhere", tmp_path / "table", "host")
+    agent._table = table
+    (slot,) = table.slots()
+    word = agent._word_after_loss(slot, int(wrong if whose == "the server's" else NOW))
+    assert word is not None
+    assert (word.start, word.held) == (period_bounds("month", NOW)[0], 2)
+
+
 def test_sockets_of_the_dead_are_swept(tmp_path: Path) -> None:
     dead, alive = Mailbox(tmp_path, "11"), Mailbox(tmp_path, "12")
     dead.socket.close()
@@ -264,7 +284,7 @@ class Swallowing:
         self.asked += 1
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(3600)
-        return Joined("", is_open=False, alive=[])
+        return Joined("", is_open=False, alive=[], now=0)
 
 
 def test_an_agent_that_is_told_to_end_ends(table: Table, tmp_path: Path) -> None:
@@ -611,12 +631,12 @@ def test_a_server_that_is_emptied_while_it_is_told(
         assert await storm(made, of, calls=10, callers=1) == 10
         tell, left = Grantor._word_after_loss, 4
 
-        def empty_and_tell(self: Grantor, slot: Any) -> Any:
+        def empty_and_tell(self: Grantor, slot: Any, now: int) -> Any:
             nonlocal left
             if left:
                 left -= 1
                 redis_server.empty()
-            return tell(self, slot)
+            return tell(self, slot, now)
 
         monkeypatch.setattr(Grantor, "_word_after_loss", empty_and_tell)
         redis_server.empty()
