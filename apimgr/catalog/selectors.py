@@ -56,9 +56,10 @@ def api_for(viewer: User | AnonymousUser, slug: str) -> API:
 
 
 def versions_for(viewer: User | AnonymousUser) -> QuerySet[Version]:
-    """Versions of the viewer's APIs, newest first, with API, route, upstream and the document's head."""
+    """Versions of the viewer's APIs, newest first, with API, route, upstream and the heads of both documents."""
     apis = API.objects.filter(organisation__in=organisations_for(viewer, Permission.API_VIEW))
-    return _with_parts(Version.objects.filter(api__in=apis)).order_by("-id")
+    versions = _with_parts(Version.objects.filter(api__in=apis)).select_related("deployed_revision__specification")
+    return versions.defer(*heavy("specification"), *heavy("deployed_revision__specification")).order_by("-id")
 
 
 def version_for(viewer: User | AnonymousUser, slug: str, name: str) -> Version:
@@ -158,8 +159,8 @@ def _with_parts(versions: QuerySet[Version]) -> QuerySet[Version]:
         "upstream",
         "gateway_settings",
         "specification",
-        "deployed_revision__specification",
-    ).defer(*heavy("specification"), *heavy("deployed_revision__specification"))
+        "deployed_revision",
+    ).defer(*heavy("specification"))
 
 
 def _matching(words: list[str]) -> Iterator[Q]:
