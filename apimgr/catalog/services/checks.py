@@ -11,6 +11,7 @@ from apimgr.catalog.models import GatewaySettings, Revision, Specification, Vers
 from apimgr.catalog.services.gateway import gateway_settings_of
 from apimgr.catalog.services.routing import check_public, lock_routes, route_conflict
 from apimgr.core import egress
+from apimgr.core.errors import DomainError
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +83,23 @@ def publication_problems(version: Version) -> list[Problem]:
     return problems_of(drafted(version))
 
 
-def admission_problems(candidate: Candidate) -> list[Problem]:
-    """As ``problems_of``, at the moment of going live: every address stays as it is until the transaction ends.
+def refuse_unfit(candidate: Candidate, code: str, fix: str = "") -> None:
+    """Raise ``DomainError`` with what is in the way, at the moment of going live; ``fix`` stands for the problems' own.
 
-    Raises ``EgressRefused`` for an upstream whose name leads where gateways do not call.
+    Every address stays as it is until the transaction ends. Raises ``EgressRefused`` for an upstream whose name leads
+    where gateways do not call.
     """
     # A document may have proposed the upstream; an allow-list may have shrunk. Asked before all publishers wait.
     if candidate.upstream_url:
         check_public(candidate.upstream_url)
     lock_routes()
-    return problems_of(candidate)
+    if problems := problems_of(candidate):
+        raise DomainError(
+            " ".join(problem.message for problem in problems),
+            code=code,
+            fix=fix or " ".join(problem.fix for problem in problems),
+            fields={problem.code: problem.message for problem in problems},
+        )
 
 
 @publication_check

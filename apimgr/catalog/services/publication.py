@@ -14,11 +14,10 @@ from apimgr.catalog.differences import Difference, differences
 from apimgr.catalog.events import VersionPublished
 from apimgr.catalog.lifecycle import Move, next_state
 from apimgr.catalog.models import GatewaySettings, Revision, Specification, Upstream, Version
-from apimgr.catalog.services.checks import admission_problems, drafted
+from apimgr.catalog.services.checks import drafted, refuse_unfit
 from apimgr.catalog.services.drafts import lock_version
 from apimgr.catalog.services.gateway import gateway_settings_of
 from apimgr.core import events
-from apimgr.core.errors import DomainError
 
 
 @transaction.atomic
@@ -30,13 +29,7 @@ def publish_version(*, actor: User | None, version: Version) -> Version:
     require(actor, Permission.API_PUBLISH, version.api.organisation)
     version = lock_version(version)
     state = next_state(version.state, Move.PUBLISH)
-    if problems := admission_problems(drafted(version)):
-        raise DomainError(
-            " ".join(problem.message for problem in problems),
-            code="incomplete",
-            fix=" ".join(problem.fix for problem in problems),
-            fields={problem.code: problem.message for problem in problems},
-        )
+    refuse_unfit(drafted(version), "incomplete")
     version.state = state
     version.deployed_revision = freeze(actor, version)
     version.published_at = version.published_at or timezone.now()
@@ -52,19 +45,21 @@ def publish_version(*, actor: User | None, version: Version) -> Version:
     return version
 
 
-def freeze(actor: User | None, version: Version) -> Revision:
-    """The draft as the next revision."""
-    assert version.specification is not None, "its check asks for one"
+def freeze(actor: User | None, version: Version, restored: Revision | None = None) -> Revision:
+    """The draft, or what was ``restored``, as the next revision."""
+    specification = restored.specification if restored else version.specification
+    assert specification is not None, "its check asks for one"
     return Revision.objects.create(
         version=version,
-        number=next_number(version),
-        specification=version.specification,
-        configuration=configuration_of(version),
+        number=_next_number(version),
+        specification=specification,
+        configuration=restored.configuration if restored else configuration_of(version),
+        restored_from=restored,
         created_by=actor,
     )
 
 
-def next_number(version: Version) -> int:
+def _next_number(version: Version) -> int:
     last: int = version.revisions.order_by("-number").values_list("number", flat=True).first() or 0
     return last + 1
 

@@ -14,13 +14,13 @@ from apimgr.catalog.lifecycle import Move, next_state
 from apimgr.catalog.models import Revision, Version
 from apimgr.catalog.openapi import parse
 from apimgr.catalog.selectors import revision_of
-from apimgr.catalog.services.checks import Problem, admission_problems, kept, problems_of
+from apimgr.catalog.services.checks import Problem, kept, problems_of, refuse_unfit
 from apimgr.catalog.services.drafts import lock_version
 from apimgr.catalog.services.gateway import gateway_settings_of
-from apimgr.catalog.services.publication import is_ahead, next_number, whole_of
+from apimgr.catalog.services.publication import freeze, is_ahead, whole_of
 from apimgr.catalog.services.specifications import sync_operations
 from apimgr.core import events
-from apimgr.core.errors import Conflict, DomainError
+from apimgr.core.errors import Conflict
 from apimgr.core.validation import store
 
 
@@ -57,8 +57,9 @@ def restore_revision(*, actor: User | None, version: Version, number: int, inste
         )
     _refuse_overtaken(version, instead_of)
     keeps_draft = is_ahead(version)
-    _refuse_unfit(revision)
-    version.deployed_revision = _again(actor, version, revision)
+    fix = _("It cannot go live as it was. Put what is left of it into the draft and publish that.")
+    refuse_unfit(kept(revision), "revision_unfit", fix)
+    version.deployed_revision = freeze(actor, version, revision)
     if not keeps_draft:
         _redraft(version, revision)
     version.save(update_fields=["deployed_revision", "specification"])
@@ -84,27 +85,6 @@ def _refuse_overtaken(version: Version, instead_of: int | None) -> None:
             code="revision_overtaken",
             fix=_("Look at what would change now, and then decide."),
         )
-
-
-def _refuse_unfit(revision: Revision) -> None:
-    if problems := admission_problems(kept(revision)):
-        raise DomainError(
-            " ".join(problem.message for problem in problems),
-            code="revision_unfit",
-            fix=_("It cannot go live as it was. Put what is left of it into the draft and publish that."),
-            fields={problem.code: problem.message for problem in problems},
-        )
-
-
-def _again(actor: User | None, version: Version, revision: Revision) -> Revision:
-    return Revision.objects.create(
-        version=version,
-        number=next_number(version),
-        specification=revision.specification,
-        configuration=revision.configuration,
-        restored_from=revision,
-        created_by=actor,
-    )
 
 
 def _redraft(version: Version, revision: Revision) -> None:
