@@ -15,11 +15,10 @@ from django.views.decorators.http import require_POST, require_safe
 
 from apimgr.accounts.models import OrganisationState
 from apimgr.accounts.services import resume_organisation, suspend_organisation
-from apimgr.core.errors import DomainError
-from apimgr.core.paging import page_before
 from portal import services
 from portal.selectors import all_organisations, any_application, any_organisation, applications_of, last_switch
 from portal.views.people import person
+from portal.views.switches import asked_move, listing
 
 _ORGANISATION_MOVES: Final[dict[str, Callable[..., Any]]] = {
     "suspend": suspend_organisation,
@@ -34,17 +33,7 @@ _APPLICATION_MOVES: Final[dict[str, Callable[..., Any]]] = {
 @login_required
 @require_safe
 def organisations(request: HttpRequest) -> HttpResponse:
-    search, state = request.GET.get("q", "").strip()[:100], request.GET.get("state", "")
-    state = state if state in OrganisationState.values else ""
-    rows, older = page_before(all_organisations(request.user, search, state), request.GET.get("before", ""))
-    context = {
-        "rows": rows,
-        "older": older,
-        "search": search,
-        "state": state,
-        "states": OrganisationState.choices,
-        "is_filtered": bool(search or state),
-    }
+    context = listing(request, all_organisations, OrganisationState.choices)
     return render(request, "portal/ops_organisations.html", context)
 
 
@@ -68,7 +57,7 @@ def organisation(request: HttpRequest, slug: str) -> HttpResponse:
 @require_POST
 def organisation_state(request: HttpRequest, slug: str) -> HttpResponse:
     found: Any = any_organisation(request.user, slug)
-    switched = _move(request, _ORGANISATION_MOVES)(actor=person(request), organisation=found)
+    switched = asked_move(request, _ORGANISATION_MOVES)(actor=person(request), organisation=found)
     if switched.state == OrganisationState.ACTIVE and not found.is_ownerless:  # of the rest the page itself tells
         messages.success(request, _("%(name)s may call again.") % {"name": switched.name})
     return _back(slug, switched.public_id)
@@ -78,19 +67,12 @@ def organisation_state(request: HttpRequest, slug: str) -> HttpResponse:
 @require_POST
 def application_state(request: HttpRequest, application_id: int) -> HttpResponse:
     found = any_application(request.user, application_id)
-    switched = _move(request, _APPLICATION_MOVES)(actor=person(request), application=found)
+    switched = asked_move(request, _APPLICATION_MOVES)(actor=person(request), application=found)
     if switched.state == "suspended":
         messages.success(request, _("%(name)s is suspended: its calls are refused.") % {"name": switched.name})
     else:
         messages.success(request, _("%(name)s may call again.") % {"name": switched.name})
     return _back(found.organisation.slug, switched.public_id)
-
-
-def _move(request: HttpRequest, moves: dict[str, Callable[..., Any]]) -> Callable[..., Any]:
-    try:
-        return moves[request.POST.get("move", "")]
-    except KeyError:
-        raise DomainError(_("There is no such move.")) from None
 
 
 def _back(slug: str, changed: str) -> HttpResponse:

@@ -17,10 +17,10 @@ from django.views.decorators.http import require_POST, require_safe
 
 from apimgr.accounts.models import Role, User
 from apimgr.accounts.services import disable_user, enable_user
-from apimgr.core.errors import Conflict, DomainError
-from apimgr.core.paging import page_before
+from apimgr.core.errors import Conflict
 from portal.selectors import all_people, any_person, last_switch, organisations_of
 from portal.views.people import person as signed_in
+from portal.views.switches import asked_move, listing
 
 _MOVES: Final[dict[str, Callable[..., User]]] = {"disable": disable_user, "enable": enable_user}
 _STATES: Final = (("active", gettext_lazy("Active")), ("disabled", gettext_lazy("Disabled")))
@@ -29,18 +29,7 @@ _STATES: Final = (("active", gettext_lazy("Active")), ("disabled", gettext_lazy(
 @login_required
 @require_safe
 def people(request: HttpRequest) -> HttpResponse:
-    search, state = request.GET.get("q", "").strip()[:100], request.GET.get("state", "")
-    state = state if state in dict(_STATES) else ""
-    rows, older = page_before(all_people(request.user, search, state), request.GET.get("before", ""))
-    context: dict[str, Any] = {
-        "rows": rows,
-        "older": older,
-        "search": search,
-        "state": state,
-        "states": _STATES,
-        "is_filtered": bool(search or state),
-    }
-    return render(request, "portal/ops_people.html", context)
+    return render(request, "portal/ops_people.html", listing(request, all_people, _STATES))
 
 
 @login_required
@@ -69,10 +58,7 @@ def person(request: HttpRequest, user_id: int) -> HttpResponse:
 def person_state(request: HttpRequest, user_id: int) -> HttpResponse:
     found = any_person(request.user, user_id)
     page = reverse("portal:ops-person", args=[user_id])
-    try:
-        move = _MOVES[request.POST.get("move", "")]
-    except KeyError:
-        raise DomainError(_("There is no such move.")) from None
+    move = asked_move(request, _MOVES)
     try:
         switched = move(actor=signed_in(request), user=found)
     except Conflict as error:
