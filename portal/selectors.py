@@ -24,16 +24,17 @@ from django.db.models import (
 from django.db.models.functions import Coalesce
 from django.utils.translation import gettext as _
 
-from apimgr.accounts.access import Permission, is_ownerless, organisations_for, owners, require_operator
+from apimgr.accounts.access import Permission, is_operator, is_ownerless, organisations_for, owners, require_operator
 from apimgr.accounts.models import Membership, Organisation, User
 from apimgr.audit.models import AuditEntry
 from apimgr.catalog.models import API, Operation, SelectBy, Version
 from apimgr.catalog.selectors import LIVE, operations_of, served_specification
+from apimgr.contracts.credentials import KEY_START
 from apimgr.core.errors import NotAllowed, NotFound
 from portal.models import Application, Credential, CredentialState, Subscription, SubscriptionState
 from portal.reference import VersionChoice
 
-_KEY_START = re.compile(r"[a-z][a-z0-9]{1,11}_(?:live|test)_[0-9A-Za-z]{1,6}")
+_KEY_START = re.compile(KEY_START)
 KEYS_SHOWN = 20  # of those that begin alike
 M = TypeVar("M", bound=Model)
 Viewer = User | AnonymousUser
@@ -209,12 +210,8 @@ def require_anywhere(viewer: Viewer, permission: Permission) -> None:
 
 def require_look_up(viewer: Viewer) -> None:
     """Whose a key is may be asked by who looks after APIs, and by operators."""
-    if not _is_operator(viewer):
+    if not is_operator(viewer):
         require_anywhere(viewer, Permission.API_VIEW)
-
-
-def _is_operator(viewer: Viewer) -> bool:
-    return isinstance(viewer, User) and viewer.is_active and viewer.is_operator
 
 
 def keys_like(viewer: Viewer, text: str) -> QuerySet[Credential]:
@@ -228,7 +225,7 @@ def keys_like(viewer: Viewer, text: str) -> QuerySet[Credential]:
     if start is None:
         return Credential.objects.none()
     found = Credential.objects.filter(Q(prefix__startswith=start[0]) | Q(former_prefix__startswith=start[0]))
-    if not _is_operator(viewer):
+    if not is_operator(viewer):
         consumers = consumers_for(viewer).filter(state__in=OPEN).order_by().values("application")
         found = found.filter(application__in=consumers)
     return found.select_related("application__organisation").order_by("-id")

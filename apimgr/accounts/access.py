@@ -110,7 +110,11 @@ def require(actor: User | AnonymousUser | None, permission: Permission, organisa
         )
 
 
+def is_operator(actor: User | AnonymousUser) -> bool:
+    return isinstance(actor, User) and actor.is_active and actor.is_operator
+
+
 def require_operator(actor: User | AnonymousUser | None) -> None:
     """Let an operator of the platform pass. To everyone else the operators' side does not exist."""
-    if actor is not None and not (isinstance(actor, User) and actor.is_active and actor.is_operator):
+    if actor is not None and not is_operator(actor):
         raise NotFound(_("There is nothing here, or nothing for you."))

@@ -21,6 +21,7 @@ CHECK_CHARS: Final = 6  # 62**6 > 2**32
 DIGEST_BYTES: Final = 32
 # Published for leak scanners; the checksum makes it precise.
 KEY_PATTERN: Final = r"[a-z][a-z0-9]{1,11}_(?:live|test)_[0-9A-Za-z]{49}"
+KEY_START: Final = r"[a-z][a-z0-9]{1,11}_(?:live|test)_[0-9A-Za-z]{1,6}"  # as much of a key as may be shown
 _KEY: Final = re.compile(KEY_PATTERN.encode("ascii"))
 MAX_KEY_BYTES: Final = 12 + 1 + 4 + 1 + SECRET_CHARS + CHECK_CHARS
 

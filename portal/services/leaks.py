@@ -20,14 +20,14 @@ from django.utils.translation import gettext as _
 from apimgr.accounts.access import owners
 from apimgr.accounts.models import User
 from apimgr.audit.services import record
-from apimgr.contracts.credentials import digest_key, is_well_formed
+from apimgr.contracts.credentials import KEY_START, digest_key, is_well_formed
 from portal.models import Credential, LeakNotice
 from portal.services.credentials import end_former_secret, revoke_credential
 
 MAX_KEYS: Final = 100  # in one report
 TRIED_FOR: Final = timedelta(days=3)  # a mail that no server takes in that time is given up
 # The start of a key is public; what follows it must not come back in an address or a remark.
-_SECRET: Final = re.compile(r"([a-z][a-z0-9]{1,11}_(?:live|test)_[0-9A-Za-z]{1,6})[0-9A-Za-z]*")
+_SECRET: Final = re.compile(rf"({KEY_START})[0-9A-Za-z]*")
 
 log = logging.getLogger(__name__)
 
