@@ -122,8 +122,9 @@ def _replace(plan: Plan, terms: list[LimitTerms]) -> tuple[list[Fact], list[Fact
     for limit in Limit.objects.filter(plan__product=plan.product_id).exclude(plan=plan).order_by("pk"):
         counted.setdefault(terms_of(limit).place, limit.counted_by)
     for limit in plan.limits.exclude(pk__in=kept):
-        limit.counts_as = counted.get(terms_of(limit).place)
-        limit.save(update_fields=["counts_as"])
+        if (first := counted.get(terms_of(limit).place)) is not None:
+            limit.counts_as = first
+            limit.save(update_fields=["counts_as"])
     return before, after
 
 
