@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, cast
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils.translation import gettext as _
 
 from apimgr.accounts.access import is_ownerless
 from apimgr.accounts.models import Organisation, OrganisationState
 from apimgr.catalog.models import Selection, Version
 from apimgr.catalog.models.gateway_settings import FIELDS
-from apimgr.contracts import bounds, selection, snapshot
+from apimgr.contracts import bounds, snapshot
 from apimgr.contracts.snapshot import (
     ApplicationDocument,
     ChoiceDocument,
@@ -216,9 +216,12 @@ def ended_secret(credential: Credential, digest: str) -> CredentialDocument:
 
 def organisation_document(organisation: Organisation) -> OrganisationDocument:
     """Suspended is one that an operator suspended, and one whose owners are all disabled."""
-    is_left = Organisation.objects.filter(is_ownerless(), pk=organisation.pk).exists()
-    is_stopped = is_left or organisation.state == OrganisationState.SUSPENDED
+    is_stopped = _stopped().filter(pk=organisation.pk).exists()
     return OrganisationDocument(organisation.pk, "suspended" if is_stopped else "active")
+
+
+def _stopped() -> QuerySet[Organisation]:
+    return Organisation.objects.filter(Q(state=OrganisationState.SUSPENDED) | is_ownerless())
 
 
 def everything() -> Iterator[Document]:
@@ -237,9 +240,8 @@ def everything() -> Iterator[Document]:
         yield application_document(application)
     for credential in Credential.objects.order_by("pk").iterator():
         yield from credential_documents(credential)
-    stopped = Organisation.objects.filter(Q(state=OrganisationState.SUSPENDED) | is_ownerless())
-    for organisation in stopped.order_by("pk").iterator():
-        yield organisation_document(organisation)
+    for pk in _stopped().order_by("pk").values_list("pk", flat=True).iterator():
+        yield OrganisationDocument(pk, "suspended")
 
 
 def _configuration(version: Version) -> dict[str, Any]:
