@@ -284,11 +284,7 @@ def _loadable(document: Document) -> Document:
     """The document, if a gateway would take it."""
     try:
         snapshot.load(snapshot.dump(document))
-        if isinstance(document, VersionDocument) and (problem := bounds.problem_of(document)):
-            raise InvalidDocument(problem)
-        if isinstance(document, PlanDocument) and (problem := bounds.problem_of_limits(document.limits)):
-            raise InvalidDocument(problem)
-        if isinstance(document, RouteDocument) and (problem := selection.problem_of(document)):
+        if problem := bounds.problem_of(document):
             raise InvalidDocument(problem)
     except InvalidDocument as error:
         raise _refused(_("The gateway would not load this configuration: %(why)s.") % {"why": error}) from error

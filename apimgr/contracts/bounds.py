@@ -7,7 +7,16 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import urlsplit
 
-from apimgr.contracts.snapshot import PERIOD_SECONDS, LimitDocument, VersionDocument, may_switch_to
+from apimgr.contracts import selection
+from apimgr.contracts.snapshot import (
+    PERIOD_SECONDS,
+    Document,
+    LimitDocument,
+    PlanDocument,
+    RouteDocument,
+    VersionDocument,
+    may_switch_to,
+)
 
 #: Least and most of each number; bytes and milliseconds.
 BOUNDS: Final[dict[str, tuple[int, int]]] = {
@@ -48,8 +57,8 @@ def most(kind: str, period: str) -> int:
     return MAX_PER_SECOND * PERIOD_SECONDS[period] if kind == "rate" else MAX_AMOUNT
 
 
-def problem_of_limits(limits: Iterable[LimitDocument]) -> str:
-    """Why no gateway could keep these ``limits`` of one owner; empty if one can."""
+def _problem_of_limits(limits: Iterable[LimitDocument]) -> str:
+    """Of one owner."""
     places = set()
     for limit in limits:
         words = f"{limit.kind}, per {limit.period}" if limit.period != "none" else limit.kind
@@ -73,8 +82,16 @@ def is_upstream(url: str) -> bool:
     return is_whole and url.isascii() and not any(char <= " " or char in "?#@" for char in url)
 
 
-def problem_of(version: VersionDocument) -> str:
-    """Why no gateway should serve ``version`` as it is set; empty if one may."""
+def problem_of(document: Document) -> str:
+    """Why no gateway should serve by ``document`` as it is set; empty if one may."""
+    if isinstance(document, VersionDocument):
+        return _problem_of_version(document)
+    if isinstance(document, PlanDocument):
+        return _problem_of_limits(document.limits)
+    return selection.problem_of(document) if isinstance(document, RouteDocument) else ""
+
+
+def _problem_of_version(version: VersionDocument) -> str:
     for name, (least, most) in BOUNDS.items():
         value = getattr(version if hasattr(version, name) else version.upstream, name)
         if not least <= value <= most:
@@ -87,4 +104,4 @@ def problem_of(version: VersionDocument) -> str:
         return f"more than {MAX_UPGRADES} protocols or {MAX_ORIGINS} origins"
     if not is_upstream(version.upstream.url):
         return f"the upstream {version.upstream.url!r} is not an http or https address in ASCII"
-    return problem_of_limits(version.limits)
+    return _problem_of_limits(version.limits)

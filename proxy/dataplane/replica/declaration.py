@@ -138,10 +138,8 @@ def _checked(documents: list[Document]) -> list[Document]:
         kind = snapshot.KIND_OF[type(document)]
         try:
             snapshot.load(snapshot.dump(document))
-            if isinstance(document, VersionDocument) and (problem := bounds.problem_of(document)):
-                raise InvalidDocument(f"version {document.name!r}: {problem}")
-            if isinstance(document, PlanDocument) and (problem := bounds.problem_of_limits(document.limits)):
-                raise InvalidDocument(f"plan {document.name!r}: {problem}")
+            if problem := bounds.problem_of(document):
+                raise InvalidDocument(f"{kind} {getattr(document, 'name', document.key)!r}: {problem}")
         except InvalidDocument as error:
             raise InvalidDeclaration(str(error)) from error
         if (kind, document.key) in seen:
