@@ -62,8 +62,7 @@ class Feed:
 
     async def _synchronise(self, connection: AsyncConnection[Any]) -> None:
         """Fill a new generation from one consistent view of the log, page by page."""
-        rebuild = self._writer.rebuild()
-        try:
+        with self._writer.rebuild() as rebuild:
             async with connection.transaction():
                 await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
                 mark = await _where_the_log_is(connection)
@@ -71,10 +70,7 @@ class Feed:
                     await cursor.execute(_LATEST)
                     while rows := await cursor.fetchmany(PAGE):
                         self._count(rebuild.add(Change._make(row) for row in rows))
-        except BaseException:
-            rebuild.abandon()
-            raise
-        rebuild.finish(mark)
+            rebuild.finish(mark)
         log.info("The replica was filled up to change %d", mark.sequence)
 
     def _count(self, rejected: Iterable[Rejected]) -> None:

@@ -77,16 +77,12 @@ class FileFeed:
     def _replace(self, documents: list[snapshot.Document]) -> None:
         mark = self._writer.mark
         sequence = mark.sequence + 1 if mark is not None and mark.log_id == FILE_LOG else 1
-        rebuild = self._writer.rebuild()
-        try:
+        with self._writer.rebuild() as rebuild:
             rebuild.add(
                 Change(sequence, snapshot.KIND_OF[type(document)], document.key, snapshot.dump(document).decode())
                 for document in documents
             )
             rebuild.finish(Mark(FILE_LOG, sequence))
-        except BaseException:
-            rebuild.abandon()
-            raise
 
     def _stamp(self) -> Stamp:
         try:

@@ -6,7 +6,7 @@ import shutil
 import struct
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 from uuid import UUID
 
 import lmdb
@@ -166,7 +166,7 @@ class ReplicaWriter:
 
 
 class Rebuild:
-    """The next generation while it is being filled."""
+    """The next generation while it is being filled; given up if the ``with`` block is left before it is finished."""
 
     def __init__(self, writer: ReplicaWriter, generation: int) -> None:
         self._writer = writer
@@ -197,8 +197,11 @@ class Rebuild:
         self._data.close()
         self._writer._adopt(self._generation, mark)
 
-    def abandon(self) -> None:
-        self._data.close()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._data.close()  # once more does nothing, as LMDB has it
 
 
 def _put(transaction: Any, change: Change) -> str | None:
