@@ -8,12 +8,12 @@ from itertools import count
 from typing import Any, Final
 
 from apimgr.catalog.openapi.parse import follow
+from apimgr.contracts.selection import DROPPED_PREFIXES
 
 METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace", "query")
 KEY_HEADER: Final = "X-Api-Key"
 _SCHEME: Final = {"type": "apiKey", "in": "header", "name": KEY_HEADER, "description": "Your API key."}
-# Fields that tell the upstream something of the gateway's: what callers send under these names does not arrive.
-_WITHHELD: Final = ("x-api-", "x-consumer-", "x-forwarded-", "proxy-")
+_WITHHELD: Final = (*DROPPED_PREFIXES, "x-api-")
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from portal.reference import public_document
 from portal.selectors import base_url, choice_of, deployed_operations, document_of, needs_key
 
 # Of the documents that are made of a revision: another number when `public_document` makes another one of the same.
-_FORM: Final = 2
+_FORM: Final = 3
 V = TypeVar("V", bound=Callable[..., HttpResponse])
 
 

@@ -45,8 +45,8 @@ class FieldBlock:
     """The header fields of a request but those of ``_OWN_FIELD``, sorted.
 
     ``fields`` are those that may be passed on, ``passed_on`` the same as lines; the rest has been turned into
-    attributes. ``withheld`` are those that only an API which chooses its version by them passes on, ``struck`` the
-    names that ``Connection`` keeps to this hop, each between commas, ``forwarded`` what a proxy says of its caller.
+    attributes. ``withheld`` are those that only an API which chooses its version by them passes on, ``struck`` what
+    ``Connection`` keeps to this hop, ``forwarded`` what a proxy says of its caller.
     Callers repeat their fields from call to call, so blocks are remembered and shared: nothing may change one.
     """
 
@@ -69,10 +69,6 @@ class FieldBlock:
         self.withheld: list[f.Field] = []
         self.forwarded: tuple[f.Field, ...] = ()
         self.struck = b""
-
-    def strikes(self, name: bytes) -> bool:
-        """Whether ``Connection`` keeps the field ``name``, in lower case, to this hop."""
-        return b",%b," % name in self.struck
 
 
 class RequestHead:
@@ -215,7 +211,7 @@ def _read_connection(block: FieldBlock, value: bytes, upgrade: bytes, *, is_http
         if options & f.NEVER_OPTIONS:
             raise bad_request("The Connection field names a field that is not for one connection alone.")
         block.fields = f.without(block.fields, options)
-        block.struck = b",%b," % b",".join(options)  # a set of a thousand bytes of names takes 28 times as much
+        block.struck = f.struck(options)
     if b"upgrade" in options:
         block.upgrade = upgrade
     block.keep_alive = b"close" not in options and (is_http11 or b"keep-alive" in options)
@@ -236,7 +232,7 @@ def _read_own(head: RequestHead, own: list[bytes]) -> None:
             lengths += (value,)
         elif kind == f.FORWARDED:
             head.forwarded += ((name, value),)
-        elif kind == f.PLAIN and not (block.struck and block.strikes(name.lower())):
+        elif kind == f.PLAIN and not (block.struck and f.strikes(block.struck, name.lower())):
             head.own_fields += ((name, value),)
             head.own_lines = b"".join((head.own_lines, name, b": ", value, b"\r\n"))
     if lengths:

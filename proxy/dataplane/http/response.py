@@ -67,10 +67,6 @@ class ResponseBlock:
         self.struck = b""
         self.upgrade = b""
 
-    def strikes(self, name: bytes) -> bool:
-        """Whether ``Connection`` keeps the field ``name``, in lower case, to this hop."""
-        return b",%b," % name in self.struck
-
 
 class ResponseHead:
     """A response, parsed. ``status_line`` and ``lines``, the fields, are passed on.
@@ -141,7 +137,7 @@ def _read_own(head: ResponseHead, own: list[bytes]) -> bytes | None:
             if length is not None:
                 raise _invalid("The upstream sent more than one Content-Length.")
             length = value
-        elif kind == _OTHER and not (block.struck and block.strikes(name.lower())):
+        elif kind == _OTHER and not (block.struck and f.strikes(block.struck, name.lower())):
             head.lines = b"".join((head.lines, name, b": ", value, b"\r\n"))
     return length
 
@@ -195,7 +191,7 @@ def _read_connection(
         block.upgrade = upgrade
     struck = options - f.PERSISTENCE_OPTIONS
     if struck:
-        block.struck = b",%b," % b",".join(struck)  # a set of a thousand bytes of names takes 28 times as much
+        block.struck = f.struck(struck)
     return struck
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from apimgr.contracts.snapshot import RouteDocument
-from proxy.dataplane.http.fields import Field, with_dashes
+from proxy.dataplane.http.fields import Field, strikes, with_dashes
 from proxy.dataplane.http.request import FieldBlock, RequestHead
 from proxy.dataplane.http.vary import vary_on
 from proxy.dataplane.policies.refusal import Refusal
@@ -71,7 +71,7 @@ class Fork:
 
     def _in_fields(self, head: RequestHead) -> list[bytes]:
         wanted = self.wire_name
-        if head.block.strikes(wanted):
+        if strikes(head.block.struck, wanted):
             raise self.refusal("The Connection field keeps the version's name to this hop")
         return [value for name, value in head.fields + head.block.withheld if _is_field(name, wanted)]
 
