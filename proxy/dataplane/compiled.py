@@ -7,7 +7,6 @@ nobody runs code other than what stands in these files.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,8 +17,6 @@ from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import Final
-
-log = logging.getLogger(__name__)
 
 VARIABLE: Final = "APIMGR_GATEWAY_COMPILED"
 CHOICES: Final = ("auto", "require", "off")

@@ -283,8 +283,7 @@ class Exchange:
         self.bytes_in += len(payload)
         if self.head.body_length == CHUNKED and self.bytes_in > self._version.document.max_body_bytes:
             self.client.keep_alive = False
-            refusal = too_large(self._version)
-            self.refuse(refusal.outcome, refusal.detail)
+            self._not_admitted(too_large(self._version))
             return b""
         if body.done:
             self.body = None

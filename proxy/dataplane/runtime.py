@@ -77,7 +77,7 @@ class Target:
 
     def line_end_for(self, host: str) -> bytes:
         """A caller of HTTP/1.0 may have named no host: then the upstream's own serves here, too."""
-        return self.line_end or (_line_end(host) if host else self._own_line_end)
+        return _line_end(host) if host else self._own_line_end
 
 
 def _line_end(host: str) -> bytes:

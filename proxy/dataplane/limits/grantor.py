@@ -186,7 +186,7 @@ class Grantor:
         """As soon as nobody has it to itself."""
         while True:
             with suppress(Stuck):
-                return Table(self._path, time.time(), counts_calls=False, shared=True, patience=0)
+                return Table(self._path, time.time(), counts_calls=False, shared=True, waits=False)
             await asyncio.sleep(TICK_SECONDS)
 
     async def _keep_in_touch(self) -> None:

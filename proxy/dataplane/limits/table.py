@@ -30,7 +30,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import logging
-import math
 import mmap
 import os
 import secrets
@@ -117,7 +116,6 @@ class Described:
     period: str
     amount: int
     anchor: int
-    start: int
 
 
 def owner_lock(owner: int) -> int:
@@ -208,8 +206,8 @@ class Table:
 
     ``may_be_alone``: nobody else is meant to spend here, so do without locks while that is so. ``counts_calls``: this
     process has calls under way, so give it a column. ``shared``: the limits are those of several hosts, and what may be
-    spent here is what the node's agent was granted. ``steady`` are seconds that no clock can set. ``patience``: how
-    many of them to wait for a process that has the table to itself; then raises ``Stuck``.
+    spent here is what the node's agent was granted. ``steady`` are seconds that no clock can set. ``waits`` for a
+    process that has the table to itself; one that does not raises ``Stuck``.
     """
 
     def __init__(
@@ -221,7 +219,7 @@ class Table:
         counts_calls: bool = True,
         shared: bool = False,
         steady: Callable[[], float] = time.monotonic,
-        patience: float = math.inf,
+        waits: bool = True,
     ) -> None:
         self.path = path
         self.shared = shared
@@ -231,29 +229,29 @@ class Table:
         self._capacity = 0
         self._gave_up_at = 0.0
         self._steady = steady
-        self._looked_at, self._looked_steady = now, steady()
+        self._ahead = now - steady()  # of seconds that no clock can set
         self._stuck: dict[int, tuple[float, float]] = {}
         self._unsettled: list[Callable[[], bool]] = []
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.fd = self._join(now, patience)
+        self.fd = self._join(now, waits=waits)
         self._index_lock = Lock(self.fd, (_TABLE,), self._stuck)
         if counts_calls:
             self._take_column()
 
     # --- coming and going ---------------------------------------------------------------------------------------
 
-    def _join(self, now: float, patience: float) -> int:
+    def _join(self, now: float, *, waits: bool) -> int:
         while True:
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                if self._enter(fd, now, patience):
+                if self._enter(fd, now, waits=waits):
                     return fd
             except Stuck:
                 os.close(fd)
                 raise
             os.close(fd)
 
-    def _enter(self, fd: int, now: float, patience: float) -> bool:
+    def _enter(self, fd: int, now: float, *, waits: bool) -> bool:
         """Wait until the file may be used. False if it is no longer the one at the path."""
         waited = 0
         while True:
@@ -266,8 +264,8 @@ class Table:
                 return True
             if os.fstat(fd).st_size >= _BASE * 8:
                 os.pwrite(fd, secrets.randbits(62).to_bytes(8, "little"), CHANGES * 8)
-            if waited * _KNOCK_SECONDS >= patience:
-                raise Stuck(patience)
+            if not waits:
+                raise Stuck(0)
             time.sleep(_KNOCK_SECONDS)
             waited += 1
             if waited % 1000 == 0:
@@ -350,10 +348,10 @@ class Table:
 
     def describe(self, at: int) -> Described | None:
         """What the slot at ``at`` is for; None if it is free. To be believed under the owner's lock only."""
-        owner, limit, form, amount, anchor, _, start, _ = self.cells[at : at + 8].tolist()
+        owner, limit, form, amount, anchor = self.cells[at : at + 5].tolist()
         if not owner:
             return None
-        return Described(at, owner, limit, KINDS[form & 255], PERIODS[form >> 8 & 255], amount, anchor, start)
+        return Described(at, owner, limit, KINDS[form & 255], PERIODS[form >> 8 & 255], amount, anchor)
 
     def slots(self) -> Iterator[Described]:
         """Every slot that is taken."""
@@ -434,10 +432,8 @@ class Table:
 
     def _clock_ran_straight(self, now: float) -> bool:
         """Since it was asked last. By one that leapt, what must still be known looks stale: then the file grows."""
-        passed, steady = now - self._looked_at, self._steady()
-        is_straight = abs(passed - (steady - self._looked_steady)) < _STRAIGHT_SECONDS
-        self._looked_at, self._looked_steady = now, steady
-        return is_straight
+        before, self._ahead = self._ahead, now - self._steady()
+        return abs(self._ahead - before) < _STRAIGHT_SECONDS
 
     def _give_up_stale(self, now: float) -> None:
         given_up = 0
