@@ -22,6 +22,7 @@ COPY apimgr apimgr
 COPY portal portal
 COPY analytics analytics
 COPY proxy proxy
+COPY docs/reference/outcomes docs/reference/outcomes
 COPY --from=compiled /app/build build
 COPY templates templates
 COPY static static

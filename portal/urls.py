@@ -25,6 +25,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("apis/<slug:slug>/<str:name>/reference/", reference.reference, name="reference"),
     path("apis/<slug:slug>/<str:name>/openapi.json", reference.document, name="document"),
     path("docs/", public.docs, name="docs"),
+    path("docs/outcomes/<slug:code>/", public.outcome, name="docs-outcome"),
     path("docs/rest/", reference.rest, name="docs-rest"),
     path("try/", tryit.relay, name="try"),
     # From "Get access" to the first call

@@ -164,7 +164,7 @@ class ExplainedRequestSerializer(RequestSerializer):
         return reason(event.trail)
 
     def get_docs(self, event: UsageEvent) -> str:
-        address = f"{reverse('portal:docs')}#{event.verdict.code}"
+        address = reverse("portal:docs-outcome", args=[event.verdict.code])
         request = self.context.get("request")
         return request.build_absolute_uri(address) if request is not None else address
 

@@ -8,13 +8,16 @@ from django.conf import settings
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
 from apimgr.accounts.models import Organisation
 from apimgr.catalog.models import API, Version
 from apimgr.catalog.selectors import public_api, public_apis
-from apimgr.contracts.outcomes import OUTCOMES
+from apimgr.contracts.outcomes import BY_CODE, OUTCOMES
+from apimgr.core.errors import NotFound
 from apimgr.products.selectors import public_api_limits, public_plans
+from portal.outcome_pages import text_of
 from portal.reference import KEY_HEADER
 from portal.samples import KEY_PLACEHOLDER, SampleCall, choosing
 from portal.selectors import base_url, choice_of, deployed_operations, needs_key
@@ -71,6 +74,16 @@ def api(request: HttpRequest, slug: str) -> HttpResponse:
 def docs(request: HttpRequest) -> HttpResponse:
     context = {"outcomes": [outcome for outcome in OUTCOMES if outcome.code != "ok"], "key_header": KEY_HEADER}
     return render(request, "portal/docs.html", {**context, "web_url": settings.WEB_URL})
+
+
+@require_safe
+def outcome(request: HttpRequest, code: str) -> HttpResponse:
+    """Where the gateway's problem documents lead (RFC 9457, ``type``)."""
+    try:
+        found = BY_CODE[code]
+    except KeyError:
+        raise NotFound(_("There is no outcome “%(code)s”.") % {"code": code}) from None
+    return render(request, "portal/outcome.html", {"outcome": found, "text": text_of(found)})
 
 
 def _publishers() -> list[Organisation]:

@@ -32,6 +32,7 @@ OWN_PORTS_VARIABLE: Final = "APIMGR_GATEWAY_OWN_PORTS"
 SHARES_LIMITS_VARIABLE: Final = "APIMGR_GATEWAY_SHARES_LIMITS"
 
 _ADDRESS: Final = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<host>[^\[\]:]*)):(?P<port>[0-9]{1,5})")
+_WEB_URL: Final = re.compile(r"https?://[A-Za-z0-9._:\[\]-]+(?:/[A-Za-z0-9._~/-]*)?")
 _NODE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -76,6 +77,7 @@ class GatewayConfig:
     trusted_proxies: tuple[Network, ...]
     own_ports: tuple[Address, ...]
     shares_limits: bool
+    outcome_pages: str
     limits_url: str = field(repr=False)
     database_url: str = field(repr=False)
     key_pepper: bytes = field(repr=False)
@@ -197,6 +199,14 @@ def _limits_url(environ: Mapping[str, str]) -> str:
     return url
 
 
+def _outcome_pages(environ: Mapping[str, str]) -> str:
+    """Below what address of the web each outcome has its page; empty where the web's is not known."""
+    url = environ.get("APIMGR_WEB_URL", "").strip().rstrip("/")
+    if url and not _WEB_URL.fullmatch(url):
+        raise ImproperConfiguration(f"APIMGR_WEB_URL={url!r} is not an address such as https://portal.example.com")
+    return f"{url}/docs/outcomes/" if url else ""
+
+
 def _database_url(environ: Mapping[str, str]) -> str:
     """Empty for none. A driver would repeat what it does not understand in our log, password and all."""
     url = environ.get("DATABASE_URL", "").strip()
@@ -249,6 +259,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> GatewayConfig:
         trusted_proxies=_trusted_proxies(environ),
         own_ports=_own_ports(environ),
         shares_limits=environ.get(SHARES_LIMITS_VARIABLE, "") == "1" or bool(_limits_url(environ)),
+        outcome_pages=_outcome_pages(environ),
         limits_url=_limits_url(environ),
         database_url=_database_url(environ),
         key_pepper=key_pepper(environ),

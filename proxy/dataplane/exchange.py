@@ -487,7 +487,7 @@ class Exchange:
             self.client.keep_alive = False  # the rest of the body would have to be read for nothing
         if self.fork is not None:
             lines = self.fork.varied(lines)
-        body = problem_body(outcome, outcome.status, detail, self.id_text.decode())
+        body = problem_body(outcome, detail, self.id_text.decode(), self.worker.outcome_pages)
         fields = b"".join((self.worker.date_line(), lines, *self._own_lines()))
         head = problem_head(outcome.status, len(body), fields) + b"\r\n"
         sent = b"" if self.is_head else body

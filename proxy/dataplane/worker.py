@@ -78,6 +78,7 @@ class Worker:
         max_staleness: int = 0,
         max_per_address: int = 0,
         trusted_proxies: tuple[Network, ...] = (),
+        outcome_pages: str = "",
         places: int = sys.maxsize,
     ) -> None:
         self.wheel = Wheel(time.monotonic)
@@ -93,6 +94,7 @@ class Worker:
         self.max_staleness = max_staleness
         self.max_per_address = max_per_address
         self.trusted_proxies = trusted_proxies
+        self.outcome_pages = outcome_pages
         self.places = places  # for connections, those that are refused included; further callers are not accepted
         self.connections: set[ClientConnection] = set()
         self.addresses: dict[bytes, int] = {}  # how many connections each has
@@ -276,6 +278,7 @@ def run(
         max_staleness=config.max_staleness,
         max_per_address=config.max_per_address,
         trusted_proxies=config.trusted_proxies,
+        outcome_pages=config.outcome_pages,
     )
     if is_strict:
         worker.syncer = Syncer(spool)

@@ -173,7 +173,7 @@ def test_an_upstream_s_failure_is_explained_and_its_host_is_the_publishers_alone
         assert told_["title"] == "The API's upstream did not answer in time."
         assert told_["detail"] == "The upstream did not answer in time."
         assert told_["fix"] == "Try again later."
-        assert told_["docs"] == "http://testserver/docs/#upstream_timeout"
+        assert told_["docs"] == "http://testserver/docs/outcomes/upstream_timeout/"
         assert told_["trail"][1] == {"step": "operation", "id": "05ahtmb96ygb4"}, "as ids are everywhere in REST"
     upstream = publisher["trail"][2]
     assert upstream["host"] == "orders.internal.example:8443"

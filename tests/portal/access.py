@@ -49,6 +49,7 @@ ACCESS: dict[str, Row | tuple[Row, ...]] = {
     "portal:home": Row(anonymous=True),
     "portal:catalogue": Row(anonymous=True),
     "portal:docs": Row(anonymous=True),
+    "portal:docs-outcome": Row(lambda w: {"code": "key_revoked"}, anonymous=True),
     "portal:docs-rest": Row(anonymous=True),
     "portal:api": Row(_slug, anonymous=True),
     "portal:reference": Row(_version, anonymous=True),

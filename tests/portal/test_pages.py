@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from urllib.parse import quote
 
@@ -16,6 +17,7 @@ from apimgr.audit.models import AuditEntry
 from apimgr.catalog import services as catalog
 from apimgr.catalog.models import API
 from apimgr.contracts.credentials import KEY_PATTERN
+from apimgr.contracts.outcomes import OUTCOMES, Outcome
 from apimgr.products.models import Plan
 from portal import services
 from portal.models import Application, Credential, Subscription
@@ -53,6 +55,17 @@ class TestPublicPages:
             assert limit in page
         assert "<strong>my parcel</strong>" in page
         assert "http://localhost:8080/orders/v1" in page
+
+    @pytest.mark.parametrize("outcome", OUTCOMES, ids=lambda outcome: outcome.code)
+    def test_every_outcome_has_its_page(self, client: Client, outcome: Outcome) -> None:
+        page = text(client, reverse("portal:docs-outcome", args=[outcome.code]))
+        assert outcome.title in html.unescape(page)
+        for heading in ("What happened", "What to do", "What the owner sees"):
+            assert f"<h2>{heading}</h2>" in page
+        assert ".md" not in page, "a link out of the repository leads nowhere here"
+
+    def test_an_unknown_outcome_has_none(self, client: Client) -> None:
+        assert client.get("/docs/outcomes/nonsense/").status_code == 404
 
     def test_an_api_says_how_to_choose_its_version(self, client: Client, plan: Plan, api: API) -> None:
         catalog.set_selection(

@@ -8,12 +8,15 @@ from http import HTTPStatus
 from apimgr.contracts.outcomes import Outcome
 
 
-def problem_body(outcome: Outcome, status: int, detail: str, request_id: str) -> bytes:
-    """The JSON document. It names the outcome and the request and repeats nothing the caller sent (H18)."""
+def problem_body(outcome: Outcome, detail: str, request_id: str, pages: str) -> bytes:
+    """The JSON document. It names the outcome and the request and repeats nothing the caller sent (H18).
+
+    Its type is the outcome's page below ``pages``; without them ``about:blank``, which is titled as its status is.
+    """
     body = {
-        "type": "about:blank",
-        "title": outcome.title,
-        "status": status,
+        "type": f"{pages}{outcome.code}/" if pages else "about:blank",
+        "title": outcome.title if pages else HTTPStatus(outcome.status).phrase,
+        "status": outcome.status,
         "detail": detail or outcome.title,
         "code": outcome.code,
         "request_id": request_id,

@@ -29,6 +29,7 @@ pytestmark = pytest.mark.processes
 Cause = Callable[[Running], Awaitable[Reply]]
 # What a caller could hope to see again, in whatever it sends.
 MARK = "zqxj7"
+PAGES = "https://portal.example/docs/outcomes/"
 
 # Answered by nobody: the call ends without an answer of ours.
 NOT_ANSWERED = {"ok", "upstream_aborted", "client_aborted", "gateway_aborted", "tunnel_violation"}
@@ -258,6 +259,7 @@ def test_what_an_answer_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, co
 
     async def scenario() -> None:
         async with running(tmp_path, max_connections=1, read_timeout_ms=1000) as gateway:
+            gateway.worker.outcome_pages = PAGES
             reply = await asyncio.wait_for(CAUSES[code](gateway), 10)
             check(reply)
             assert last_outcome(gateway) == code
@@ -266,7 +268,7 @@ def test_what_an_answer_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, co
     def check(reply: Reply) -> None:
         problem = json.loads(reply.body)
         assert (reply.status, problem["code"], problem["status"]) == (outcome.status, code, outcome.status)
-        assert (problem["title"], problem["type"]) == (outcome.title, "about:blank")
+        assert (problem["title"], problem["type"]) == (outcome.title, f"{PAGES}{code}/")
         assert problem["request_id"] == reply.headers["x-request-id"]
         assert reply.headers["content-type"] == "application/problem+json"
         assert reply.headers["cache-control"] == "no-store"
@@ -279,5 +281,17 @@ def test_what_an_answer_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, co
         assert MARK not in said, "nothing of what was sent comes back"
         assert "127.0.0.1" not in said
         assert "traceback" not in said
+
+    run(scenario)
+
+
+def test_without_the_web_s_address_the_status_is_all_the_type(tmp_path: Path) -> None:
+    """RFC 9457, 4.2.1: then the title is the status' own phrase, and the detail says it all."""
+
+    async def scenario() -> None:
+        async with running(tmp_path) as gateway:
+            problem = json.loads((await asks(keyed=False)(gateway)).body)
+            assert (problem["title"], problem["type"]) == ("Unauthorized", "about:blank")
+            assert problem["detail"] == BY_CODE["key_missing"].title
 
     run(scenario)

@@ -73,6 +73,14 @@ def test_a_short_pepper_is_refused_as_the_web_does() -> None:
         from_environment({"APIMGR_KEY_PEPPER": "p" * 31})
 
 
+def test_the_web_s_address_is_one() -> None:
+    environ = {"APIMGR_KEY_PEPPER": "p" * 32, "APIMGR_WEB_URL": "https://portal.example:8443/"}
+    assert from_environment(environ).outcome_pages == "https://portal.example:8443/docs/outcomes/"
+    for wrong in ("portal.example", 'https://portal.example/"', "https://portal.example/a b", "javascript://x"):
+        with pytest.raises(ImproperConfiguration, match=r"APIMGR_WEB_URL=.* is not an address such as"):
+            from_environment({**environ, "APIMGR_WEB_URL": wrong})
+
+
 def ended() -> subprocess.Popen[bytes]:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
