@@ -18,14 +18,57 @@ _PARAMETER = re.compile(r"\{[^{}]*\}")
 
 
 class Node:
-    __slots__ = ("literals", "operations", "parameter", "patterns", "wildcard")
+    """Where some path has come after so many segments.
+
+    The first literal that may follow and the first method lie in the node itself: few have more, and of ten thousand
+    operations each dictionary is some cache lines that no other call has just used.
+    """
+
+    __slots__ = ("after", "ids", "literals", "method", "operation", "parameter", "patterns", "wildcard", "word")
 
     def __init__(self) -> None:
-        self.literals: dict[bytes, Node] = {}
-        self.patterns: list[tuple[int, re.Pattern[bytes], Node]] = []
+        self.word = b""
+        self.after: Node | None = None  # what follows after ``word``
         self.parameter: Node | None = None
+        self.method = b""
+        self.operation = 0  # of ``method``
+        self.patterns: tuple[tuple[int, re.Pattern[bytes], Node], ...] = ()
+        self.literals: dict[bytes, Node] | None = None  # the further ones
+        self.ids: dict[bytes, int] | None = None  # of further methods
         self.wildcard: Node | None = None
-        self.operations: dict[bytes, int] = {}
+
+    def literal(self, segment: bytes) -> Node | None:
+        if segment == self.word:
+            return self.after
+        return self.literals.get(segment) if self.literals is not None else None
+
+    def id_of(self, method: bytes) -> int:
+        """0 if there is none."""
+        if method == self.method:
+            return self.operation
+        return self.ids.get(method, 0) if self.ids is not None else 0
+
+    def methods(self) -> set[bytes]:
+        return {self.method, *(self.ids or ())} if self.method else set()
+
+    def put(self, method: bytes, operation: int) -> None:
+        if not self.method:
+            self.method, self.operation = method, operation
+        elif not self.id_of(method):
+            self.ids = self.ids or {}
+            self.ids[method] = operation
+
+    def grow(self, word: bytes) -> Node:
+        """The node after the literal ``word``, which is made if there is none."""
+        child = self.literal(word)
+        if child is None:
+            child = Node()
+            if self.after is None:
+                self.word, self.after = word, child
+            else:
+                self.literals = self.literals or {}
+                self.literals[word] = child
+        return child
 
 
 class OperationTrie:
@@ -33,8 +76,11 @@ class OperationTrie:
 
     def __init__(self, operations: tuple[OperationDocument, ...]) -> None:
         self._root = Node()
+        self._words: dict[bytes, bytes] = {}  # each once, however many templates hold it
         for operation in operations:
-            self._node_for(operation.path).operations.setdefault(operation.method.upper().encode(), operation.id)
+            method = self._one(operation.method.upper().encode())
+            self._node_for(operation.path).put(method, operation.id)
+        self._words.clear()
 
     def find(self, path: bytes, method: bytes) -> tuple[int, tuple[bytes, ...]]:
         """``(operation id, ())``; or 0 and the methods that the path does have, none if the path is unknown.
@@ -47,12 +93,12 @@ class OperationTrie:
             return found, ()
         allowed: set[bytes] = set()
         for node in _matches(self._root, segments, 0):
-            found = node.operations.get(method, 0)
+            found = node.id_of(method)
             if not found and method == b"HEAD":
-                found = node.operations.get(b"GET", 0)
+                found = node.id_of(b"GET")
             if found:
                 return found, ()
-            allowed.update(node.operations)
+            allowed |= node.methods()
         if b"GET" in allowed:
             allowed.add(b"HEAD")
         return 0, tuple(sorted(allowed))
@@ -63,29 +109,31 @@ class OperationTrie:
             if _is_wildcard(segment):
                 node.wildcard = node.wildcard or Node()
                 return node.wildcard
-            node = _child(node, segment)
+            node = self._child(node, segment)
         return node
+
+    def _child(self, node: Node, segment: str) -> Node:
+        if "{" not in segment:
+            return node.grow(self._one(_canonical(segment)))
+        if _PARAMETER.fullmatch(segment):
+            node.parameter = node.parameter or Node()
+            return node.parameter
+        literals = [_canonical(part) for part in _PARAMETER.split(segment)]
+        pattern = re.compile(b"([^/]+?)".join(map(re.escape, literals)))
+        for _, known, child in node.patterns:
+            if known.pattern == pattern.pattern:
+                return child
+        child = Node()
+        patterns = [*node.patterns, (sum(map(len, literals)), pattern, child)]
+        node.patterns = tuple(sorted(patterns, key=lambda entry: -entry[0]))
+        return child
+
+    def _one(self, word: bytes) -> bytes:
+        return self._words.setdefault(word, word)
 
 
 def _is_wildcard(segment: str) -> bool:
     return segment == "*" or (_PARAMETER.fullmatch(segment) is not None and segment[-2] in "+*")
-
-
-def _child(node: Node, segment: str) -> Node:
-    if "{" not in segment:
-        return node.literals.setdefault(_canonical(segment), Node())
-    if _PARAMETER.fullmatch(segment):
-        node.parameter = node.parameter or Node()
-        return node.parameter
-    literals = [_canonical(part) for part in _PARAMETER.split(segment)]
-    pattern = re.compile(b"([^/]+?)".join(map(re.escape, literals)))
-    for _, known, child in node.patterns:
-        if known.pattern == pattern.pattern:
-            return child
-    child = Node()
-    node.patterns.append((sum(map(len, literals)), pattern, child))
-    node.patterns.sort(key=lambda entry: -entry[0])
-    return child
 
 
 def _canonical(literal: str) -> bytes:
@@ -99,22 +147,22 @@ def _canonical(literal: str) -> bytes:
 def _first_match(node: Node, segments: list[bytes], method: bytes) -> int:
     """What ``_matches`` would find first, for the usual case that the best branch at each step is the right one."""
     for segment in segments:
-        child = node.literals.get(segment)
+        child = node.literal(segment)
         if child is None:
             child = node.parameter
             if child is None or node.patterns or not segment:
                 return 0
         node = child
-    return node.operations.get(method, 0)
+    return node.id_of(method)
 
 
 def _matches(node: Node, segments: list[bytes], at: int) -> Iterator[Node]:
     if at == len(segments):
-        if node.operations:
+        if node.method:
             yield node
         return
     segment = segments[at]
-    literal = node.literals.get(segment)
+    literal = node.literal(segment)
     if literal is not None:
         yield from _matches(literal, segments, at + 1)
     if segment:
