@@ -88,8 +88,8 @@ class Version:
     """A version of an API, ready to serve."""
 
     __slots__ = (
-        "api_id", "document", "extra_lines", "id", "is_keyed", "is_retired", "meter", "products", "target", "trie",
-        "upgrades",
+        "api_id", "document", "extra_lines", "id", "is_keyed", "is_retired", "mark", "meter", "products", "target",
+        "trie", "upgrades",
     )  # fmt: skip
 
     def __init__(self, document: VersionDocument) -> None:
@@ -100,6 +100,7 @@ class Version:
         self.extra_lines = _lifecycle_lines(document)
         self.meter: Meter | None = None  # of calls without a key
         self.id = document.id
+        self.mark = b"%d" % document.id
         self.api_id = document.api_id
         self.is_retired = document.state == "retired"
         self.upgrades = frozenset(name.encode() for name in document.upgrades if may_switch_to(name))
@@ -150,9 +151,10 @@ class Runtime:
         self._plans: dict[int, PlanDocument] = {}
         self._routes: dict[str, dict[bytes, Place]] = {}
         self._routes_held = 0
-        # By digest of the key and version. In two generations: when there is no more room, who called lately is kept.
-        self.callers: dict[tuple[bytes, int], Caller] = {}
-        self._older_callers: dict[tuple[bytes, int], Caller] = {}
+        # By digest of a key and mark of a version. In two generations: when there is no more room, who called lately is
+        # kept.
+        self.callers: dict[bytes, Caller] = {}
+        self._older_callers: dict[bytes, Caller] = {}
 
     def refresh(self) -> bool:
         """Forget what changed since the last call. False if there is no configuration to serve by."""
@@ -246,14 +248,14 @@ class Runtime:
             self._versions[version_id] = version
         return version
 
-    def recall_caller(self, key: tuple[bytes, int]) -> Caller | None:
+    def recall_caller(self, key: bytes) -> Caller | None:
         """One who is not among ``callers`` but has called before, as far as that is remembered."""
         known = self._older_callers.pop(key, None)
         if known is not None:
             self.remember_caller(key, known)
         return known
 
-    def remember_caller(self, key: tuple[bytes, int], caller: Caller) -> None:
+    def remember_caller(self, key: bytes, caller: Caller) -> None:
         if len(self.callers) >= _MAX_CALLERS // 2:
             self.callers, self._older_callers = {}, self.callers
         self.callers[key] = caller

@@ -41,7 +41,7 @@ def identify(runtime: Runtime, version: Version, key: bytes, pepper: bytes, now:
     if len(key) > MAX_KEY_BYTES:
         raise Refusal("key_malformed", lines=INVALID_TOKEN)
     digest = digest_key(key, pepper)
-    place = digest, version.id
+    place = digest + version.mark
     known = runtime.callers.get(place) or runtime.recall_caller(place)
     if known is not None and not 0 < known.expires_at <= now:
         return known

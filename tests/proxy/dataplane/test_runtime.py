@@ -82,8 +82,8 @@ def test_a_new_route_is_found_below_what_was_the_end(runtime: Runtime, replica: 
     assert runtime.version_at("", b"/a/b/c/new") == (runtime.version(2), 10)
 
 
-def caller(runtime: Runtime, digest: bytes, version_id: int) -> Caller | None:
-    return runtime.callers.get((digest, version_id)) or runtime.recall_caller((digest, version_id))
+def caller(runtime: Runtime, key: bytes) -> Caller | None:
+    return runtime.callers.get(key) or runtime.recall_caller(key)
 
 
 def test_callers_are_bounded_and_whoever_called_lately_is_kept(
@@ -91,14 +91,13 @@ def test_callers_are_bounded_and_whoever_called_lately_is_kept(
 ) -> None:
     monkeypatch.setattr("proxy.dataplane.runtime._MAX_CALLERS", 10)
     regular = runtime.new_caller()
-    runtime.remember_caller((b"regular", 1), regular)
+    runtime.remember_caller(b"regular", regular)
     for number in range(100):
-        runtime.remember_caller((b"%d" % number, 1), runtime.new_caller())
+        runtime.remember_caller(b"%d" % number, runtime.new_caller())
         if not number % 4:
-            assert caller(runtime, b"regular", 1) is regular
-        held = [caller(runtime, b"%d" % other, 1) for other in range(number + 1)] if number == 99 else []
+            assert caller(runtime, b"regular") is regular
+        held = [caller(runtime, b"%d" % other) for other in range(number + 1)] if number == 99 else []
     assert 4 <= sum(caller is not None for caller in held) <= 10
-    assert caller(runtime, b"regular", 2) is None
 
 
 def test_a_change_of_configuration_forgets_every_caller(
@@ -106,7 +105,7 @@ def test_a_change_of_configuration_forgets_every_caller(
 ) -> None:
     monkeypatch.setattr("proxy.dataplane.runtime._MAX_CALLERS", 4)
     for number in range(3):
-        runtime.remember_caller((b"%d" % number, 1), runtime.new_caller())
+        runtime.remember_caller(b"%d" % number, runtime.new_caller())
     replica.put(VERSION)
     runtime.refresh()
-    assert [caller(runtime, b"%d" % number, 1) for number in range(3)] == [None] * 3
+    assert [caller(runtime, b"%d" % number) for number in range(3)] == [None] * 3
