@@ -44,6 +44,7 @@ STAGES: Final[dict[str, str | Promise]] = {
     "answer": _("ended before anything was heard"),
     "head": _("ended in the middle of the answer's head"),
     "body": _("ended in the middle of the answer's body"),
+    "whole": _("answered in full"),
 }
 LIMITS: Final[dict[str, str | Promise]] = {
     "connect_timeout_ms": _("limit for connecting"),
@@ -134,8 +135,8 @@ def upstream_facts(facts: dict[str, Any]) -> Iterator[str]:
         "sent_after_ms": _("sent after %s ms"),
         "stage": STAGES.get(facts.get("stage", ""), "%s"),
         "took_ms": _("after %s ms"),
-        "status": _("it had answered %s"),
-        "relayed_bytes": _("%s bytes had been relayed"),
+        "status": _("with status %s"),
+        "relayed_bytes": _("%s bytes relayed"),
         "limit": LIMITS.get(facts.get("limit", ""), "%s"),
         "limit_ms": _("%s ms"),
     }

@@ -429,12 +429,16 @@ class Exchange:
         self.upstream_us = (now - self.sent_at) // 1000
         connection, self.connection = self.connection, None  # it may be another's while this end waits for the disk
         assert connection is not None, "the response came over it"
-        self._end(_OK)
+        self._end(_OK, self._upstreams_own_failure(connection) if self.upstream_status >= 500 else b"")
         if connection.in_step and self.body is None:
             connection.release()
         else:
             connection.close()
         self._finish(data)
+
+    def _upstreams_own_failure(self, connection: UpstreamConnection) -> bytes:
+        self.attempts = (*self.attempts, attempt(self, connection, _OK.code))
+        return explain(self, _OK, f"The upstream itself answered {self.upstream_status}.")
 
     def failed(self, code: str, detail: str) -> None:
         """The upstream could not be asked, or its answer could not be used."""

@@ -31,7 +31,7 @@ def attempt(exchange: Exchange, connection: UpstreamConnection | None, code: str
     """How far one attempt to have the upstream answer came, and how long each part of it took.
 
     Stages in their order: ``wait``, ``resolve``, ``connect``, ``answer`` (sent, and nothing heard), ``head`` (a part of
-    it came), ``body``. ``host`` is for the eyes of those alone who look after the API.
+    it came), ``body``, ``whole``. ``host`` is for the eyes of those alone who look after the API.
     """
     version = exchange.version
     assert version is not None, "an upstream is that of a version"
@@ -40,8 +40,7 @@ def attempt(exchange: Exchange, connection: UpstreamConnection | None, code: str
     if connection is None:
         step |= {"stage": stage, "took_ms": _ms((now - exchange.started_ns) / 1e9)}
     else:
-        reached = "body" if exchange.responding else "head" if connection.heard else "answer"
-        step |= {"stage": reached, "connection": "kept" if connection.reused else "new"}
+        step |= {"stage": _reached(exchange, connection, code), "connection": "kept" if connection.reused else "new"}
         if not connection.reused:
             step |= {"resolve_ms": _ms(connection.resolve_s), "connect_ms": _ms(connection.connect_s)}
         step |= {
@@ -55,6 +54,12 @@ def attempt(exchange: Exchange, connection: UpstreamConnection | None, code: str
         limit = "connect_timeout_ms" if connection is None else "read_timeout_ms"
         step |= {"limit": limit, "limit_ms": getattr(document, limit)}
     return step | {"host": f"{target.host}:{target.port}"}
+
+
+def _reached(exchange: Exchange, connection: UpstreamConnection, code: str) -> str:
+    if exchange.responding:
+        return "whole" if code == "ok" else "body"
+    return "head" if connection.heard else "answer"
 
 
 def explain(exchange: Exchange, outcome: Outcome, detail: str) -> bytes:

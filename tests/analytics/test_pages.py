@@ -171,10 +171,22 @@ def test_an_upstream_s_failure_reads_as_it_happened(
             "ended before anything was heard",
             "after 30000.1 ms",
             "limit for each part of the answer · 30000 ms",
-            "#upstream_timeout",
+            "/docs/outcomes/upstream_timeout/",
         ):
             assert expected in text
         assert ("orders.internal.example" in text) is (viewer is oscar)
+
+
+def test_an_upstream_s_own_failure_reads_as_it_happened(client: Client, dev: User, busy: Scene, now: datetime) -> None:
+    steps = [
+        {"step": "upstream", "attempt": 1, "stage": "whole", "took_ms": 12.5, "status": 503, "relayed_bytes": 4},
+        {"step": "ended", "code": "ok", "detail": "The upstream itself answered 503."},
+    ]
+    record = busy.call(now, status=503, upstream_status=503, trail=json.dumps(steps).encode())
+    store(record)
+    text = page(client, dev, "request", request_id=UUID(bytes=record.request_id))
+    assert "attempt 1 · answered in full · after 12.5 ms · with status 503 · 4 bytes relayed" in text
+    assert "The upstream itself answered 503" in text
 
 
 def test_the_first_call_waits_then_tells_a_refusal_then_a_success(

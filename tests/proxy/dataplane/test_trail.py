@@ -40,6 +40,30 @@ def trail(gateway: Running) -> list[dict[str, Any]]:
     return steps
 
 
+@pytest.mark.parametrize("status", [500, 503, 599])
+def test_a_failure_of_the_upstream_s_own_is_explained(tmp_path: Path, status: int) -> None:
+    async def scenario(gateway: Running) -> None:
+        gateway.upstream.handler = answers(b"HTTP/1.1 %d So\r\nContent-Length: 4\r\n\r\nhalf" % status)
+        await call(gateway)
+        assert gateway.recorder.records[-1].outcome == 0, "it was relayed"
+        *_, plan, upstream, ended = trail(gateway)
+        assert plan["step"] == "plan"
+        told = {"step": "upstream", "attempt": 1, "stage": "whole", "status": status, "relayed_bytes": 4}
+        assert upstream.items() >= told.items()
+        assert ended == {"step": "ended", "code": "ok", "detail": f"The upstream itself answered {status}."}
+
+    play(tmp_path, scenario)
+
+
+def test_what_the_upstream_says_of_the_caller_needs_no_explanation(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        gateway.upstream.handler = answers(b"HTTP/1.1 499 So\r\nContent-Length: 0\r\n\r\n")
+        await call(gateway)
+        assert gateway.recorder.records[-1].trail == b""
+
+    play(tmp_path, scenario)
+
+
 @pytest.mark.parametrize("what", STAGES)
 def test_how_far_the_upstream_came(tmp_path: Path, what: str) -> None:
     handler, expected, code = STAGES[what]
