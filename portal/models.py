@@ -26,7 +26,7 @@ class Application(Entity):
     name = models.CharField(max_length=80)
     description = models.CharField(max_length=300, blank=True)
     state = models.CharField(max_length=12, choices=ApplicationState.choices, default=ApplicationState.ACTIVE)
-    created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_by = models.ForeignKey(User, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
 
     class Meta:
         constraints = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from apimgr.core.ids import encode_id
 from tests.access import Row, World
 
 _DEVELOPER = {"dev"}
@@ -132,7 +133,10 @@ ACCESS: dict[str, Row | tuple[Row, ...]] = {
     # Whoever finds a key may report it.
     "api-leaks": Row(allow=_SIGNED_IN, method="post", data={"keys": ["nothing"]}),
     "api-subscriptions": Row(allow=_SIGNED_IN),
-    "api-subscription": Row(_subscription, allow={"dev", "victor", *_DECIDES}),
+    "api-subscription": (
+        Row(_subscription, allow={"dev", "victor", *_DECIDES}),
+        Row(_subscription, allow={"dev", *_DECIDES}, method="patch", data=lambda w: {"plan": encode_id(w.plan.pk)}),
+    ),
     "api-subscription-approve": Row(_request, allow=_DECIDES, method="post"),
     "api-subscription-reject": Row(_request, allow=_DECIDES, method="post"),
     "api-subscription-suspend": Row(_subscription, allow=_DECIDES, method="post"),
