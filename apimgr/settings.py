@@ -72,6 +72,7 @@ MIDDLEWARE = [
     "apimgr.accounts.middleware.UserSessionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "apimgr.core.middleware.DomainErrorMiddleware",
+    "apimgr.core.middleware.NulMiddleware",
 ]
 
 ROOT_URLCONF = "apimgr.urls"
@@ -239,7 +240,8 @@ REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["apimgr.accounts.rest.ApiTokenAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["apimgr.core.rest_formats.JsonParser"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "apimgr.core.rest_formats.Negotiation",
     "DEFAULT_PAGINATION_CLASS": "apimgr.core.rest.KeysetPagination",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_THROTTLE_CLASSES": ["apimgr.accounts.rest.TokenThrottle"],

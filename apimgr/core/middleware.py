@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 from uuid import uuid4
 
 from django.conf import settings
@@ -9,7 +10,7 @@ from django.contrib.auth import logout
 from django.http import HttpRequest, HttpResponse
 
 from apimgr.core.errors import DomainError
-from apimgr.core.views import domain_error
+from apimgr.core.views import bad_request, domain_error
 
 
 class RequestIdMiddleware:
@@ -50,6 +51,26 @@ class SessionAgeMiddleware:
             logout(request)
         elif now - seen > self.NOTED_EVERY:
             request.session["seen"] = now
+
+
+class NulMiddleware:
+    """Refuses NUL in an address or a form: the database cannot store it, and nobody types it.
+
+    REST bodies are no forms; their parser has the same rule (core.rest_formats).
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_view(self, request: HttpRequest, view: Callable[..., HttpResponse], *args: Any) -> HttpResponse | None:
+        found = "\0" in request.path_info or "%00" in request.META.get("QUERY_STRING", "")
+        # A view without a check of its form's origin reads what comes as it likes; the check has read all others.
+        if not found and request.method == "POST" and not getattr(view, "csrf_exempt", False):
+            found = any("\0" in value for values in request.POST.lists() for value in (values[0], *values[1]))
+        return bad_request(request) if found else None
 
 
 class DomainErrorMiddleware:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from math import ceil
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, JsonResponse
 from django.utils.translation import gettext, gettext_lazy
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import exceptions, pagination, serializers
+from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apimgr.core.errors import DomainError
@@ -57,6 +58,31 @@ class KeysetPagination(pagination.CursorPagination):
     page_size = 50
     page_size_query_param = "limit"
     max_page_size = 200
+    #: what an address may ask of a list in pages
+    parameters: ClassVar[tuple[str, ...]] = ("cursor", "limit")
+
+    def get_page_size(self, request: Request) -> int | None:
+        asked = request.query_params.get("limit", str(self.page_size))
+        if not (asked.isascii() and asked.isdigit() and asked.strip("0")):
+            raise exceptions.ValidationError({"limit": [gettext("Give a whole number from 1 to 200.")]})
+        return min(int(asked.lstrip("0")[:9]), self.max_page_size)
+
+    def decode_cursor(self, request: Request) -> pagination.Cursor | None:
+        try:
+            cursor = super().decode_cursor(request)
+            if cursor == (0, False, None):
+                raise ValueError("nothing that this list has written")
+            if cursor is not None and cursor.position is not None:
+                self._check_position(str(cursor.position))
+        except (exceptions.NotFound, ValueError) as error:
+            sentence = gettext("It is no cursor of this list: take next or previous as an answer gives it.")
+            raise exceptions.ValidationError({"cursor": [sentence]}) from error
+        return cursor
+
+    def _check_position(self, position: str) -> None:
+        """Raises ``ValueError`` where the database would choke on it."""
+        if not 0 <= int(position) < 1 << 63:
+            raise ValueError("no id")
 
 
 def problem(status: int, code: str, detail: str, *, request_id: str = "", **extra: Any) -> dict[str, Any]:

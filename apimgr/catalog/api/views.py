@@ -14,7 +14,6 @@ from django.utils.translation import gettext as _
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import generics, status
-from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
@@ -33,17 +32,15 @@ from apimgr.core.rest_views import RestView
 MAX_REQUEST_BYTES = 2 * MAX_BYTES + 2**20
 
 
-class TooLarge(APIException):
-    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
-    default_code = "document_too_large"
-    default_detail = "The request is larger than a document of 20 MiB can make it."
-
-
 _NUMBER = OpenApiParameter("number", int, OpenApiParameter.PATH, description="Number of the revision.")
 
 
 class OperationPagination(KeysetPagination):
     ordering = "path"  # ties, the methods of a path, are counted through
+
+    def _check_position(self, position: str) -> None:
+        if "\0" in position:
+            raise ValueError("no path")
 
 
 class _CatalogView(RestView):
@@ -166,6 +163,7 @@ class VersionDetail(_CatalogView):
 
 class VersionSpecification(_CatalogView):
     serializer_class = serializers.SpecificationSerializer
+    max_body_bytes = MAX_REQUEST_BYTES
 
     @extend_schema(
         operation_id="specification_download",
@@ -195,8 +193,6 @@ class VersionSpecification(_CatalogView):
         responses={201: serializers.SpecificationSerializer},
     )
     def post(self, request: Request, slug: str, name: str) -> Response:
-        if int(request.META.get("CONTENT_LENGTH") or 0) > MAX_REQUEST_BYTES:
-            raise TooLarge
         version = self.version()
         specification = self._import(version.api, self.given(serializers.NewSpecificationSerializer))
         services.use_specification(actor=self.actor, version=version, specification=specification)
