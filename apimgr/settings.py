@@ -243,7 +243,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["apimgr.core.rest_formats.JsonParser"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "apimgr.core.rest_formats.Negotiation",
     "DEFAULT_PAGINATION_CLASS": "apimgr.core.rest.KeysetPagination",
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "apimgr.core.openapi.Schema",
     "DEFAULT_THROTTLE_CLASSES": ["apimgr.accounts.rest.TokenThrottle"],
     "DEFAULT_THROTTLE_RATES": {"token": "1200/min", "leaks": "10/min"},
     "EXCEPTION_HANDLER": "apimgr.core.rest.problem_response",
@@ -253,7 +253,10 @@ SPECTACULAR_SETTINGS = {
     "VERSION": "1",
     "OAS_VERSION": "3.1.1",
     "DESCRIPTION": "Everything a page of the platform can do. Send `Authorization: Bearer <API token>`; a token acts "
-    "as its owner in one organisation. Lists come newest first: follow `next`. Errors are `application/problem+json`.",
+    "as its owner in one organisation. Lists come newest first: follow `next`. Errors are `application/problem+json`."
+    "\n\nNames that are not known, in a body or after `?`, are refused with 400 and those that are: nothing is passed "
+    "over in silence, but that a PUT or PATCH may send back what a GET of the same address answers. "
+    "Bodies are JSON objects of UTF-8 up to 1 MiB, each name once.",
     "SERVERS": [{"url": "/"}],
     "TAGS": [
         {"name": "me", "x-displayName": "Me", "description": "Who a token acts as."},
@@ -277,6 +280,7 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "apimgr.core.openapi.add_problems",
+        "apimgr.core.openapi.close_bodies",
     ],
     "ENUM_NAME_OVERRIDES": {
         "RoleEnum": "apimgr.accounts.models.Role",

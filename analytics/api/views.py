@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any, Final, cast
+from typing import Any, Final
 from uuid import UUID
 
 from django.http import HttpResponse
@@ -16,7 +16,6 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.utils.urls import replace_query_param
-from rest_framework.views import APIView
 
 from analytics.api.renderers import CsvRenderer, LinesRenderer
 from analytics.api.serializers import (
@@ -37,19 +36,21 @@ from analytics.selectors.periods import period
 from apimgr.accounts.models import User
 from apimgr.core.errors import DomainError
 from apimgr.core.rest import IdField
+from apimgr.core.rest_views import RestView
 
 DEFAULT_METRICS: Final = ("requests", "success_rate", "p95")
 MAX_ROWS: Final = 50_000
 
 
-class UsageView(APIView):
+class UsageView(RestView):
+    query = UsageQuerySerializer
+    pagination_class = None
     renderer_classes = [JSONRenderer, CsvRenderer, LinesRenderer]
 
     @extend_schema(
         operation_id="usage_read",
         summary="Read metrics over a period, by time or by what was called",
         description="As JSON, or the rows alone: as CSV, or as one JSON object a line.",
-        parameters=[UsageQuerySerializer],
         responses={
             (200, "application/json"): UsageSerializer,
             (200, "text/csv"): OpenApiTypes.STR,
@@ -58,8 +59,8 @@ class UsageView(APIView):
         tags=["usage"],
     )
     def get(self, request: Request) -> HttpResponse:
-        asked = _valid(UsageQuerySerializer, request)
-        question = _question(_viewer(request), asked)
+        asked = self.asked
+        question = _question(self.actor, asked)
         by = ["bucket" if name == "time" else NAMES[name] for name in asked.get("by", ())]
         metrics = asked.get("metrics", DEFAULT_METRICS)
         found = ask(question, metrics, by)
@@ -82,16 +83,18 @@ class UsageView(APIView):
         return Response(UsageSerializer(body).data)
 
 
-class RequestsView(APIView):
+class RequestsView(RestView):
+    query = RequestQuerySerializer
+    pagination_class = None  # its pages are the event table's own
+
     @extend_schema(
         operation_id="requests_list",
         summary="List calls, newest first, refused ones included",
-        parameters=[RequestQuerySerializer],
         responses=RequestPageSerializer,
         tags=["usage"],
     )
     def get(self, request: Request) -> Response:
-        page = _page(_viewer(request), _valid(RequestQuerySerializer, request))
+        page = _page(self.actor, self.asked)
         address = request.build_absolute_uri()
         body = {
             "next": _with_cursor(address, page.next) if page.next else None,
@@ -100,7 +103,7 @@ class RequestsView(APIView):
         return Response(body)
 
 
-class RequestView(APIView):
+class RequestView(RestView):
     @extend_schema(
         operation_id="requests_explain",
         summary="Explain one call to the owners of its API and of its application",
@@ -113,18 +116,8 @@ class RequestView(APIView):
         return Response(self._explained(request, request_id).data)
 
     def _explained(self, request: Request, request_id: UUID) -> ExplainedRequestSerializer:
-        event = requests.one(_viewer(request), request_id)
+        event = requests.one(self.actor, request_id)
         return ExplainedRequestSerializer(event, context={"request": request})
-
-
-def _viewer(request: Request) -> User:
-    return cast("User", request.user)
-
-
-def _valid(serializer: type[Any], request: Request) -> dict[str, Any]:
-    query = serializer(data=request.query_params)
-    query.is_valid(raise_exception=True)
-    return dict(query.validated_data)
 
 
 def _side(viewer: User, asked: dict[str, Any]) -> str:

@@ -33,6 +33,20 @@ class UnknownField(DomainError):
     code = "unknown_field"
 
 
+class UnknownParameter(DomainError):
+    """An address asks for something that means nothing: most likely a misspelt filter, which would filter nothing."""
+
+    status = 400
+    code = "unknown_parameter"
+
+
+class RepeatedParameter(DomainError):
+    """An address gives a name twice; which of the two is meant cannot be guessed."""
+
+    status = 400
+    code = "repeated_parameter"
+
+
 class NotFound(DomainError):
     """The thing does not exist, or not for this person: the two are never told apart."""
 

@@ -5,35 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 from django.db.models import QuerySet
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import extend_schema
 from rest_framework import generics
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apimgr.accounts.models import Organisation, OrganisationState
+from apimgr.accounts.models import Organisation
 from apimgr.accounts.services import resume_organisation, suspend_organisation
-from apimgr.core.rest_views import RestView
+from apimgr.core.rest_views import NothingSerializer, RestView
 from portal import selectors, services
 from portal.api import serializers
 
 
 class OrganisationList(RestView, generics.ListAPIView[Organisation]):
     serializer_class = serializers.OwnerSerializer
+    query = serializers.OwnersQuerySerializer
 
     def get_queryset(self) -> QuerySet[Organisation]:
-        asked = self.request.query_params
-        state = asked.get("state", "")
-        search = asked.get("q", "")[:100]
-        return selectors.all_organisations(self.actor, search, state if state in OrganisationState.values else "")
+        return selectors.all_organisations(self.actor, self.asked.get("q", ""), self.asked.get("state", ""))
 
     @extend_schema(
         operation_id="operations_organisations_list",
         summary="List all organisations",
         description="With how many members and applications each has. For operators.",
-        parameters=[
-            OpenApiParameter("q", str, description="Part of a name, or of a member's e-mail address."),
-            OpenApiParameter("state", str, enum=OrganisationState.values),
-        ],
         tags=["operations"],
     )
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -46,6 +40,7 @@ class _OrganisationMove(RestView):
 
     def move(self, slug: str) -> Response:
         found = selectors.any_organisation(self.actor, slug)
+        self.given(NothingSerializer)
         type(self).verb(actor=self.actor, organisation=found)
         return Response(self.get_serializer(selectors.any_organisation(self.actor, slug)).data)
 
@@ -83,6 +78,7 @@ class _ApplicationMove(RestView):
 
     def move(self, application_id: int) -> Response:
         found = selectors.any_application(self.actor, application_id)
+        self.given(NothingSerializer)
         return Response(self.get_serializer(type(self).verb(actor=self.actor, application=found)).data)
 
 

@@ -5,36 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 from django.db.models import QuerySet
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import extend_schema
 from rest_framework import generics
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apimgr.accounts.models import User
 from apimgr.accounts.services import disable_user, enable_user
-from apimgr.core.rest_views import RestView
+from apimgr.core.rest_views import NothingSerializer, RestView
 from portal import selectors
 from portal.api import serializers
-
-_STATES = ("active", "disabled")
 
 
 class PersonList(RestView, generics.ListAPIView[User]):
     serializer_class = serializers.AccountSerializer
+    query = serializers.PeopleQuerySerializer
 
     def get_queryset(self) -> QuerySet[User]:
-        asked = self.request.query_params
-        state = asked.get("state", "")
-        return selectors.all_people(self.actor, asked.get("q", "")[:100], state if state in _STATES else "")
+        return selectors.all_people(self.actor, self.asked.get("q", ""), self.asked.get("state", ""))
 
     @extend_schema(
         operation_id="operations_people_list",
         summary="List all people",
         description="With how many organisations each belongs to. For operators.",
-        parameters=[
-            OpenApiParameter("q", str, description="Part of a name or an e-mail address."),
-            OpenApiParameter("state", str, enum=_STATES),
-        ],
         tags=["operations"],
     )
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -66,7 +59,9 @@ class PersonDisable(_Person):
         tags=["operations"],
     )
     def post(self, request: Request, user_id: int) -> Response:
-        disable_user(actor=self.actor, user=selectors.any_person(self.actor, user_id))
+        person = selectors.any_person(self.actor, user_id)
+        self.given(NothingSerializer)
+        disable_user(actor=self.actor, user=person)
         return self.told(user_id)
 
 
@@ -79,5 +74,7 @@ class PersonEnable(_Person):
         tags=["operations"],
     )
     def post(self, request: Request, user_id: int) -> Response:
-        enable_user(actor=self.actor, user=selectors.any_person(self.actor, user_id))
+        person = selectors.any_person(self.actor, user_id)
+        self.given(NothingSerializer)
+        enable_user(actor=self.actor, user=person)
         return self.told(user_id)

@@ -5,12 +5,12 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from apimgr.accounts.models import Organisation, User
+from apimgr.accounts.models import Organisation, OrganisationState, User
 from apimgr.catalog.models import API
 from apimgr.core.rest import IdField
 from apimgr.products.models import Limit, Plan, Product
 from portal.lifecycle import Side, moves_from
-from portal.models import Application, Credential, Subscription
+from portal.models import Application, Credential, Subscription, SubscriptionState
 from portal.selectors import base_url, needs_key
 from portal.services.leaks import MAX_KEYS
 
@@ -23,6 +23,16 @@ class ApplicationSerializer(serializers.ModelSerializer[Application]):
         model = Application
         fields = ["id", "organisation", "name", "description", "state", "created_at"]
         read_only_fields = fields
+
+
+class OwnersQuerySerializer(serializers.Serializer[Any]):
+    q = serializers.CharField(
+        max_length=100,
+        required=False,
+        allow_blank=True,
+        help_text="Part of a name, or of a member's e-mail address.",
+    )
+    state = serializers.ChoiceField(choices=OrganisationState.choices, required=False)
 
 
 class OwnerSerializer(serializers.ModelSerializer[Organisation]):
@@ -49,6 +59,13 @@ class OwnerSerializer(serializers.ModelSerializer[Organisation]):
             "created_at",
         ]
         read_only_fields = fields
+
+
+class PeopleQuerySerializer(serializers.Serializer[Any]):
+    q = serializers.CharField(
+        max_length=100, required=False, allow_blank=True, help_text="Part of a name or an e-mail address."
+    )
+    state = serializers.ChoiceField(choices=["active", "disabled"], required=False)
 
 
 class AccountSerializer(serializers.ModelSerializer[User]):
@@ -101,6 +118,14 @@ class PortalPlanSerializer(serializers.ModelSerializer[Plan]):
         model = Plan
         fields = ["id", "name", "description", "requires_approval", "counts_failures", "without_grantor", "limits"]
         read_only_fields = fields
+
+
+class SubscriptionsQuerySerializer(serializers.Serializer[Any]):
+    state = serializers.ChoiceField(
+        choices=SubscriptionState.choices,
+        required=False,
+        help_text="``requested`` is what waits for a decision.",
+    )
 
 
 class SubscriptionSerializer(serializers.ModelSerializer[Subscription]):
@@ -247,6 +272,12 @@ class OfferedVersionSerializer(serializers.Serializer[Any]):
 
     def get_needs_key(self, version: Any) -> bool:
         return needs_key(version)
+
+
+class CatalogueQuerySerializer(serializers.Serializer[Any]):
+    q = serializers.CharField(
+        max_length=100, required=False, allow_blank=True, help_text="Words that must be found in name, text or paths."
+    )
 
 
 class OfferedApiSerializer(serializers.ModelSerializer[API]):

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import extend_schema
 from rest_framework import generics, status
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -18,7 +18,7 @@ from apimgr.accounts.rest import TokenThrottle
 from apimgr.catalog.models import API
 from apimgr.catalog.selectors import public_api, public_apis
 from apimgr.core.errors import NotFound
-from apimgr.core.rest_views import RestView
+from apimgr.core.rest_views import NothingSerializer, RestView
 from apimgr.products.models import Plan
 from apimgr.products.selectors import public_plans
 from portal import selectors, services
@@ -36,14 +36,14 @@ class _PortalView(RestView):
 
 class CatalogueList(_PortalView, generics.ListAPIView[API]):
     serializer_class = serializers.OfferedApiSerializer
+    query = serializers.CatalogueQuerySerializer
 
     def get_queryset(self) -> QuerySet[API]:
-        return public_apis(self.request.query_params.get("q", ""))
+        return public_apis(self.asked.get("q", ""))
 
     @extend_schema(
         operation_id="catalogue_list",
         summary="List the APIs you can subscribe to",
-        parameters=[OpenApiParameter("q", str, description="Words that must be found in name, text or paths.")],
         tags=["catalogue"],
     )
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -179,6 +179,7 @@ class CredentialEndFormer(_PortalView):
     )
     def post(self, request: Request, credential_id: int) -> Response:
         credential = selectors.credential_for(self.actor, credential_id)
+        self.given(NothingSerializer)
         return Response(self.get_serializer(services.end_former_secret(actor=self.actor, credential=credential)).data)
 
 
@@ -203,6 +204,7 @@ class CredentialRevoke(_PortalView):
     @extend_schema(operation_id="credentials_revoke", summary="Revoke a key", request=None, tags=["credentials"])
     def post(self, request: Request, credential_id: int) -> Response:
         credential = selectors.credential_for(self.actor, credential_id)
+        self.given(NothingSerializer)
         return Response(self.get_serializer(services.revoke_credential(actor=self.actor, credential=credential)).data)
 
 
@@ -286,16 +288,16 @@ class ApplicationSubscriptions(_PortalView, generics.ListAPIView[Subscription]):
 
 class SubscriptionList(_PortalView, generics.ListAPIView[Subscription]):
     serializer_class = serializers.SubscriptionSerializer
+    query = serializers.SubscriptionsQuerySerializer
 
     def get_queryset(self) -> QuerySet[Subscription]:
         found = selectors.visible_subscriptions(self.actor).prefetch_related("plan__limits")
-        state = self.request.query_params.get("state")
+        state = self.asked.get("state")
         return found.filter(state=state) if state else found
 
     @extend_schema(
         operation_id="subscriptions_list",
         summary="List subscriptions of your applications, and to your products",
-        parameters=[OpenApiParameter("state", str, description="``requested`` is what waits for a decision.")],
         tags=["subscriptions"],
     )
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -331,7 +333,9 @@ class _SubscriptionMove(SubscriptionDetail):
     verb: Any = None
 
     def move(self) -> Response:
-        moved = type(self).verb(actor=self.actor, subscription=self.subscription())
+        subscription = self.subscription()
+        self.given(NothingSerializer)
+        moved = type(self).verb(actor=self.actor, subscription=subscription)
         return Response(self.get_serializer(moved).data)
 
 

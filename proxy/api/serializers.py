@@ -53,6 +53,12 @@ class ReconciliationSerializer(serializers.Serializer[Any]):
     boots = BootSerializer(many=True)
 
 
+class ChangesQuerySerializer(serializers.Serializer[Any]):
+    before = serializers.IntegerField(
+        required=False, min_value=1, max_value=2**63 - 1, help_text="Only changes before this sequence number."
+    )
+
+
 class ChangeSerializer(serializers.Serializer[Any]):
     """A change told to gateways, and how far it has come."""
 

@@ -4,15 +4,19 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
 from django.http import Http404
-from django.utils.translation import gettext as _
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
+from apimgr.core.rest_views import RestView
 from proxy import selectors
-from proxy.api.serializers import ChangeSerializer, NodeSerializer, ReceiptSerializer, ReconciliationSerializer
+from proxy.api.serializers import (
+    ChangeSerializer,
+    ChangesQuerySerializer,
+    NodeSerializer,
+    ReceiptSerializer,
+    ReconciliationSerializer,
+)
 from proxy.books import totals
 from proxy.models import GatewayChange
 from proxy.selectors import Rollout
@@ -20,22 +24,21 @@ from proxy.selectors import Rollout
 CHANGES_PER_ANSWER: Final = 100
 
 
-class ChangeList(APIView):
+class ChangeList(RestView):
+    query = ChangesQuerySerializer
+    pagination_class = None  # ``before`` turns the page
+
     @extend_schema(
         operation_id="gateway_changes_list",
         summary="List changes told to gateways",
         description="The latest changes, newest first, and on how many nodes each is live. For operators.",
-        parameters=[OpenApiParameter("before", int, description="Only changes before this sequence number.")],
         responses=ChangeSerializer(many=True),
         tags=["nodes"],
     )
     def get(self, request: Request) -> Response:
         changes = selectors.changes(request.user)
-        before = request.query_params.get("before", "")
-        if before:
-            if not (before.isascii() and before.isdigit() and len(before) < 19):
-                raise ValidationError({"before": [_("Give a sequence number.")]})
-            changes = changes.filter(sequence__lt=int(before))
+        if before := self.asked.get("before"):
+            changes = changes.filter(sequence__lt=before)
         listed = selectors.rollouts(changes[:CHANGES_PER_ANSWER])
         return Response(ChangeSerializer([_as_told(*entry) for entry in listed], many=True).data)
 
@@ -53,7 +56,7 @@ def _as_told(change: GatewayChange, rollout: Rollout) -> dict[str, Any]:
     }
 
 
-class Receipt(APIView):
+class Receipt(RestView):
     #: whose selector decides who may ask
     find: ClassVar[dict[str, Callable[[Any, int], Rollout | None]]] = {
         "versions": selectors.version_rollout,
@@ -83,7 +86,7 @@ class Receipt(APIView):
         return Response(ReceiptSerializer(rollout).data)
 
 
-class Reconciliation(APIView):
+class Reconciliation(RestView):
     @extend_schema(
         operation_id="reconciliation_read",
         summary="Read where every call is",
@@ -98,7 +101,9 @@ class Reconciliation(APIView):
         return Response(ReconciliationSerializer(body).data)
 
 
-class NodeList(APIView):
+class NodeList(RestView):
+    pagination_class = None
+
     @extend_schema(
         operation_id="nodes_list",
         summary="List gateway nodes",

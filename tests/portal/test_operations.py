@@ -119,7 +119,7 @@ class TestOrganisations:
         assert [(row["slug"], row["state"], row["applications"]) for row in listed] == [("builders", "active", 1)]
         for move, state in (("suspend", "suspended"), ("resume", "active")):
             for path in ("organisations/builders", f"applications/{application.public_id}"):
-                answer = client.post(f"/api/v1/ops/{path}/{move}", headers=headers)
+                answer = client.post(f"/api/v1/ops/{path}/{move}", {}, content_type="application/json", headers=headers)
                 assert answer.json()["state"] == state
 
 

@@ -120,13 +120,15 @@ def test_by_rest(client: Client, olga: User, dev: User, application: Application
     headers = {"Authorization": f"Bearer {secret}"}
     path = f"/api/v1/ops/people/{dev.public_id}"
     for move, state in (("disable", "disabled"), ("enable", "active"), ("disable", "disabled")):
-        assert client.post(f"{path}/{move}", headers=headers).json()["state"] == state
+        answer = client.post(f"{path}/{move}", {}, content_type="application/json", headers=headers)
+        assert answer.json()["state"] == state
         assert client.get(path, headers=headers).json()["state"] == state
     listed = client.get("/api/v1/ops/people?q=dev&state=disabled", headers=headers).json()["results"]
     assert [(row["email"], row["organisations"]) for row in listed] == [("dev@example.com", 1)]
     (owner,) = client.get("/api/v1/ops/organisations?q=builders", headers=headers).json()["results"]
     assert (owner["state"], owner["is_ownerless"]) == ("active", True)
-    refused = client.post(f"/api/v1/ops/people/{olga.public_id}/disable", headers=headers)
+    own = f"/api/v1/ops/people/{olga.public_id}/disable"
+    refused = client.post(own, {}, content_type="application/json", headers=headers)
     assert (refused.status_code, refused.json()["code"]) == (409, "own_account")
 
 

@@ -26,7 +26,7 @@ from apimgr.catalog.models import API, Operation, Revision, Specification, Speci
 from apimgr.catalog.openapi.syntax import MAX_BYTES
 from apimgr.core.errors import NotFound
 from apimgr.core.rest import KeysetPagination
-from apimgr.core.rest_views import RestView
+from apimgr.core.rest_views import NothingSerializer, RestView
 
 # JSON escapes make a document of 20 MiB longer, rarely more than twice.
 MAX_REQUEST_BYTES = 2 * MAX_BYTES + 2**20
@@ -364,10 +364,9 @@ class _Move(_CatalogView):
     serializer_class = serializers.VersionSerializer
     service: ClassVar[Callable[..., Version]]
 
-    def move(self, serializer: type[BaseSerializer[Any]] | None = None, **more: Any) -> Response:
+    def move(self, serializer: type[BaseSerializer[Any]] = NothingSerializer, **more: Any) -> Response:
         version = self.version()
-        given = self.given(serializer) if serializer else {}
-        type(self).service(actor=self.actor, version=version, **given, **more)
+        type(self).service(actor=self.actor, version=version, **self.given(serializer), **more)
         return Response(serializers.VersionSerializer(self.version()).data)
 
 

@@ -56,6 +56,7 @@ class ProductDetail(_ProductsView):
 
 class ProductPlans(_ProductsView):
     serializer_class = serializers.PlanSerializer
+    pagination_class = None  # a short list, and whole
 
     @extend_schema(
         operation_id="plans_list",

@@ -95,10 +95,11 @@ def test_document_is_given_in_one_way(call: Caller, body: dict[str, str]) -> Non
 
 
 def test_server_owned_fields_stay_as_they_are(call: Caller) -> None:
-    forged = {"name": "Pet store", "id": "0000000000001", "created_at": "2001-01-01T00:00:00Z", "state": "published"}
-    api = call("post", "apis", forged, status=201)
-    assert api["id"] != forged["id"]
-    changed = call("patch", "apis/pet-store", {**forged, "slug": "other", "organisation": "rival"})
+    forged = {"id": "0000000000001", "created_at": "2001-01-01T00:00:00Z"}
+    refused = call("post", "apis", {"name": "Pet store", **forged}, status=400)
+    assert list(refused["fields"]) == list(forged)
+    api = call("post", "apis", {"name": "Pet store"}, status=201)
+    changed = call("patch", "apis/pet-store", {**api, **forged, "slug": "other", "organisation": "rival"})
     assert (changed["id"], changed["slug"], changed["organisation"]) == (api["id"], "pet-store", "acme")
 
 
