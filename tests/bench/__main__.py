@@ -2,14 +2,15 @@
 
 =========================  ============================================================================================
 ``gateway [r [s]]``        CPU, rate, latency and memory beside nginx and Envoy doing the same
-``scaling [r [s]]``        1 to 10,000 operations, 1 to 1,000,000 keys, 1 to 2 workers, recording on and off
+``scaling [r [s]]``        1 to 10,000 operations, 1 to 1,000,000 keys, 1 to 2 workers; recording, sharing of limits
 ``openloop [r [s]]``       latency added at half load
-``holding [n [s]]``        10,000 idle and 5,000 slow connections; bodies of 100 MB up and down
+``holding [idle [s]]``     10,000 idle and 5,000 slow connections; bodies of 100 MB up and down
 ``replica [keys]``         a million keys: first synchronisation, start, one change (wants a database)
-``enforcement [trials]``   from the commit of a revocation to the refusal on an open connection (wants a database)
+``enforcement [trials]``   from a revocation to the refusal, and from a call to its row (wants a database)
 ``grants [r]``             limits that hosts share: first grants a second of one agent
 ``keys [tries]``           whether the time of a refusal tells anything of a key
-``code [r]``               the gateway's own code without sockets; ``profile`` says where it goes
+``code [r]``               the gateway's own code, without sockets
+``profile``                where that goes, by function; not among all of them
 ``rollup [events]``        the roll-up of usage (wants a database)
 =========================  ============================================================================================
 
