@@ -3,6 +3,7 @@ platform, and Charlie is a stranger who tries every door."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from django.conf import settings
 from django.core.cache import cache
 from django.db import connection
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from pytest_django import DjangoDbBlocker
 
 from apimgr.accounts.models import Organisation, Role, User
@@ -21,6 +24,11 @@ pytest_plugins = ["tests.browser", "tests.redis_server", "tests.stack"]
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--keys", type=int, default=100_000, help="how many keys to generate and compare")
     parser.addoption("--update-golden", action="store_true", help="write the snapshots in tests/golden anew")
+
+
+# Examples are judged by what they do, not by how long a busy machine takes over them.
+hypothesis_settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("unhurried")
 
 
 def pytest_configure() -> None:
@@ -39,6 +47,14 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
+
+
+@pytest.fixture(autouse=True)
+def no_midnight_within(request: pytest.FixtureRequest) -> None:
+    """Quotas of a day and a month begin anew at midnight (UTC): nothing that spends them begins shortly before."""
+    left = 86_400 - time.time() % 86_400
+    if left < 40 and request.node.get_closest_marker("processes"):
+        time.sleep(left)
 
 
 @pytest.fixture(autouse=True)
