@@ -18,6 +18,7 @@ from proxy.dataplane.limits.table import Table
 from proxy.dataplane.worker import Worker
 
 PEPPER = b"p" * 32
+PATIENCE = 30.0  # seconds to await what must come: a bound on hanging, not on speed
 
 
 class MemoryReplica:
@@ -249,8 +250,49 @@ def request(method: str, path: str, *lines: str, body: bytes = b"") -> bytes:
     return f"{method} {path} HTTP/1.1\r\n{fields}\r\n".encode() + body
 
 
+async def until(condition: Callable[[], object]) -> None:
+    give_up_at = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < give_up_at, "it did not come to that"
+        await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def stopwatch() -> AsyncIterator[Callable[[], float]]:
+    """Gives the seconds from now on, but for those in which a busy machine kept this process from going on."""
+    beat, kept = 0.01, 0.0
+    began = time.monotonic()
+
+    async def feel() -> None:
+        nonlocal kept
+        while True:
+            before, worked = time.monotonic(), time.process_time()
+            await asyncio.sleep(beat)
+            kept += max(0.0, time.monotonic() - before - (time.process_time() - worked) - 2 * beat)
+
+    feeling = asyncio.ensure_future(feel())
+    try:
+        yield lambda: time.monotonic() - began - kept
+    finally:
+        feeling.cancel()
+
+
+class ClockByHand:
+    """The clock of a worker's deadlines: it goes on when it is told to, however long the machine takes meanwhile."""
+
+    def __init__(self, gateway: Running) -> None:
+        self._wheel = gateway.worker.wheel
+        self._now = self._wheel.now
+        self._wheel._clock = lambda: self._now
+
+    async def go_on(self, seconds: float) -> None:
+        """Until the worker has looked at what is due by then."""
+        self._now += seconds
+        await until(lambda: self._wheel.now == self._now)
+
+
 async def read_reply(reader: asyncio.StreamReader, *, to_head: bool = False) -> Reply:
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
     status_line, *lines = head.decode("latin-1").split("\r\n")[:-2]
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
     status = int(status_line.split(" ")[1])
@@ -307,6 +349,6 @@ async def running(
         for connection in list(worker.connections):
             connection.transport.abort()
         stop.set()
-        await asyncio.wait_for(serving, 5)
+        await asyncio.wait_for(serving, PATIENCE)
         worker.runtime.limits.close()
         server.close()

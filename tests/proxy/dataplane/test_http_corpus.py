@@ -19,7 +19,7 @@ from proxy.dataplane.http.body import BodyReader, ChunkedReader, LengthReader
 from proxy.dataplane.http.malformed import Malformed
 from proxy.dataplane.http.request import CHUNKED, parse_request
 from tests.fuzz.outside import CORPUS, read_file, requests, with_host
-from tests.proxy.dataplane.support import Running, World
+from tests.proxy.dataplane.support import PATIENCE, Running, World
 from tests.proxy.dataplane.test_gateway import play
 from tests.proxy.dataplane.test_smuggling import Ledger, read, read_one
 
@@ -108,7 +108,7 @@ def test_it_is_so_on_the_wire(tmp_path: Path, kind: str) -> None:
             with suppress(ConnectionError):
                 writer.write(raw)
                 writer.write_eof()
-                await asyncio.wait_for(reader.read(), 5)
+                await asyncio.wait_for(reader.read(), PATIENCE)
             for idle in list(gateway.worker.pools._pools.values()):
                 idle.close()
             await asyncio.sleep(0)

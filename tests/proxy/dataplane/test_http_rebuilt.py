@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from proxy.dataplane.http.body import ChunkedReader
-from tests.proxy.dataplane.support import Running, World, read_reply, response
+from tests.proxy.dataplane.support import PATIENCE, Running, World, read_reply, response
 from tests.proxy.dataplane.test_gateway import play
 
 pytestmark = pytest.mark.processes
@@ -154,7 +154,7 @@ async def send(gateway: Running, head: str, body: bytes) -> None:
         head.replace("|", "\r\n").encode("latin-1") + f"\r\nHost: g\r\nX-Api-Key: {gateway.world.key}\r\n\r\n".encode()
     )
     writer.write(raw + body)
-    await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
     writer.close()
 
 
@@ -374,7 +374,7 @@ def test_a_response_is_rebuilt(tmp_path: Path, what: str) -> None:
         writer.write(f"{method} /orders/items HTTP/{version}\r\n{key}\r\n".encode())
         if version == "1.1":
             writer.write(f"GET /nowhere HTTP/1.1\r\n{key}Connection: close\r\n\r\n".encode())
-        raw = await asyncio.wait_for(reader.read(), 5)
+        raw = await asyncio.wait_for(reader.read(), PATIENCE)
         first = raw.partition(b"HTTP/1.1 404 Not Found\r\n")[0] if version == "1.1" else raw
         assert version == "1.0" or first != raw, "the second one was answered, too"
         head, _, found = first.partition(b"\r\n\r\n")

@@ -21,7 +21,17 @@ from proxy.dataplane import listener
 from proxy.dataplane.policies.refusal import Refusal
 from proxy.dataplane.upstreams import pool
 from tests.asynchronous import run
-from tests.proxy.dataplane.support import Reply, Running, World, read_message, read_reply, request, running
+from tests.proxy.dataplane.support import (
+    PATIENCE,
+    Reply,
+    Running,
+    World,
+    read_message,
+    read_reply,
+    request,
+    running,
+    until,
+)
 from tests.proxy.dataplane.test_gateway import last_outcome
 
 pytestmark = pytest.mark.processes
@@ -81,7 +91,7 @@ def limited(kind: str, period: str) -> Cause:
             gateway.upstream.handler = _hang
             _, writer = await gateway.connect()
             writer.write(request("GET", "/orders/items/1", f"X-Api-Key: {gateway.world.key}"))
-            await _until(lambda: gateway.upstream.connections == 1)
+            await until(lambda: gateway.upstream.connections == 1)
         else:
             await asks()(gateway)
         return await asks(path=f"/orders/items/{MARK}")(gateway)
@@ -91,14 +101,6 @@ def limited(kind: str, period: str) -> Cause:
 
 async def _hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await reader.read(-1)
-
-
-async def _until(condition: Callable[[], object]) -> None:
-    for _ in range(250):
-        if condition():
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError("it did not come to that")
 
 
 async def answers_nonsense(gateway: Running) -> Reply:
@@ -123,7 +125,7 @@ async def saturated(gateway: Running) -> Reply:
     gateway.upstream.handler = _hang
     _, writer = await gateway.connect()
     writer.write(request("GET", "/orders/items/1", f"X-Api-Key: {gateway.world.key}"))
-    await _until(lambda: gateway.upstream.connections == 1)
+    await until(lambda: gateway.upstream.connections == 1)
     return await asks()(gateway)
 
 
@@ -134,7 +136,7 @@ async def forbidden(gateway: Running) -> Reply:
 
 async def one_too_many(gateway: Running) -> Reply:
     await gateway.connect()
-    await _until(lambda: gateway.worker.connections)
+    await until(lambda: gateway.worker.connections)
     reader, _ = await gateway.connect()
     return await read_reply(reader)
 
@@ -253,14 +255,16 @@ def test_the_list_is_closed() -> None:
 @pytest.mark.parametrize("code", CAUSES)
 def test_what_an_answer_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     outcome = BY_CODE[code]
-    monkeypatch.setattr(listener, "HEAD_SECONDS", 0.3)
-    monkeypatch.setattr(listener, "UPSTREAM_WAIT_SECONDS", 0.3)
+    # Short for whoever waits for it, and for nobody else on a machine that is busy.
+    monkeypatch.setattr(listener, "HEAD_SECONDS", 0.3 if code == "request_timeout" else PATIENCE)
+    monkeypatch.setattr(listener, "UPSTREAM_WAIT_SECONDS", 0.3 if code == "upstream_saturated" else PATIENCE)
     monkeypatch.setattr(pool, "_MAX_WAITING", 1)
+    read_timeout_ms = 300 if code == "upstream_timeout" else 60_000
 
     async def scenario() -> None:
-        async with running(tmp_path, max_connections=1, read_timeout_ms=1000) as gateway:
+        async with running(tmp_path, max_connections=1, read_timeout_ms=read_timeout_ms) as gateway:
             gateway.worker.outcome_pages = PAGES
-            reply = await asyncio.wait_for(CAUSES[code](gateway), 10)
+            reply = await asyncio.wait_for(CAUSES[code](gateway), PATIENCE)
             check(reply)
             assert last_outcome(gateway) == code
             assert gateway.recorder.records[-1].request_id.hex() == reply.headers["x-request-id"]

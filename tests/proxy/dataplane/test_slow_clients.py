@@ -11,7 +11,7 @@ import pytest
 
 from proxy.dataplane import listener, tunnel
 from proxy.dataplane.listener import BODY_WINDOW_SECONDS, WRITE_STALL_SECONDS
-from tests.proxy.dataplane.support import Running, read_reply, request, response
+from tests.proxy.dataplane.support import ClockByHand, Running, read_reply, request, response, until
 from tests.proxy.dataplane.test_gateway import last_outcome, play
 from tests.proxy.dataplane.test_tunnel import Streams, frame, tunnelled
 
@@ -44,15 +44,6 @@ async def small_sockets(gateway: Running) -> socket.socket:
     return client
 
 
-async def until(condition: object, seconds: float = 5) -> None:
-    assert callable(condition)
-    for _ in range(int(seconds / 0.02)):
-        if condition():
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError("it did not come to that")
-
-
 # --- bodies that do not come ----------------------------------------------------------------------------------------
 
 
@@ -69,9 +60,9 @@ def test_a_body_that_never_begins(tmp_path: Path, lines: list[str]) -> None:
     async def scenario(gateway: Running) -> None:
         reader, writer = await gateway.connect()
         writer.write(request("POST", "/orders/items", key(gateway), *lines))
-        reply = await asyncio.wait_for(read_reply(reader), 5)
+        reply = await read_reply(reader)
         if reply.status == 100:
-            reply = await asyncio.wait_for(read_reply(reader), 5)
+            reply = await read_reply(reader)
         assert (reply.status, json.loads(reply.body)["code"]) == (408, "request_timeout")
         assert reply.headers["connection"] == "close"
         assert last_outcome(gateway) == "request_timeout"
@@ -91,7 +82,7 @@ def test_a_body_that_trickles(tmp_path: Path) -> None:
                 await asyncio.sleep(0.02)
 
         trickling = asyncio.ensure_future(trickle())
-        reply = await asyncio.wait_for(read_reply(reader), 5)
+        reply = await read_reply(reader)
         trickling.cancel()
         assert reply.status == 408
         assert last_outcome(gateway) == "request_timeout"
@@ -103,11 +94,12 @@ def test_a_body_that_trickles(tmp_path: Path) -> None:
 @pytest.mark.requirement("H13.2")
 def test_a_body_that_is_slow_but_steady(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
+        clock = ClockByHand(gateway)
         reader, writer = await gateway.connect()
         writer.write(request("POST", "/orders/items", key(gateway), "Content-Length: 72000"))
         for _ in range(12):  # four windows long
             writer.write(b"x" * 6000)
-            await asyncio.sleep(0.1)
+            await clock.go_on(SOON / 3)
         assert (await read_reply(reader)).status == 200
 
     play(tmp_path, scenario)
@@ -146,7 +138,7 @@ def test_a_pipeline_whose_answers_nobody_reads_is_held_back(tmp_path: Path) -> N
                 await asyncio.sleep(0.005)
             assert most < 1024 * 1024
             with pytest.raises(ConnectionError):
-                await asyncio.wait_for(sending, 5)
+                await sending
 
     play(tmp_path, scenario)
 
@@ -154,9 +146,10 @@ def test_a_pipeline_whose_answers_nobody_reads_is_held_back(tmp_path: Path) -> N
 @pytest.mark.requirement("M1")
 def test_a_pipeline_read_late_is_answered_whole(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
+        clock = ClockByHand(gateway)
         reader, writer = await gateway.connect()
         writer.write(request("GET", "/nowhere") * 5000)
-        await asyncio.sleep(SOON / 3)
+        await clock.go_on(SOON / 3)
         assert [(await read_reply(reader)).status for _ in range(5000)] == [404] * 5000
 
     play(tmp_path, scenario)
@@ -187,6 +180,7 @@ def test_an_answer_read_slowly_but_steadily(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(listener, "LEAST_TAKEN_PER_WINDOW", 1000)
 
     async def scenario(gateway: Running) -> None:
+        clock = ClockByHand(gateway)
         gateway.worker.idle_seconds = SOON
         gateway.upstream.reply = response(BODY)
         loop = asyncio.get_running_loop()
@@ -194,10 +188,10 @@ def test_an_answer_read_slowly_but_steadily(tmp_path: Path, monkeypatch: pytest.
             await loop.sock_sendall(client, request("GET", "/orders/items/1", key(gateway), line))
             got = b""
             while not got.endswith(BODY):
-                piece = await asyncio.wait_for(loop.sock_recv(client, 2048), 5)
+                piece = await loop.sock_recv(client, 2048)
                 assert piece, f"broken off after {len(got)} bytes"
                 got += piece
-                await asyncio.sleep(0.05)
+                await clock.go_on(SOON / 6)
 
     play(tmp_path, scenario)
 
@@ -230,7 +224,7 @@ def test_an_idle_connection_is_closed(tmp_path: Path, monkeypatch: pytest.Monkey
         if has_served:
             writer.write(request("GET", "/orders/items/1", key(gateway)))
             assert (await read_reply(reader)).status == 200
-        assert await asyncio.wait_for(reader.read(), 5) == b"", "without a word: nothing was asked"
+        assert await reader.read() == b"", "without a word: nothing was asked"
         assert len(gateway.recorder.records) == has_served
 
     play(tmp_path, scenario)

@@ -20,7 +20,7 @@ from proxy.dataplane.http.malformed import Malformed
 from proxy.dataplane.http.path import canonical_path
 from tests.fuzz import reference
 from tests.fuzz.__main__ import mutate
-from tests.proxy.dataplane.support import Running, World, response
+from tests.proxy.dataplane.support import PATIENCE, Running, World, response
 from tests.proxy.dataplane.test_gateway import play
 
 pytestmark = pytest.mark.processes
@@ -138,7 +138,7 @@ def test_nothing_is_smuggled(tmp_path: Path, seed: int) -> None:
             with suppress(ConnectionError):
                 writer.write(stream[cut:])
                 writer.write_eof()
-                await asyncio.wait_for(reader.read(), 5)
+                await asyncio.wait_for(reader.read(), PATIENCE)
             writer.transport.abort()
             for connection in list(gateway.worker.connections):
                 connection.transport.abort()

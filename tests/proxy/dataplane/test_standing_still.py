@@ -21,8 +21,8 @@ from proxy.dataplane.limits.asking import Again
 from proxy.dataplane.limits.meter import Meter
 from proxy.dataplane.limits.table import CELLS, COUNT, GRANTED_UNTIL, LEASE, Stuck, Table
 from tests.asynchronous import run
-from tests.proxy.dataplane.support import PLAN, SUBSCRIPTION, Running, World, request, running
-from tests.proxy.dataplane.test_leases import AT_ONCE, QUOTA, RATE, Host, hosts, limit, meter, storm, until
+from tests.proxy.dataplane.support import PLAN, SUBSCRIPTION, Running, World, request, running, until
+from tests.proxy.dataplane.test_leases import AT_ONCE, QUOTA, RATE, Host, hosts, limit, meter, storm
 from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.processes

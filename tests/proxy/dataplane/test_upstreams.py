@@ -26,7 +26,7 @@ from apimgr.contracts.snapshot import UpstreamDocument
 from proxy.dataplane.upstreams import connect, pool
 from proxy.dataplane.upstreams.connect import CannotConnect, Connector, is_local_address
 from tests.asynchronous import run
-from tests.proxy.dataplane.support import Reply, Running, read_message, read_reply, request, response
+from tests.proxy.dataplane.support import PATIENCE, Reply, Running, read_message, read_reply, request, response, until
 from tests.proxy.dataplane.test_gateway import last_outcome, play
 
 pytestmark = pytest.mark.processes
@@ -195,13 +195,13 @@ def test_an_upstream_that_does_not_read_times_out(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.transport.pause_reading()  # type: ignore[attr-defined]
-            await asyncio.sleep(5)
+            await asyncio.sleep(3 * PATIENCE)
 
         gateway.upstream.handler = deaf
         key = f"X-Api-Key: {gateway.world.key}"
         reader, writer = await gateway.connect()
         writer.write(request("POST", "/orders/items", key, "Content-Length: 9000000") + b"x" * 8_999_999)
-        assert (await asyncio.wait_for(read_reply(reader), 4)).status == 504
+        assert (await read_reply(reader)).status == 504
         assert (last_outcome(gateway), len(gateway.recorder.records)) == ("upstream_timeout", 1)
 
     play(tmp_path, scenario, read_timeout_ms=500)
@@ -222,12 +222,12 @@ def test_a_slow_caller_is_not_the_upstreams_fault(tmp_path: Path) -> None:
 @pytest.mark.requirement("M3")
 def test_interim_responses_buy_time(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
-        gateway.upstream.handler = answers(*[b"HTTP/1.1 102 Processing\r\n\r\n"] * 4, response(b"ok"), pause=0.2)
+        gateway.upstream.handler = answers(*[b"HTTP/1.1 102 Processing\r\n\r\n"] * 4, response(b"ok"), pause=0.4)
         reader, writer = await gateway.connect()
         writer.write(request("GET", "/orders/items/1", f"X-Api-Key: {gateway.world.key}"))
         assert [(await read_reply(reader)).status for _ in range(5)] == [102] * 4 + [200]
 
-    play(tmp_path, scenario, read_timeout_ms=400)
+    play(tmp_path, scenario, read_timeout_ms=1200)
 
 
 @pytest.mark.parametrize(("method", "status"), [("GET", 200), ("PUT", 200), ("POST", 502), ("PATCH", 502)])
@@ -269,7 +269,7 @@ def the_pool(gateway: Running) -> pool.Pool:
 
 def test_callers_in_line_learn_that_there_is_no_upstream(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
-        replies = await asyncio.wait_for(asyncio.gather(*(gateway.get() for _ in range(20))), 5)
+        replies = await asyncio.wait_for(asyncio.gather(*(gateway.get() for _ in range(20))), PATIENCE)
         assert {reply.status for reply in replies} == {502}
         assert len(gateway.recorder.records) == 20
         found = the_pool(gateway)
@@ -292,7 +292,7 @@ def test_the_line_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
         gateway.upstream.handler = slow
         calls = [asyncio.ensure_future(gateway.get()) for _ in range(5)]
-        done, _ = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED, timeout=5)
+        done, _ = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE)
         refused = done.pop().result()
         assert (refused.status, refused.headers["retry-after"]) == (503, "1")
         release.set()
@@ -316,13 +316,16 @@ def test_one_who_leaves_the_line_takes_nothing_along(tmp_path: Path) -> None:
 
         gateway.upstream.handler = slow
         first = asyncio.ensure_future(gateway.get())
-        await asyncio.sleep(0.05)
+        await until(lambda: gateway.upstream.connections == 1)
+        line = the_pool(gateway)._waiting
         _, leaver = await gateway.connect()
         leaver.write(request("GET", "/orders/items/1", f"X-Api-Key: {gateway.world.key}"))
-        await asyncio.sleep(0.05)
+        await until(lambda: len(line) == 1)
         leaver.transport.abort()
+        await until(lambda: len(gateway.recorder.records) == 1)
+        others = len(line)
         last = asyncio.ensure_future(gateway.get())
-        await asyncio.sleep(0.05)
+        await until(lambda: len(line) == others + 1)
         release.set()
         assert [(await first).status, (await last).status] == [200, 200]
         assert gateway.upstream.connections == 1
@@ -339,8 +342,7 @@ def test_idle_connections_close(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         await asyncio.gather(*(gateway.get() for _ in range(5)))
         found = the_pool(gateway)
         assert found._open
-        await asyncio.sleep(0.6)
-        assert not found._open
+        await until(lambda: not found._open)
         assert not found._idle
         assert (await gateway.get()).status == 200
 
@@ -489,7 +491,7 @@ def test_rebinding_gains_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.requirement("R1.1", "R1.2")
 def test_a_look_up_is_shared_and_soon_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connect, "FRESH_SECONDS", 0.3)
+    monkeypatch.setattr(connect, "FRESH_SECONDS", 1.0)
     asked: list[str] = []
 
     async def scenario(gateway: Running) -> None:
@@ -498,7 +500,7 @@ def test_a_look_up_is_shared_and_soon_forgotten(tmp_path: Path, monkeypatch: pyt
         await asyncio.gather(*(gateway.get() for _ in range(10)))
         assert len(asked) == 1
         the_pool(gateway).close()
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(1.1)
         assert (await gateway.get()).status == 502, "the name leads elsewhere by now"
         assert len(asked) == 2
 
@@ -581,9 +583,11 @@ def test_an_address_that_hangs_does_not_hold_up_the_next(tmp_path: Path) -> None
     async def scenario(gateway: Running) -> None:
         gateway.worker.pools.resolve = name_server(["127.0.0.9", "127.0.0.1"])
         at("inner.example")(gateway)
+        patient = replace(gateway.world.version.upstream, connect_timeout_ms=int(3 * PATIENCE * 1000))
+        change(gateway, upstream=patient)
         port = int(gateway.world.version.upstream.url.rpartition(":")[2])
         with full_listener("127.0.0.9", port):
-            assert (await asyncio.wait_for(gateway.get(), 1.5)).status == 200
+            assert (await asyncio.wait_for(gateway.get(), PATIENCE / 2)).status == 200
 
     play(tmp_path, scenario, egress=EgressRules(["inner.example"]))
 
@@ -654,13 +658,13 @@ def tls_server(certificate: tuple[Path, Path], newest: ssl.TLSVersion) -> Iterat
     def serve() -> None:
         with suppress(OSError):
             client, _ = listener.accept()
-            client.settimeout(5)
+            client.settimeout(PATIENCE)
             with context.wrap_socket(client, server_side=True) as secured:
                 seen.append(secured.recv(4096))
                 secured.sendall(response(b"ok"))
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(5)
+        listener.settimeout(PATIENCE)
         thread = threading.Thread(target=serve)
         thread.start()
         yield listener.getsockname()[1], seen
@@ -694,7 +698,7 @@ def test_certificates_and_names_are_verified(
 
     async def scenario(gateway: Running) -> None:
         with tls_server(certificate, newest) as (port, seen):
-            change(gateway, upstream=UpstreamDocument(url=f"https://{host}:{port}", connect_timeout_ms=3000))
+            change(gateway, upstream=UpstreamDocument(url=f"https://{host}:{port}", connect_timeout_ms=20_000))
             gateway.worker.pools.resolve = name_server(["127.0.0.1"])
             reply = await gateway.get()
         assert reply.status == status

@@ -17,7 +17,7 @@ from apimgr.contracts.outcomes import BY_NUMBER
 from proxy.dataplane.limits.asking import GRANTOR, Asker, Mailbox, answer, read_question
 from proxy.dataplane.limits.table import AMOUNT, CHANGES, GRANTED_UNTIL, LEASE, LEASE_UNTIL
 from tests.asynchronous import run
-from tests.proxy.dataplane.support import PLAN, Running, World, read_reply, request, running
+from tests.proxy.dataplane.support import PATIENCE, PLAN, Running, World, read_reply, request, running, until
 
 pytestmark = pytest.mark.processes
 
@@ -28,17 +28,20 @@ class ByHand:
     """The grantor of one rate."""
 
     def __init__(self, folder: Path, gateway: Running) -> None:
+        self._gateway = gateway
         self._cells = gateway.worker.runtime.limits.cells
         self._mailbox = Mailbox(folder, GRANTOR)
 
     def be_there(self) -> None:
         self._cells[GRANTED_UNTIL] = time.time_ns() + 9 * NS
 
-    async def asked(self) -> tuple[int, list[int]]:
-        """The next question."""
-        give_up_at = time.monotonic() + 10
+    async def asked(self, *, has_time: bool = True) -> tuple[int, list[int]]:
+        """The next question. Who waits for its answer does so for as long as we take, unless we have no time."""
+        give_up_at = time.monotonic() + PATIENCE
         while True:
             for data in self._mailbox.receive():
+                if has_time:
+                    wait_long(self._gateway)
                 return read_question(data)
             assert time.monotonic() < give_up_at, "nobody asks"
             await asyncio.sleep(0.005)
@@ -51,6 +54,11 @@ class ByHand:
 
     def close(self) -> None:
         self._mailbox.close()
+
+
+def wait_long(gateway: Running) -> None:
+    for call in gateway.worker.asker._waiting:
+        call.grant_due_at = time.monotonic() + 2 * PATIENCE
 
 
 def limited() -> World:
@@ -73,7 +81,7 @@ async def waiting(folder: Path) -> AsyncIterator[tuple[Running, ByHand]]:
 def play(folder: Path, scenario: Callable[[Running, ByHand], Awaitable[None]]) -> None:
     async def whole() -> None:
         async with waiting(folder) as (gateway, grantor):
-            await asyncio.wait_for(scenario(gateway, grantor), 30)
+            await asyncio.wait_for(scenario(gateway, grantor), 3 * PATIENCE)
 
     run(whole, uvloop.new_event_loop)
 
@@ -93,7 +101,7 @@ def test_a_large_body_that_comes_while_its_call_waits(tmp_path: Path) -> None:
         await asyncio.sleep(0.05)
         grantor.grant(pid, slots)
         writer.write(post(gateway, body)[200_000:])
-        assert (await asyncio.wait_for(read_reply(reader), 8)).status == 200
+        assert (await read_reply(reader)).status == 200
         assert gateway.upstream.received[0].endswith(b"\r\n\r\n" + body)
 
     play(tmp_path, scenario)
@@ -188,8 +196,8 @@ def test_a_question_that_is_lost_is_asked_again(tmp_path: Path) -> None:
                 grantor.be_there()
 
         callers = [asyncio.ensure_future(caller(number)) for number in range(16)]
-        await grantor.asked()  # and this one is lost
-        pid, slots = await grantor.asked()
+        await grantor.asked(has_time=False)  # and this one is lost
+        pid, slots = await grantor.asked(has_time=False)
         grantor.grant(pid, slots, 100)
         await asyncio.gather(*callers)
         assert 200 in statuses
@@ -223,6 +231,8 @@ def test_an_agent_that_is_replaced_refuses_nobody(tmp_path: Path) -> None:
     async def scenario(gateway: Running, grantor: ByHand) -> None:
         grantor.close()
         call = asyncio.ensure_future(gateway.get())
+        await until(lambda: gateway.worker.asker._waiting)
+        wait_long(gateway)
         await asyncio.sleep(0.1)
         assert not call.done()
         successor = ByHand(tmp_path, gateway)
@@ -234,7 +244,7 @@ def test_an_agent_that_is_replaced_refuses_nobody(tmp_path: Path) -> None:
         async with running(tmp_path, limited(), shared=True) as gateway:
             grantor = ByHand(tmp_path, gateway)
             grantor.be_there()
-            await asyncio.wait_for(scenario(gateway, grantor), 30)
+            await asyncio.wait_for(scenario(gateway, grantor), 3 * PATIENCE)
 
     run(whole, uvloop.new_event_loop)
 

@@ -29,6 +29,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path.endswith("/slow"):
+            self.server.asked.set()  # type: ignore[attr-defined]
             time.sleep(1)
         self.send_response(200)
         self.send_header("Content-Length", "2")
@@ -40,8 +41,15 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def upstream() -> Iterator[int]:
+def asked() -> threading.Event:
+    """Set once the upstream was asked for what is slow."""
+    return threading.Event()
+
+
+@pytest.fixture
+def upstream(asked: threading.Event) -> Iterator[int]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    server.asked = asked  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield server.server_address[1]
@@ -61,7 +69,7 @@ def records(spool: Path) -> list[usage.UsageRecord]:
     return [record for path in spool.glob("*/*.spool") for _, record in usage.decode(path.read_bytes())]
 
 
-def test_a_worker_serves_records_and_drains(tmp_path: Path, upstream: int) -> None:
+def test_a_worker_serves_records_and_drains(tmp_path: Path, upstream: int, asked: threading.Event) -> None:
     keys = [credentials.generate_key("test").secret for _ in range(bench.USUAL.keys)]
     bench.write_replica(tmp_path / "gateway" / "replica", upstream, keys)
     environment = {**os.environ, "APIMGR_VAR": str(tmp_path), "APIMGR_KEY_PEPPER": bench.PEPPER}
@@ -75,7 +83,7 @@ def test_a_worker_serves_records_and_drains(tmp_path: Path, upstream: int) -> No
         slow: list[bytes] = []
         calling = threading.Thread(target=lambda: slow.append(call(port, "/api2/v1/items/slow", keys[2])))
         calling.start()
-        time.sleep(0.3)
+        assert asked.wait(20)
         process.send_signal(signal.SIGTERM)
         calling.join()
         assert slow == [b"ok"], "the call in flight was finished"

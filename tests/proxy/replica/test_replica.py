@@ -254,7 +254,7 @@ def test_a_file_that_could_not_be_taken_is_taken_later(
     async def scenario() -> None:
         applied = asyncio.Event()
         following = asyncio.ensure_future(FileFeed(writer, file).follow(applied.set))
-        await asyncio.wait_for(applied.wait(), 10)
+        await asyncio.wait_for(applied.wait(), 60)
         following.cancel()
 
     run(scenario)
