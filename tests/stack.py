@@ -8,7 +8,7 @@ import os
 import secrets
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,13 +45,19 @@ class Platform:
         return account["email"], account["password"]
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports nobody has, all held until all are found, so that they differ."""
+@contextmanager
+def kept_ports(count: int) -> Iterator[list[int]]:
+    """Ports nobody has, and nobody is given meanwhile but who asks for them by number.
+
+    Who is bound without listening keeps the system from handing a port out, but not a server that may reuse its
+    address, as every server may, from listening there.
+    """
     with ExitStack() as held:
         probes = [held.enter_context(socket.socket()) for _ in range(count)]
         for probe in probes:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
+        yield [probe.getsockname()[1] for probe in probes]
 
 
 @pytest.fixture(scope="session")
@@ -72,17 +78,18 @@ def platform(fresh_database: str, tmp_path_factory: pytest.TempPathFactory) -> I
     if missing:
         pytest.fail(f"{missing} `make test` installs it, too.")
     var, log = tmp_path_factory.mktemp("var"), io.StringIO()
-    stack = Stack(Ports(*free_ports(4)), fresh_database)
-    group = ProcessGroup({**stack.environment(), **ports_environment(stack.ports), "APIMGR_VAR": str(var)}, out=log)
-    try:
-        for step in ("migrate", "collectstatic --no-input", "seed_demo --days 1"):
-            group.run(step[:9], *MANAGE, *step.split())
-        stack.start(group)
-        yield Platform(stack, json.loads((var / "demo.json").read_text()), log)
-    except ProcessFailed as failure:
-        pytest.fail(f"{failure}\n{log.getvalue()}")
-    finally:
-        group.stop()
+    with kept_ports(4) as ports:
+        stack = Stack(Ports(*ports), fresh_database)
+        group = ProcessGroup({**stack.environment(), **ports_environment(stack.ports), "APIMGR_VAR": str(var)}, out=log)
+        try:
+            for step in ("migrate", "collectstatic --no-input", "seed_demo --days 1"):
+                group.run(step[:9], *MANAGE, *step.split())
+            stack.start(group)
+            yield Platform(stack, json.loads((var / "demo.json").read_text()), log)
+        except ProcessFailed as failure:
+            pytest.fail(f"{failure}\n{log.getvalue()}")
+        finally:
+            group.stop()
 
 
 def ports_environment(ports: Ports) -> dict[str, str]:

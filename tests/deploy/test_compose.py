@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import pytest
 import yaml
 
 from apimgr.env import BASE_DIR
-from tests.stack import free_ports
+from tests.stack import kept_ports
 
 FILE = BASE_DIR / "docker-compose.yml"
 SECRETS = ("POSTGRES_PASSWORD", "APIMGR_SECRET_KEY", "APIMGR_KEY_PEPPER", "APIMGR_GATEWAY_ADMIN_TOKEN")
@@ -81,11 +83,12 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Any:
     server = shutil.which("valkey-server") or shutil.which("redis-server")
     if server is None:
         pytest.skip("neither valkey-server nor redis-server is installed")
-    [port] = free_ports(1)
-    # The options compose gives it, on a port of our own.
-    command = [server, *SERVICES["redis"]["command"][1:], "--port", str(port), "--bind", "127.0.0.1"]
     folder = tmp_path_factory.mktemp("redis")
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=folder) as process:
+    with ExitStack() as stack:
+        [port] = stack.enter_context(kept_ports(1))
+        # The options compose gives it, on a port of our own.
+        command = [server, *SERVICES["redis"]["command"][1:], "--port", str(port), "--bind", "127.0.0.1"]
+        process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=folder))
         yield f"redis://127.0.0.1:{port}/0"
         process.terminate()
 
@@ -93,9 +96,9 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Any:
 class Container:
     """A service's command with its environment; what names other containers or all interfaces is made ours."""
 
-    def __init__(self, name: str, database_url: str, redis_url: str, folder: Path) -> None:
+    def __init__(self, name: str, database_url: str, redis_url: str, folder: Path, ports: list[int]) -> None:
         self.name, self.service = name, SERVICES[name]
-        self.ports = dict(zip(("8000", "8080", "8081"), map(str, free_ports(3)), strict=True))
+        self.ports = dict(zip(("8000", "8080", "8081"), map(str, ports), strict=True))
         given = dict.fromkeys(SECRETS, "a-secret-for-this-test-that-is-long-enough")
         environment = {key: value(text, given) for key, text in self.service["environment"].items()}
         environment |= {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "APIMGR_VAR": str(folder)}
@@ -118,13 +121,16 @@ class Container:
         return self.log.read_text(errors="replace")
 
 
+@pytest.fixture
+def container(fresh_database: str, redis_url: str, tmp_path: Path) -> Iterator[Callable[[str], Container]]:
+    with ExitStack() as stack:
+        yield lambda name: Container(name, fresh_database, redis_url, tmp_path, stack.enter_context(kept_ports(3)))
+
+
 @pytest.mark.processes
-def test_each_command_runs(fresh_database: str, redis_url: str, tmp_path: Path) -> None:
+def test_each_command_runs(container: Callable[[str], Container], fresh_database: str, tmp_path: Path) -> None:
     """In one go, as they need each other: migrate first, the others beside each other."""
     (tmp_path / "static").mkdir()
-
-    def container(name: str) -> Container:
-        return Container(name, fresh_database, redis_url, tmp_path)
 
     migrate = container("migrate")
     assert migrate.start().wait(120) == 0, migrate.said()
@@ -155,6 +161,6 @@ def until(condition: Any, container: Container, seconds: float = 60) -> None:
 
 def answers(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=2, trust_env=False, headers={"Host": "localhost"}).is_success
+        return httpx.get(url, timeout=10, trust_env=False, headers={"Host": "localhost"}).is_success
     except httpx.HTTPError:
         return False

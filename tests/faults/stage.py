@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -35,6 +34,7 @@ from apimgr.contracts.snapshot import (
 from apimgr.env import BASE_DIR
 from tests.faults.checker import Call, Row, Span, Verdict, check
 from tests.faults.load import Crowd, Load, Loop, Upstream, upload
+from tests.stack import kept_ports
 
 PEPPER = "pepper-of-the-fault-stage-000000"
 TOKEN = "admin-token-of-the-fault-stage-0"
@@ -138,7 +138,8 @@ class Node:
 
     def __init__(self, home: Path, database_url: str, *, workers: int = 2, **settings: str) -> None:
         self.home = home
-        self.port, self.admin_port = _free_port(), _free_port()
+        self._ports = ExitStack()
+        self.port, self.admin_port = self._ports.enter_context(kept_ports(2))
         self.log = home.with_suffix(".log")
         self._environment = {
             **os.environ,
@@ -236,6 +237,7 @@ class Node:
                 if successor.environ().get("APIMGR_VAR") == str(self.home):
                     successor.terminate()
                     wait_until(lambda: not _lives(successor), 60, "the successor has ended")
+        self._ports.close()
 
 
 @contextmanager
@@ -355,9 +357,3 @@ class Stage:
         self.node.stop()
         self.upstream.close()
         self._loop.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

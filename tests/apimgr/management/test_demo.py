@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -18,7 +19,7 @@ import pytest
 from apimgr import postgres
 from apimgr.env import BASE_DIR
 from apimgr.management.demo.stack import Ports, ensure_upstream
-from tests.stack import free_ports, ports_environment
+from tests.stack import kept_ports, ports_environment
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
 DEMO = (sys.executable, "manage.py", "demo", "--days", "1")
@@ -30,11 +31,10 @@ def environment(var: Path, ports: Ports) -> dict[str, str]:
 
 
 def test_a_busy_port_is_said_before_anything_starts(tmp_path: Path) -> None:
-    with socket.socket() as taken:
+    with socket.socket() as taken, kept_ports(3) as (web, admin, upstream):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        web, admin, upstream = free_ports(3)
         ports = Ports(web, port, admin, upstream)
         done = subprocess.run(
             DEMO, cwd=BASE_DIR, env=environment(tmp_path, ports), capture_output=True, text=True, check=False
@@ -45,11 +45,17 @@ def test_a_busy_port_is_said_before_anything_starts(tmp_path: Path) -> None:
     assert not (tmp_path / "postgres").exists()
 
 
-def test_it_starts_answers_and_leaves_nothing(tmp_path: Path) -> None:
+@pytest.fixture
+def ports() -> Iterator[Ports]:
+    with kept_ports(4) as ports:
+        yield Ports(*ports)
+
+
+def test_it_starts_answers_and_leaves_nothing(tmp_path: Path, ports: Ports) -> None:
     missing = ensure_upstream()
     if missing:
         pytest.fail(missing)
-    ports, log = Ports(*free_ports(4)), tmp_path / "log"
+    log = tmp_path / "log"
     with log.open("w") as output:
         demo = subprocess.Popen(
             DEMO, cwd=BASE_DIR, env=environment(tmp_path, ports), stdout=output, stderr=subprocess.STDOUT
@@ -57,7 +63,7 @@ def test_it_starts_answers_and_leaves_nothing(tmp_path: Path) -> None:
     try:
         until_ready(demo, log)
         told = json.loads((tmp_path / "demo.json").read_text())
-        answer = httpx.get(told["call_url"], headers={"X-Api-Key": told["api_key"]}, trust_env=False)
+        answer = httpx.get(told["call_url"], headers={"X-Api-Key": told["api_key"]}, trust_env=False, timeout=30)
         assert answer.status_code == 200
         assert answer.json()["url"].endswith("/get")
         family = psutil.Process(demo.pid).children(recursive=True)
@@ -65,7 +71,7 @@ def test_it_starts_answers_and_leaves_nothing(tmp_path: Path) -> None:
         assert server is not None
         demo.send_signal(signal.SIGINT)
         assert demo.wait(60) == 0
-        assert psutil.wait_procs([*family, server], timeout=5)[1] == []
+        assert psutil.wait_procs([*family, server], timeout=30)[1] == []
     finally:
         demo.kill()
         demo.wait()

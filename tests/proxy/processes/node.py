@@ -6,13 +6,12 @@ import http.client
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote
@@ -21,17 +20,22 @@ import psutil
 from django.conf import settings
 from django.db import connection
 
+from tests.stack import kept_ports
+
 TOKEN = "admin-token-of-this-test-node-000000"
 PATIENCE = 30.0
 
 
 def wait_for(condition: Callable[[], object], seconds: float = PATIENCE, *, every: float = 0.02) -> float:
-    """Seconds until ``condition`` held. Fails if it does not hold in time."""
-    began = time.monotonic()
+    """Seconds until ``condition`` held, but for those in which a busy machine did not let us look. Fails if it does
+    not hold in time."""
+    began, kept = time.monotonic(), 0.0
     while not condition():
-        assert time.monotonic() - began < seconds, f"not so within {seconds} s"
+        before = time.monotonic()
+        assert before - began < seconds, f"not so within {seconds} s"
         time.sleep(every)
-    return time.monotonic() - began
+        kept += max(0.0, time.monotonic() - before - 2 * every)
+    return time.monotonic() - began - kept
 
 
 def has_ended(process: psutil.Process) -> bool:
@@ -43,12 +47,6 @@ def database_url() -> str:
     found = connection.settings_dict
     login = quote(found["USER"]) + (":" + quote(found["PASSWORD"]) if found["PASSWORD"] else "")
     return f"postgres://{login}@{found['HOST']}:{found['PORT']}/{found['NAME']}"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Upstream(ThreadingHTTPServer):
@@ -118,7 +116,9 @@ class Node:
     """``call`` answers ``(status, body, request id)``; 0 is a connection that broke."""
 
     def __init__(self, var: Path, *, workers: int = 1, url: str | None = None, port: int = 0, **more: str) -> None:
-        self.port, self.admin_port = port or free_port(), free_port()
+        self._ports = ExitStack()
+        self.port, self.admin_port = self._ports.enter_context(kept_ports(2))
+        self.port = port or self.port
         self.var = var
         environ = {
             **os.environ,
@@ -213,6 +213,7 @@ class Node:
             wait_for(lambda: has_ended(process), 60)
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
+        self._ports.close()
         return self.process.wait(60)
 
 
