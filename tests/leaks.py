@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from django.db import connection
@@ -24,11 +25,12 @@ def rows_with(secrets: Iterable[str]) -> list[str]:
 def files_with(folders: Iterable[Path], secrets: Iterable[str]) -> list[str]:
     """``file: secret`` of each, in whatever kind of file."""
     wanted = [secret.encode() for secret in secrets]
-    return [
-        f"{path}: {secret.decode()}" for path in _files(folders) for secret in wanted if secret in path.read_bytes()
-    ]
+    return [f"{path}: {secret.decode()}" for path, content in _files(folders) for secret in wanted if secret in content]
 
 
-def _files(folders: Iterable[Path]) -> Iterator[Path]:
+def _files(folders: Iterable[Path]) -> Iterator[tuple[Path, bytes]]:
     for folder in folders:
-        yield from (path for path in [folder, *folder.rglob("*")] if path.is_file())
+        for path in [folder, *folder.rglob("*")]:
+            with suppress(FileNotFoundError):  # whoever is running may be done with it by now
+                if path.is_file():
+                    yield path, path.read_bytes()

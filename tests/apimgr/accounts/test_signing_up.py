@@ -95,7 +95,8 @@ def test_a_wrong_code_lets_nobody_in(client: Client) -> None:
 def test_guessing_codes_ends_the_attempt(client: Client) -> None:
     response = sign_up(client)
     right = code_of(mail.outbox[0])
-    for wrong in ("000001", "000002", "000003", "000004"):
+    others = [code for code in ("000001", "000002", "000003", "000004", "000005") if code != right]
+    for wrong in others[:4]:
         client.post(response.url, {"code": wrong})
     client.post(response.url, {"code": right})
     assert "_auth_user_id" not in client.session

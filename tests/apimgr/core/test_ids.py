@@ -47,7 +47,7 @@ def test_what_is_out_of_range_is_refused(value: int) -> None:
 
 
 def test_ids_grow_and_never_repeat_whatever_the_clock_does() -> None:
-    with patch("apimgr.core.ids.time.time", side_effect=[2e9, 2e9, 1.9e9, 2e9 + 1]):
+    with patch("apimgr.core.ids.time.time", side_effect=[2e9, 2e9, 1.9e9, 2e9 + 1]), patch("apimgr.core.ids._last", 0):
         made = [new_id() for _ in range(4)]
     assert made == sorted(set(made))
 

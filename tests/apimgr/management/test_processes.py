@@ -20,7 +20,7 @@ pytestmark = pytest.mark.processes
 SLEEPER = (sys.executable, "-c", "print('awake'); import time; time.sleep(60)")
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -32,7 +32,7 @@ def test_what_they_print_is_prefixed_with_who_says_it() -> None:
     ProcessGroup({"GREETING": "hello"}, out=out).run(
         "greeter", sys.executable, "-c", "import os; print(os.environ['GREETING'])"
     )
-    wait_until(lambda: bool(out.getvalue()))
+    wait_until(lambda: out.getvalue().endswith("\n"))
     assert out.getvalue() == "greeter  | hello\n"
 
 
@@ -46,7 +46,7 @@ def test_waiting_ends_when_one_of_them_ends() -> None:
     group = ProcessGroup({}, out=io.StringIO())
     group.start("short", sys.executable, "-c", "raise SystemExit(1)")
     with pytest.raises(ProcessFailed, match="short ended"):
-        group.wait_until("Never", lambda: False, 10)
+        group.wait_until("Never", lambda: False, 60)
     group.stop()
 
 
@@ -63,7 +63,7 @@ def test_stop_leaves_nobody_not_even_who_ignores_it() -> None:
     family = [psutil.Process(process.popen.pid) for process in processes]
     family += [child for process in family for child in process.children(recursive=True)]
     group.stop(seconds=1)
-    assert psutil.wait_procs(family, timeout=3)[1] == []
+    assert psutil.wait_procs(family, timeout=30)[1] == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel must tell the children")

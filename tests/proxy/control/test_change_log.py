@@ -66,7 +66,7 @@ def test_a_reader_never_skips_a_change_that_commits_late() -> None:
         with transaction.atomic():
             append_changes([plan(1)])
             appended.set()
-            commit.wait(10)
+            commit.wait(60)
         connection.close()
 
     def fast() -> None:
@@ -76,7 +76,7 @@ def test_a_reader_never_skips_a_change_that_commits_late() -> None:
 
     writers = [threading.Thread(target=slow), threading.Thread(target=fast)]
     writers[0].start()
-    assert appended.wait(10)
+    assert appended.wait(60)
     writers[1].start()
     seen: list[int] = []
 

@@ -65,15 +65,15 @@ def test_a_file_is_served_followed_and_kept(
         assert node.call("/echo/a")[0] == 401
 
         replace(path, FILE.format(**good | {"state": "revoked"}))
-        wait_for(lambda: node.call("/echo/a", key)[0] == 401, 5)
+        wait_for(lambda: node.call("/echo/a", key)[0] == 401)
         replace(path, FILE.format(**good | {"quota": 3}))
-        wait_for(lambda: node.call("/echo/a", key)[0] == 429, 5)
+        wait_for(lambda: node.call("/echo/a", key)[0] == 429)
 
         replace(path, "apis: [")
-        wait_for(lambda: rejected(node) == 1, 5)
+        wait_for(lambda: rejected(node) == 1)
         assert node.call("/echo/a", key)[0] == 429, "the last good configuration stays"
         path.unlink()
-        wait_for(lambda: rejected(node) == 2, 5)
+        wait_for(lambda: rejected(node) == 2)
         assert node.call("/echo/a", key)[0] == 429
         for role in ("agent", "worker"):
             former = node.children(role)
