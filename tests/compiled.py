@@ -1,4 +1,4 @@
-"""``pytest -p tests.compiled``: test the compiled gateway in this process, instead of the sources it was made of.
+"""``python -m pytest -p tests.compiled``: test the compiled gateway in this process, not the sources it was made of.
 
 Its constants and methods are fixed when it is compiled, so a test that alters one of them is skipped here.
 """
