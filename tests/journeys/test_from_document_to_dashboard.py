@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.proxy.processes.node import wait_for
 from tests.stack import Platform, corpus
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
@@ -81,14 +81,6 @@ def status(url: str, **headers: str) -> int:
     return httpx.get(url, headers=headers, trust_env=False, timeout=30).status_code
 
 
-def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> float:
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < seconds, f"{what}: not within {seconds} s"
-        time.sleep(0.02)
-    return time.monotonic() - began
-
-
 def test_from_document_to_dashboard(open_page: Callable[..., Page], platform: Platform) -> None:
     publisher, developer, mailbox = open_page(), open_page(), open_page()
     sign_in(publisher, platform, *platform.account("publisher"))
@@ -99,7 +91,7 @@ def test_from_document_to_dashboard(open_page: Callable[..., Page], platform: Pl
     call = f"{platform.gateway}/journey/v1/get"
 
     # The four answers of the plain road.
-    wait_until(lambda: status(call, **{"X-Api-Key": key}) == 200, 30, "the key opens the gateway")
+    wait_for(lambda: status(call, **{"X-Api-Key": key}) == 200, what="the key opens the gateway")
     answer = httpx.get(call, headers={"X-Api-Key": key}, trust_env=False)
     assert answer.json()["url"].endswith("/get"), "httpbin's own body"
     expect(developer.locator("#first-call")).to_contain_text("Your first request arrived", timeout=60 * SECONDS)
@@ -133,7 +125,7 @@ def see_requests(page: Page, address: str, statuses: set[str]) -> None:
         text = page.locator("main").inner_text()
         return all(re.search(rf"\b{code}\b", text) for code in statuses)
 
-    wait_until(shown, 60, f"{statuses} in the list of requests")
+    wait_for(shown, 60, what=f"{statuses} in the list of requests")
 
 
 def see_on_dashboard(page: Page, platform: Platform) -> None:
@@ -142,7 +134,7 @@ def see_on_dashboard(page: Page, platform: Platform) -> None:
         page.wait_for_load_state("networkidle")
         return bool(re.search(r"/get\b", page.locator("main").inner_text()))
 
-    wait_until(counted, 60, "the calls on the dashboard")
+    wait_for(counted, 60, what="the calls on the dashboard")
 
 
 def revoke(page: Page, platform: Platform, call: str, key: str) -> None:
@@ -151,7 +143,7 @@ def revoke(page: Page, platform: Platform, call: str, key: str) -> None:
     confirm = page.locator("form[action$='/revoke/']").first
     confirm.locator("xpath=ancestor::details/summary").click()
     confirm.get_by_role("button", name="Revoke key").click()
-    took = wait_until(lambda: status(call, **{"X-Api-Key": key}) == 401, 30, "the revoked key is refused")
+    took = wait_for(lambda: status(call, **{"X-Api-Key": key}) == 401, what="the revoked key is refused")
     assert took < 1.5
     answer: dict[str, Any] = httpx.get(call, headers={"X-Api-Key": key}, trust_env=False).json()
     assert answer["code"] == "key_revoked"

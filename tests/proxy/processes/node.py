@@ -26,13 +26,15 @@ TOKEN = "admin-token-of-this-test-node-000000"
 PATIENCE = 30.0
 
 
-def wait_for(condition: Callable[[], object], seconds: float = PATIENCE, *, every: float = 0.02) -> float:
+def wait_for(
+    condition: Callable[[], object], seconds: float = PATIENCE, *, every: float = 0.02, what: str = "what was awaited"
+) -> float:
     """Seconds until ``condition`` held, but for those in which a busy machine did not let us look. Fails if it does
     not hold in time."""
     began, kept = time.monotonic(), 0.0
     while not condition():
         before = time.monotonic()
-        assert before - began < seconds, f"not so within {seconds} s"
+        assert before - began < seconds, f"{what}: not within {seconds} s"
         time.sleep(every)
         kept += max(0.0, time.monotonic() - before - 2 * every)
     return time.monotonic() - began - kept
