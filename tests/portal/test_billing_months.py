@@ -16,11 +16,6 @@ from portal.models import Application, Subscription
 from tests.factories import make_plan
 
 
-@pytest.fixture
-def application(builders: Organisation) -> Application:
-    return Application.objects.create(organisation=builders, name="Shop")
-
-
 def test_they_begin_when_it_becomes_active(dev: User, oscar: User, application: Application, gold: Plan) -> None:
     subscription = services.subscribe(actor=dev, application=application, plan=gold)
     assert subscription.billing_from is subscription.billing_resets_at is None

@@ -7,25 +7,18 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.test import Client
 from playwright.sync_api import Page, expect
 
 from apimgr.accounts.models import User
 from apimgr.contracts.credentials import KEY_PATTERN
 from apimgr.products.models import Plan
 from portal import services
-from tests.browser import axe_violations, every_look
+from tests.browser import axe_violations, every_look, sign_in
 from tests.portal.test_tryit import Gateway, upstream
 
 __all__ = ["upstream"]  # a fixture
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def sign_in(page: Page, live_server: Any, user: User) -> None:
-    client = Client()
-    client.force_login(user)
-    page.context.add_cookies([{"name": "session", "value": client.cookies["session"].value, "url": str(live_server)}])
 
 
 def test_from_access_to_an_answer(live_server: Any, upstream: str, browser_page: Page, dev: User, plan: Plan) -> None:

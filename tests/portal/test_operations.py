@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -15,31 +14,11 @@ from playwright.sync_api import Page, expect
 from apimgr.accounts.models import Organisation, User
 from apimgr.accounts.services import issue_api_token
 from apimgr.audit.models import AuditEntry
-from apimgr.contracts import snapshot
 from apimgr.products.models import Limit, Plan
 from portal.models import Application, Subscription
-from proxy.models import GatewayChange
-from tests.apimgr.products.test_look import look, sign_in
-from tests.browser import every_look
+from tests.browser import every_look, look, sign_in
+from tests.changes import last_word
 from tests.factories import make_member, make_organisation, make_user
-
-
-@pytest.fixture
-def application(dev: User, builders: Organisation) -> Application:
-    return Application.objects.create(organisation=builders, name="Shop")
-
-
-@pytest.fixture
-def as_olga(client: Client, olga: User) -> Client:
-    client.force_login(olga)
-    return client
-
-
-def told(kind: str, pk: int) -> Any:
-    change = GatewayChange.objects.filter(kind=kind, key=str(pk)).order_by("-sequence").first()
-    assert change is not None
-    assert change.document is not None
-    return snapshot.load(change.document)
 
 
 class TestOrganisations:
@@ -85,7 +64,7 @@ class TestOrganisations:
         builders = application.organisation
         response = as_olga.post(f"{self.path}state/", {"move": "suspend"})
         assert response["Location"] == f"{self.path}?changed={builders.public_id}"
-        assert told("organisation", builders.pk).state == "suspended"
+        assert last_word("organisation", builders.pk).state == "suspended"
         page = as_olga.get(response["Location"]).content.decode()
         assert "Olga suspended the organisation Builders" in page
         assert f"/ops/receipts/organisations/{builders.public_id}/" in page
@@ -94,7 +73,7 @@ class TestOrganisations:
         developer.force_login(dev)
         assert "Builders is suspended" in developer.get(f"/apps/{application.public_id}/").content.decode()
         as_olga.post(f"{self.path}state/", {"move": "resume"})
-        assert told("organisation", builders.pk).state == "active"
+        assert last_word("organisation", builders.pk).state == "active"
         assert "Suspend organisation" in as_olga.get(self.path).content.decode()
 
     def test_no_other_move_is_known(self, as_olga: Client, builders: Organisation) -> None:
@@ -106,11 +85,11 @@ class TestOrganisations:
         path = f"/ops/applications/{application.public_id}/state/"
         response = as_olga.post(path, {"move": "suspend"})
         assert response["Location"] == f"{self.path}?changed={application.public_id}"
-        assert told("application", application.pk).state == "suspended"
+        assert last_word("application", application.pk).state == "suspended"
         page = as_olga.get(response["Location"]).content.decode()
         assert f"/ops/receipts/applications/{application.public_id}/" in page
         as_olga.post(path, {"move": "resume"})
-        assert told("application", application.pk).state == "active"
+        assert last_word("application", application.pk).state == "active"
 
     def test_by_rest(self, client: Client, olga: User, application: Application) -> None:
         own = make_member(olga, make_organisation("Ops", is_publisher=False), "administrator").organisation

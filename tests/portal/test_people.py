@@ -15,19 +15,8 @@ from apimgr.accounts.services import issue_api_token
 from apimgr.contracts.snapshot import OrganisationDocument
 from portal.models import Application
 from tests.browser import every_look, look, sign_in
+from tests.changes import last_word
 from tests.factories import make_member, make_organisation, make_user
-from tests.portal.test_operations import told
-
-
-@pytest.fixture
-def application(dev: User, builders: Organisation) -> Application:
-    return Application.objects.create(organisation=builders, name="Shop")
-
-
-@pytest.fixture
-def as_olga(client: Client, olga: User) -> Client:
-    client.force_login(olga)
-    return client
 
 
 def page_of(user: User) -> str:
@@ -83,7 +72,7 @@ def test_one_is_disabled_and_enabled(as_olga: Client, application: Application, 
     response = as_olga.post(f"{page_of(dev)}state/", {"move": "disable"})
     assert response["Location"] == f"{page_of(dev)}?changed=1"
     builders = application.organisation
-    assert told("organisation", builders.pk) == OrganisationDocument(builders.pk, "suspended")
+    assert last_word("organisation", builders.pk) == OrganisationDocument(builders.pk, "suspended")
     page = as_olga.get(response["Location"]).content.decode()
     assert "Olga disabled the account Dev" in page
     assert f"/ops/receipts/organisations/{builders.public_id}/" in page
@@ -92,9 +81,9 @@ def test_one_is_disabled_and_enabled(as_olga: Client, application: Application, 
     as_olga.post("/ops/organisations/builders/state/", {"move": "suspend"})
     resumed = as_olga.post("/ops/organisations/builders/state/", {"move": "resume"}, follow=True)
     assert "may call again" not in resumed.content.decode(), "it still has no owner"
-    assert told("organisation", builders.pk).state == "suspended"
+    assert last_word("organisation", builders.pk).state == "suspended"
     as_olga.post(f"{page_of(dev)}state/", {"move": "enable"})
-    assert told("organisation", builders.pk).state == "active"
+    assert last_word("organisation", builders.pk).state == "active"
     assert "Disable account" in as_olga.get(page_of(dev)).content.decode()
 
 

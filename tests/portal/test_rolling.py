@@ -13,22 +13,16 @@ from django.utils import timezone
 from apimgr.accounts.models import Organisation, User
 from apimgr.accounts.services.organisations import resume_organisation, suspend_organisation
 from apimgr.audit.models import AuditEntry
-from apimgr.contracts import snapshot
 from apimgr.contracts.credentials import digest_key
 from apimgr.contracts.snapshot import CredentialDocument, OrganisationDocument
 from apimgr.core.errors import Conflict, DomainError, NotFound
 from portal import services
 from portal.models import Application, Credential
 from proxy import compiler
-from proxy.models import GatewayChange
+from tests.changes import last_word
 
 pytestmark = pytest.mark.django_db
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture
-def application(dev: User, builders: Organisation) -> Application:
-    return services.create_application(actor=dev, organisation=builders, name="Shop")
 
 
 @pytest.fixture
@@ -38,8 +32,7 @@ def credential(dev: User, application: Application) -> Credential:
 
 def told(digest: bytes | memoryview) -> CredentialDocument:
     """What gateways were last told of a secret."""
-    found = GatewayChange.objects.filter(kind="credential", key=bytes(digest).hex()).latest("sequence")
-    document = snapshot.load(found.document or "")
+    document = last_word("credential", bytes(digest).hex())
     assert isinstance(document, CredentialDocument)
     return document
 
@@ -153,15 +146,13 @@ def test_the_page_sets_an_end(client: Client, dev: User, credential: Credential,
 
 @pytest.mark.requirement("K8.3")
 def test_a_suspended_organisation_is_told_to_gateways(olga: User, dev: User, builders: Organisation) -> None:
-    def last() -> snapshot.Document:
-        return snapshot.load(GatewayChange.objects.filter(kind="organisation").latest("sequence").document or "")
-
     with pytest.raises(NotFound):
         suspend_organisation(actor=dev, organisation=builders)
     for _ in range(2):
         suspend_organisation(actor=olga, organisation=builders)
-    assert last() == OrganisationDocument(builders.pk, "suspended")
-    assert last() in list(compiler.everything())
+    suspended = OrganisationDocument(builders.pk, "suspended")
+    assert last_word("organisation", builders.pk) == suspended
+    assert suspended in list(compiler.everything())
     resume_organisation(actor=olga, organisation=builders)
-    assert last() == OrganisationDocument(builders.pk, "active")
+    assert last_word("organisation", builders.pk) == OrganisationDocument(builders.pk, "active")
     assert AuditEntry.objects.filter(action__startswith="accounts.organisation.").count() >= 2

@@ -15,11 +15,6 @@ from tests.factories import make_api, make_plan, make_product, make_version
 
 
 @pytest.fixture
-def application(dev: User, builders: Organisation) -> Application:
-    return services.create_application(actor=dev, organisation=builders, name="Shop")
-
-
-@pytest.fixture
 def subscription(dev: User, application: Application, plan: Plan) -> Subscription:
     return services.subscribe(actor=dev, application=application, plan=plan)
 

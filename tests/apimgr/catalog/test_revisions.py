@@ -14,12 +14,12 @@ from apimgr.catalog import services
 from apimgr.catalog.differences import Difference, differences
 from apimgr.catalog.models import Revision, Version
 from apimgr.catalog.selectors import revision_of, revisions_of
-from apimgr.contracts import snapshot
 from apimgr.contracts.snapshot import RouteDocument, VersionDocument
 from apimgr.core.egress import EgressRefused
 from apimgr.core.errors import Conflict, DomainError, NotAllowed, NotFound
 from proxy.models import GatewayChange
 from tests.apimgr.catalog.test_publishing import PETS, document
+from tests.changes import last_word
 from tests.factories import make_api, make_version
 
 
@@ -48,11 +48,6 @@ def fresh(version: Version) -> Version:
     return Version.objects.select_related("api__organisation").get(pk=version.pk)
 
 
-def served(kind: str, key: Any) -> Any:
-    document = GatewayChange.objects.filter(kind=kind, key=str(key)).order_by("-sequence")[0].document
-    return snapshot.load(document) if document else None
-
-
 def test_a_restored_revision_is_served_as_it_was(alice: User, version: Version) -> None:
     first = version.revisions.get(number=1)
     changes = GatewayChange.objects.count()
@@ -62,7 +57,7 @@ def test_a_restored_revision_is_served_as_it_was(alice: User, version: Version) 
     assert (live.number, live.restored_from, live.created_by) == (3, first, alice)
     assert (live.configuration, live.specification) == (first.configuration, first.specification)
     assert [row.number for row in revisions_of(version)] == [3, 2, 1], "nothing that was published is gone"
-    told = served("version", version.pk)
+    told = last_word("version", version.pk)
     assert isinstance(told, VersionDocument)
     assert (told.upstream.url, told.upstream.read_timeout_ms) == ("https://pets.example/api", 30_000)
     assert told.max_body_bytes == 10 * 2**20
@@ -73,10 +68,10 @@ def test_a_restored_revision_is_served_as_it_was(alice: User, version: Version) 
 
 
 def test_the_way_back_leads_forth_again(alice: User, version: Version) -> None:
-    second = served("version", version.pk)
+    second = last_word("version", version.pk)
     for number in (1, 2):
         version = services.restore_revision(actor=alice, version=version, number=number)
-    assert served("version", version.pk) == second
+    assert last_word("version", version.pk) == second
     assert version.deployed_revision is not None
     assert version.deployed_revision.number == 4
 
@@ -121,11 +116,11 @@ def test_who_did_not_see_what_is_live_rolls_nothing_back(alice: User, version: V
     assert error.value.code == "revision_served", "which says more: it is done"
 
 
-def refused(alice: User, version: Version, number: int = 1, instead_of: int | None = None) -> DomainError:
+def refused(alice: User, version: Version, instead_of: int | None = None) -> DomainError:
     """Rolling back fails, and nothing at all has changed."""
     before = version.deployed_revision_id, Revision.objects.count(), GatewayChange.objects.count()
     with pytest.raises(DomainError) as error:
-        services.restore_revision(actor=alice, version=version, number=number, instead_of=instead_of)
+        services.restore_revision(actor=alice, version=version, number=1, instead_of=instead_of)
     version = fresh(version)
     assert (version.deployed_revision_id, Revision.objects.count(), GatewayChange.objects.count()) == before
     assert version.upstream.url == "https://8.8.8.8"
@@ -197,10 +192,10 @@ def test_only_what_is_live_rolls_back(alice: User, version: Version) -> None:
 def test_its_former_address_is_served_again(alice: User, version: Version) -> None:
     services.set_route(actor=alice, version=version, base_path="/moved")
     services.publish_version(actor=alice, version=fresh(version))
-    assert served("route", "/pet-store/v1") is None
+    assert last_word("route", "/pet-store/v1") is None
     services.restore_revision(actor=alice, version=version, number=2)
-    assert isinstance(served("route", "/pet-store/v1"), RouteDocument)
-    assert served("route", "/moved") is None
+    assert isinstance(last_word("route", "/pet-store/v1"), RouteDocument)
+    assert last_word("route", "/moved") is None
 
 
 def test_only_publishers_roll_back(victor: User, oscar: User, charlie: User, version: Version) -> None:

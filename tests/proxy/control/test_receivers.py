@@ -14,11 +14,9 @@ from apimgr.accounts.services import add_member, change_role, disable_user, enab
 from apimgr.catalog.events import VersionDeprecated, VersionPublished, VersionRestored, VersionRetired
 from apimgr.catalog.models import Revision, Version
 from apimgr.catalog.services.publication import configuration_of
-from apimgr.contracts import snapshot
 from apimgr.contracts.snapshot import (
     ApplicationDocument,
     CredentialDocument,
-    Document,
     OrganisationDocument,
     PlanDocument,
     RouteDocument,
@@ -33,14 +31,10 @@ from apimgr.products.services import LimitTerms
 from portal import services as portal
 from proxy import compiler
 from proxy.models import GatewayChange
+from tests.changes import is_spoken_of, last_word
 from tests.factories import make_api, make_member, make_plan, make_product, make_user, make_version
 
 pytestmark = pytest.mark.django_db
-
-
-def last(kind: str, key: str | int) -> Document | None:
-    change = GatewayChange.objects.filter(kind=kind, key=str(key)).order_by("-sequence").first()
-    return snapshot.load(change.document) if change and change.document else None
 
 
 @pytest.fixture
@@ -53,13 +47,13 @@ def test_a_key_s_life(free: Plan, dev: User, builders: Organisation) -> None:
     application = portal.create_application(actor=dev, organisation=builders, name="Shop")
     subscription = portal.subscribe(actor=dev, application=application, plan=free)
     credential, issued = portal.issue_credential(actor=dev, application=application)
-    told = last("application", application.pk)
+    told = last_word("application", application.pk)
     assert isinstance(told, ApplicationDocument)
     assert [row.id for row in told.subscriptions] == [subscription.pk]
     digest = bytes(credential.digest).hex()
-    assert isinstance(last("credential", digest), CredentialDocument)
+    assert isinstance(last_word("credential", digest), CredentialDocument)
     portal.revoke_credential(actor=dev, credential=credential)
-    revoked = last("credential", digest)
+    revoked = last_word("credential", digest)
     assert isinstance(revoked, CredentialDocument)
     assert revoked.state == "revoked"
     assert not GatewayChange.objects.filter(document__contains=issued.secret).exists()
@@ -86,10 +80,10 @@ def test_a_version_s_life(acme: Organisation) -> None:
         version.state = state
         version.save()
         emit(event(version.pk))
-        told = last("version", version.pk)
+        told = last_word("version", version.pk)
         assert isinstance(told, VersionDocument)
         assert told.state == state
-        assert last("route", version.route.base_path) is not None
+        assert last_word("route", version.route.base_path) is not None
 
 
 @pytest.mark.requirement("K8.3")
@@ -99,12 +93,12 @@ def test_a_product_s_versions_are_told_to_the_version(acme: Organisation) -> Non
     emit(VersionPublished(version.pk))
     product = make_product(version)
     emit(ProductVersionsChanged(product.pk))
-    told = last("version", version.pk)
+    told = last_word("version", version.pk)
     assert isinstance(told, VersionDocument)
     assert told.product_ids == (product.pk,)
     product.versions.clear()
     emit(ProductVersionsChanged(product.pk))
-    told = last("version", version.pk)
+    told = last_word("version", version.pk)
     assert isinstance(told, VersionDocument)
     assert told.product_ids == ()
 
@@ -112,13 +106,13 @@ def test_a_product_s_versions_are_told_to_the_version(acme: Organisation) -> Non
 @pytest.mark.requirement("K8.3")
 def test_limits_and_their_end(free: Plan) -> None:
     emit(PlanChanged(free.pk))
-    told = last("plan", free.pk)
+    told = last_word("plan", free.pk)
     assert isinstance(told, PlanDocument)
     assert {limit.amount for limit in told.limits} == {60, 10_000}
     plan_id = free.pk
     free.delete()
     emit(PlanChanged(plan_id))
-    assert last("plan", plan_id) is None
+    assert last_word("plan", plan_id) is None
 
 
 def test_an_api_s_limits_are_told_to_each_of_its_served_versions(acme: Organisation, oscar: User) -> None:
@@ -130,9 +124,9 @@ def test_an_api_s_limits_are_told_to_each_of_its_served_versions(acme: Organisat
     own = second.operations.get()
     limits = [("rate", 100, "minute"), LimitTerms("concurrency", 2, operation_id=own.pk)]
     products.change_api_limits(actor=oscar, api=api, limits=limits)
-    assert last("version", draft.pk) is None
+    assert not is_spoken_of("version", draft.pk)
     for version, amounts in ((first, {100}), (second, {100, 2})):
-        told = last("version", version.pk)
+        told = last_word("version", version.pk)
         assert isinstance(told, VersionDocument)
         assert {limit.amount for limit in told.limits} == amounts
     before = GatewayChange.objects.count()
@@ -144,7 +138,7 @@ def test_an_api_s_limits_are_told_to_each_of_its_served_versions(acme: Organisat
 def test_a_billing_month_is_told_with_the_subscription(free: Plan, dev: User, builders: Organisation) -> None:
     application = portal.create_application(actor=dev, organisation=builders, name="Shop")
     portal.subscribe(actor=dev, application=application, plan=free)
-    told = last("application", application.pk)
+    told = last_word("application", application.pk)
     assert isinstance(told, ApplicationDocument)
     midnight = timezone.now().astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     assert told.subscriptions[0].billing_anchor in {midnight.timestamp(), midnight.timestamp() - 86_400}
@@ -155,7 +149,7 @@ def test_who_comes_back_is_told_to_count_as_before(free: Plan, dev: User, builde
     first = portal.subscribe(actor=dev, application=application, plan=free)
     portal.cancel_subscription(actor=dev, subscription=first)
     again = portal.subscribe(actor=dev, application=application, plan=free)
-    told = last("application", application.pk)
+    told = last_word("application", application.pk)
     assert isinstance(told, ApplicationDocument)
     assert [(row.id, row.spender) for row in told.subscriptions] == [(again.pk, first.pk)]
 
@@ -167,12 +161,12 @@ def test_an_address_another_version_took_over_is_left_to_it(acme: Organisation) 
     address = first.route.base_path
     move(first, "/elsewhere")
     emit(VersionPublished(first.pk))
-    assert last("route", address) is None
+    assert last_word("route", address) is None
     second = make_version(make_api(acme))
     move(second, address)
     emit(VersionPublished(second.pk))
     emit(VersionPublished(first.pk))
-    told = last("route", address)
+    told = last_word("route", address)
     assert isinstance(told, RouteDocument)
     assert told.version_id == second.pk
 
@@ -198,15 +192,14 @@ def test_the_loss_of_the_last_owner(dev: User, builders: Organisation, acme: Org
     """Whatever takes an organisation's last active owner, or brings one, is told; nothing else is."""
 
     def state() -> str:
-        told = last("organisation", builders.pk)
-        return told.state if isinstance(told, OrganisationDocument) else ""
+        return last_word("organisation", builders.pk).state if is_spoken_of("organisation", builders.pk) else ""
 
     make_member(dev, acme, Role.PUBLISHER)
     make_member(make_user("alice"), acme, Role.PUBLISHER)
     deborah = add_member(actor=dev, organisation=builders, user=make_user("deborah"), role=Role.DEVELOPER)
     disable_user(actor=None, user=dev)
     assert state() == "", "there is another"
-    assert last("organisation", acme.pk) is None
+    assert not is_spoken_of("organisation", acme.pk)
     remove_member(actor=deborah.user, membership=deborah)
     assert state() == "suspended"
     assert OrganisationDocument(builders.pk, "suspended") in list(compiler.everything())
@@ -218,4 +211,4 @@ def test_the_loss_of_the_last_owner(dev: User, builders: Organisation, acme: Org
     assert state() == "suspended"
     enable_user(actor=None, user=dev)
     assert state() == "active"
-    assert last("organisation", acme.pk) is None
+    assert not is_spoken_of("organisation", acme.pk)
