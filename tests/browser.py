@@ -20,6 +20,7 @@ from django.test import Client
 from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, Route, expect, sync_playwright
 
 from apimgr.accounts.models import User
+from tests.here import IS_CI
 
 # Playwright's synchronous interface keeps an event loop running in this thread; Django would refuse the ORM beside it.
 os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
@@ -73,7 +74,7 @@ def browser() -> Iterator[Browser]:
 
 
 def without_browser() -> NoReturn:
-    if os.environ.get("CI", "").lower() in {"1", "true"}:
+    if IS_CI:
         pytest.fail(f"CI must run the browser tests, but there is {NOT_RUN}")
     pytest.skip(NOT_RUN)
 

@@ -12,11 +12,9 @@ import sys
 from pathlib import Path
 
 from proxy.build import what_is_missing
+from tests.here import IS_CI
 
 IS_ROOT = os.geteuid() == 0
-
-
-IS_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 
 
 def apt_install(package: str, *more: str) -> bool:

@@ -12,9 +12,9 @@ from playwright.sync_api import Page
 from apimgr.accounts.models import User
 from portal.models import Credential
 from tests.analytics.calls import store
-from tests.analytics.test_look import lively, look, sign_in
+from tests.analytics.test_look import lively, look
 from tests.analytics.world import Scene
-from tests.browser import every_look
+from tests.browser import every_look, sign_in
 
 __all__ = ["lively"]
 

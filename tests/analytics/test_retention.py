@@ -24,11 +24,11 @@ def _today(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     monkeypatch.setattr(partitions, "today", NOW.date)
 
 
-def ranges(segment: int, *times: datetime, shipped_at: datetime = OLD, calls: int = 2) -> list[int]:
-    """Ranges of one segment, one after the other, each with its calls of one time. Returns their ids."""
+def ranges(segment: int, *times: datetime, shipped_at: datetime = OLD) -> list[int]:
+    """Ranges of one segment, one after the other, each with two calls of one time. Returns their ids."""
     made = []
     for at in times:
-        ingest.write_batch(node="node-1", boot=1, worker=0, segment=segment, records=[call(at)] * calls)
+        ingest.write_batch(node="node-1", boot=1, worker=0, segment=segment, records=[call(at)] * 2)
         latest = UsageBatch.objects.latest("pk")
         start = 100 * (len(made) + 1)
         found = UsageBatch.objects.filter(pk=latest.pk)

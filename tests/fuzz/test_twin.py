@@ -9,17 +9,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from proxy.dataplane import compiled
 from tests.fuzz.__main__ import CORPUS, mutate
 from tests.fuzz.readings import READINGS
 from tests.fuzz.twin import Differs, Twin
+from tests.here import has_build
 
-IS_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 MUTANTS = {"gateway": 3000}  # each a whole life of connections
 
-pytestmark = pytest.mark.skipif(
-    not compiled.home().is_dir() and not IS_CI, reason="the gateway is not compiled: run `make compiled`"
-)
+pytestmark = has_build
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,12 @@ import json
 from typing import Any
 
 import pytest
-from django.test import Client
 from playwright.sync_api import Page, expect
 from pytest_django.live_server_helper import LiveServer
 
 from apimgr.accounts.models import User
 from apimgr.catalog.models import Version
-from tests.browser import axe_violations, every_look
+from tests.browser import axe_violations, every_look, sign_in
 from tests.factories import make_api, make_plan, make_product, make_version
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -34,12 +33,6 @@ PAGES = [
     ),
     *(f"/console/apis/orders/versions/v2/{step}/" for step in ("source", "check", "address", "access", "preview")),
 ]
-
-
-def sign_in(page: Page, server: LiveServer, person: User) -> None:
-    client = Client()
-    client.force_login(person)
-    page.context.add_cookies([{"name": "session", "value": client.cookies["session"].value, "url": server.url}])
 
 
 @every_look

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
 from django.db import transaction
-from django.test import Client
 from django.urls import reverse
 from playwright.sync_api import Page
 
 from apimgr.accounts.models import User
 from apimgr.contracts.snapshot import PlanDocument
 from proxy.services import append_changes
-from tests.browser import every_look
+from tests.browser import every_look, look, sign_in
 from tests.proxy.control.test_rollout import make_node
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 
 @every_look
-def test_operators_pages_look_right(browser_page: Page, live_server: Any, olga: User, client: Client) -> None:
+def test_operators_pages_look_right(browser_page: Page, live_server: Any, olga: User) -> None:
     with transaction.atomic():
         append_changes([PlanDocument(1, "Free")], [("plan", "2")])
     make_node(
@@ -30,14 +27,7 @@ def test_operators_pages_look_right(browser_page: Page, live_server: Any, olga: 
     )
     make_node("gateway-b", silent_s=60)
     make_node("gateway-c", applied=2, limits="unavailable", ungranted=1234)
-    client.force_login(olga)
-    browser_page.context.add_cookies(
-        [{"name": name, "value": morsel.value, "url": live_server.url} for name, morsel in client.cookies.items()]
-    )
+    sign_in(browser_page, live_server, olga)
     for name in ("overview", "nodes", "books", "changes"):
         browser_page.goto(live_server.url + reverse(f"proxy:{name}"))
-        assert browser_page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-        if folder := os.environ.get("PICTURES"):
-            width = browser_page.evaluate("window.innerWidth")
-            dark = browser_page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
-            browser_page.screenshot(path=str(Path(folder) / f"{name}-{width}-{'dark' if dark else 'light'}.png"))
+        look(browser_page, f"ops-{name}")

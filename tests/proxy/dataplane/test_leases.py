@@ -562,9 +562,7 @@ def test_a_host_that_comes_back_goes_on_where_it_was(tmp_path: Path, redis_serve
 
 
 @pytest.mark.processes
-def test_grants_wait_for_a_host_that_others_remember(
-    tmp_path: Path, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_grants_wait_for_a_host_that_others_remember(tmp_path: Path, redis_server: RedisServer) -> None:
     """The memory is lost while a host that has spent all of the quota cannot be heard: nobody may spend it again."""
 
     async def main() -> None:

@@ -123,9 +123,7 @@ def test_who_is_killed_lets_go(table: Table) -> None:
     assert [answers(limited) for _ in range(4)] == [TAKEN] * 3 + [REFUSED]
 
 
-def test_after_a_while_without_an_attempt_a_lock_is_waited_for_anew(
-    table: Table, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_a_while_without_an_attempt_a_lock_is_waited_for_anew(table: Table) -> None:
     limited = meter(table, QUOTA)
     with holding(table.path, 5):
         assert answers(limited, but=ASKING) == REFUSED
@@ -184,14 +182,14 @@ def play(folder: Path, scenario: Callable[[Running], object]) -> None:
     run(whole, uvloop.new_event_loop)
 
 
-async def stand(gateway: Running, *owners: int) -> Holder:
-    return await asyncio.to_thread(Holder, gateway.worker.runtime.limits.path, *owners)
+async def stand(table: Table, *owners: int) -> Holder:
+    return await asyncio.to_thread(Holder, table.path, *owners)
 
 
 def test_a_worker_serves_others_meanwhile(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         assert (await gateway.get()).status == 200
-        holder = await stand(gateway, SUBSCRIPTION.spender)
+        holder = await stand(gateway.worker.runtime.limits, SUBSCRIPTION.spender)
         try:
             waits = asyncio.ensure_future(gateway.get())
             assert (await gateway.get("/orders/items/2", key="")).status == 401
@@ -215,7 +213,7 @@ def test_a_worker_serves_others_meanwhile(tmp_path: Path) -> None:
 def test_a_call_that_waits_goes_on_with_the_holder(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         assert (await gateway.get()).status == 200
-        holder = await stand(gateway, SUBSCRIPTION.spender)
+        holder = await stand(gateway.worker.runtime.limits, SUBSCRIPTION.spender)
         try:
             _, gone = await gateway.connect()
             gone.write(request("POST", "/orders/items", f"X-Api-Key: {gateway.world.key}", body=b"hello")[:-1])
@@ -261,17 +259,13 @@ async def spends(host: Host, of: LimitDocument, subscription: int) -> bool:
     return await host.call(meter(host.table, of, subscription=subscription))
 
 
-async def stands(host: Host, *owners: int) -> Holder:
-    return await asyncio.to_thread(Holder, host.table.path, *owners)
-
-
 def test_the_agent_grants_to_others_meanwhile(tmp_path: Path, redis_server: RedisServer) -> None:
     async def main() -> None:
         async with hosts(tmp_path, redis_server, 2) as (host, other):
             of = limit("quota", 1000, "month")
             for subscription in (5, ELSEWHERE):
                 assert await spends(host, of, subscription)
-            holder = await stands(host, 5)
+            holder = await stand(host.table, 5)
             try:
                 host.grantor._asking = {at.at: {1} for at in host.table.slots()}  # and who asks is in vain
                 for subscription in range(ELSEWHERE, ELSEWHERE + 300):
@@ -329,7 +323,7 @@ def test_calls_under_way_are_not_given_to_others(tmp_path: Path, redis_server: R
                 [held] = (int(value) for name, value in said.items() if name.startswith(b"held:host0"))
                 return at, held
 
-            holder = await stands(host, 5)
+            holder = await stand(host.table, 5)
             try:
                 renewed, held = told()
                 await until(lambda: told()[0] > renewed)
@@ -353,7 +347,7 @@ def test_after_a_loss_of_memory_nobody_is_granted_what_cannot_be_told(
             while passed < 10:
                 passed += await storm([host], of, calls=1)
                 await asyncio.sleep(0.02)
-            holder = await stands(host, 5)
+            holder = await stand(host.table, 5)
             try:
                 redis_server.empty()
                 await until(lambda: not host.grantor.is_open and not other.grantor.is_open)

@@ -13,14 +13,11 @@ from apimgr.env import BASE_DIR
 from proxy import build
 from proxy.dataplane import compiled
 from proxy.models import GatewayNode
+from tests.here import has_build
 from tests.proxy.processes.conftest import Published
 from tests.proxy.processes.node import TOKEN, running, wait_for
 
 TESTED = ("tests/proxy/dataplane", "tests/proxy/usage/test_spool.py", "tests/proxy/usage/test_inflight.py")
-IS_CI = os.environ.get("CI", "").lower() in {"1", "true"}
-has_build = pytest.mark.skipif(
-    not compiled.home().is_dir() and not IS_CI, reason="the gateway is not compiled: run `make compiled`"
-)
 WHERE = "import proxy.dataplane.exchange as module; print(module.__file__)"
 
 
