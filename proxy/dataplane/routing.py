@@ -1,8 +1,9 @@
 """Path and method to operation: a trie per version. Pure.
 
 A segment matches, in this order, a literal, a pattern such as ``{name}.json`` (most literal characters first), a
-parameter ``{id}``, and last a wildcard ``{rest+}`` or ``*``, which takes everything that is left. Where the better
-branch leads nowhere the next is tried, so the work is bounded by the segments and the templates that share them.
+parameter ``{id}``, and last a wildcard ``{rest+}`` or ``*``, which takes everything that is left and so stands at the
+end alone: a template never matches more than it says. Where the better branch leads nowhere the next is tried, so the
+work is bounded by the segments and the templates that share them.
 """
 
 from __future__ import annotations
@@ -105,12 +106,13 @@ class OperationTrie:
 
     def _node_for(self, template: str) -> Node:
         node = self._root
-        for segment in template.removeprefix("/").split("/"):
-            if _is_wildcard(segment):
-                node.wildcard = node.wildcard or Node()
-                return node.wildcard
+        *above, last = template.removeprefix("/").split("/")
+        for segment in above:
             node = self._child(node, segment)
-        return node
+        if not _is_wildcard(last):
+            return self._child(node, last)
+        node.wildcard = node.wildcard or Node()
+        return node.wildcard
 
     def _child(self, node: Node, segment: str) -> Node:
         if "{" not in segment:

@@ -24,6 +24,8 @@ OPERATIONS = [
     (14, "GET", "/any/*"),
     (15, "HEAD", "/items/special"),
     (16, "GET", "/slash/"),
+    (17, "GET", "/trees/{path+}/leaves"),
+    (18, "GET", "/trees/*/roots"),
 ]
 
 
@@ -54,6 +56,11 @@ def trie() -> OperationTrie:
         ("GET", "/caf%C3%A9/menu%20card", 12, ""),
         ("GET", "/any/thing/at/all", 14, ""),
         ("GET", "/slash/", 16, ""),
+        ("GET", "/trees/oak/leaves", 17, ""),  # in the middle it is one segment
+        ("GET", "/trees/oak/old/leaves", 0, ""),
+        ("GET", "/trees/oak", 0, ""),
+        ("GET", "/trees/oak/roots", 0, ""),
+        ("GET", "/trees/*/roots", 18, ""),
         ("GET", "/slash", 0, ""),
         ("GET", "/items/", 0, ""),
         ("GET", "/nothing", 0, ""),
