@@ -31,7 +31,8 @@ def by_page(world: World, path: str) -> str:
 
 def by_rest(world: World, path: str) -> str:
     headers = {"Authorization": f"Bearer {world.secrets['dev']}"}
-    answer = Client().post(path, {"name": "CI"}, content_type="application/json", headers=headers)
+    named = {} if path.endswith("/roll") else {"name": "CI"}
+    answer = Client().post(path, named, content_type="application/json", headers=headers)
     assert "no-store" in answer.headers["Cache-Control"]
     secret: str = answer.json()["key"]
     return secret

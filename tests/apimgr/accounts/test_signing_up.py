@@ -108,6 +108,9 @@ def test_next_never_leaves_the_site(client: Client, next_url: str) -> None:
     response = client.post(
         reverse("account_login"), {"login": "dev@example.com", "password": PASSWORD, "next": next_url}
     )
+    if "\0" in next_url:
+        assert response.status_code == 400
+        return
     assert response.status_code == 302
     assert response.url == reverse("home")
 
