@@ -28,7 +28,7 @@ class Timed:
 
 
 class Wheel:
-    """``now`` is the clock as of the last tick: exact enough for timeouts, and free to read."""
+    """``now`` is the clock as of the last tick, and free to read."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -38,7 +38,8 @@ class Wheel:
 
     def arm(self, entry: Timed, seconds: float) -> None:
         """Call ``entry.deadline_passed()`` once, ``seconds`` from now, unless it is armed again or disarmed before."""
-        deadline = self.now + seconds
+        # By the clock itself: the last tick may be long ago, where the process was kept from running.
+        deadline = self._clock() + seconds
         entry.deadline = deadline
         if deadline < entry.looked_at:
             self._insert(entry, deadline)

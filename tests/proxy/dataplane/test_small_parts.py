@@ -59,6 +59,17 @@ def test_wheel() -> None:
     assert len(disarmed.passed) == 1
 
 
+@derives
+def test_no_deadline_is_early_though_the_last_tick_was_long_ago() -> None:
+    clock.now = 1000.0
+    wheel = Wheel(clock)
+    entry = Entry()
+    clock.now = 1005.0
+    wheel.arm(entry, 0.5)
+    run(wheel, 1007)
+    assert 1005.5 <= entry.passed[0] <= 1005.5 + 3 * TICK
+
+
 class Broken(Timed):
     def deadline_passed(self) -> None:
         raise RuntimeError("a mistake of ours")
