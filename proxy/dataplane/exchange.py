@@ -525,6 +525,7 @@ class Exchange:
         self.status = self.status or _CLIENT_CLOSED_REQUEST
         if self.sent_at:
             self.upstream_us = (time.monotonic_ns() - self.sent_at) // 1000
+        self._leave_line()
         self._note_attempt(_CLIENT_ABORTED)
         self._end(_CLIENT_ABORTED, explain(self, _CLIENT_ABORTED, ""))
         self._drop_upstream()
@@ -535,8 +536,14 @@ class Exchange:
             self.client.keep_alive = False
             self.refuse(BY_CODE["request_timeout"], "")
         else:
-            self.worker.pools.of(self._version.target).give_up(self.connected)
+            self._leave_line()
             self.refuse(BY_CODE["upstream_saturated"], "", b"Retry-After: 1\r\n")
+
+    def _leave_line(self) -> None:
+        """Wait for a connection no longer: the place is another's."""
+        pool = self.version.target.pool if self.version is not None else None
+        if pool is not None and self.connection is None:
+            pool.give_up(self.connected)
 
     def _note_attempt(self, outcome: Outcome) -> None:
         """Remember how far the upstream had come when somebody else ended the call."""
