@@ -26,6 +26,8 @@ from apimgr.core.rest_views import RestView
 from tests.access import Row, World, make_world
 from tests.architecture.test_access_matrix import METHODS, NAMES, TABLES
 
+pytestmark = pytest.mark.django_db
+
 _VIEWS = {
     entry.name: entry.callback.cls
     for resolver in get_resolver().url_patterns
