@@ -32,6 +32,7 @@ LEAST_TAKEN_PER_WINDOW: Final = 15_000  # bytes of an answer, in each WRITE_STAL
 HALF_CLOSED_SECONDS: Final = 1.0
 _LINGER_SECONDS: Final = 2.0
 _MAX_BUFFERED: Final = 64 * 1024
+_IN_A_TURN: Final = 4  # requests begun one after the other; then other callers have a turn, and the worker's clock
 
 
 class ClientConnection(asyncio.Protocol, Timed):
@@ -49,6 +50,7 @@ class ClientConnection(asyncio.Protocol, Timed):
         self._reading_held = False
         self._upstream_blocked = False
         self._writing_blocked = False
+        self._awaits_turn = False
         self._lingering = False
         self._heard_all = False
         self._unsent = 0  # bytes of an answer that waited for the caller at the start of this window
@@ -177,7 +179,7 @@ class ClientConnection(asyncio.Protocol, Timed):
 
     def _regulate(self) -> None:
         """Read from the caller only what has somewhere to go."""
-        hold = self._upstream_blocked or len(self._buffer) > _MAX_BUFFERED
+        hold = self._upstream_blocked or self._awaits_turn or len(self._buffer) > _MAX_BUFFERED
         if hold != self._reading_held:
             self._reading_held = hold
             if hold:
@@ -243,7 +245,7 @@ class ClientConnection(asyncio.Protocol, Timed):
         if self._reading_held:
             self.hold_reading(hold=False)
         if self._buffer and not self._parsing:
-            self._parse()
+            self._await_turn()  # a call that failed may be one of many that are told so in one go, again and again
             self._regulate()
 
     def switch(self, tunnel: Tunnel, head: bytes, from_upstream: bytes) -> None:
@@ -285,12 +287,31 @@ class ClientConnection(asyncio.Protocol, Timed):
     def _parse(self) -> None:
         """Begin exchanges with what is in the buffer. A loop, as refusals answer at once and pipelines are long."""
         self._parsing = True
+        begun = 0
         try:
-            while self._exchange is None and self._buffer and not self._lingering and not self._writing_blocked:
+            while self._exchange is None and self._buffer and self._may_begin():
+                if begun == _IN_A_TURN:
+                    self._await_turn()
+                    break
                 if not self._begin_next() or self.transport.is_closing():
                     break
+                begun += 1
         finally:
             self._parsing = False
+
+    def _may_begin(self) -> bool:
+        return not (self._lingering or self._writing_blocked or self._awaits_turn)
+
+    def _await_turn(self) -> None:
+        if not self._awaits_turn:
+            self._awaits_turn = True
+            asyncio.get_running_loop().call_soon(self._have_turn)
+
+    def _have_turn(self) -> None:
+        self._awaits_turn = False
+        if not self.transport.is_closing():
+            self._parse()
+            self._regulate()
 
     def _begin_next(self) -> bool:
         """Begin an exchange with the request at the start of the buffer. False if there is none that is whole."""
@@ -397,6 +418,7 @@ class ClientConnection(asyncio.Protocol, Timed):
             self._leave()
             return
         self._lingering = True
+        self._awaits_turn = False
         self.hold_reading(hold=False)
         self.transport.write_eof()
         if self.transport.get_write_buffer_size():

@@ -16,6 +16,7 @@ import pytest
 import uvloop
 
 from apimgr.contracts import credentials, snapshot
+from apimgr.contracts.addresses import EgressRules
 from apimgr.contracts.outcomes import BY_CODE, BY_NUMBER
 from apimgr.contracts.usage import FLAG_OLD_SECRET
 from proxy.dataplane import listener, stats
@@ -308,6 +309,44 @@ def test_pipelining_keeps_order(tmp_path: Path) -> None:
         assert [replies[at].body for at in (0, 1, 3)] == [b"/base/items/1", b"/base/items", b"/base/items/2"]
 
     play(tmp_path, scenario)
+
+
+async def most_in_a_round(gateway: Running, callers: int, pipeline: bytes, answer: bytes) -> int:
+    """Have ``callers`` send ``pipeline``, of 400 requests. Returns the most begun in a round of the event loop."""
+    answers = []
+    for _ in range(callers):
+        reader, writer = await gateway.connect()
+        writer.write(pipeline)
+        writer.write_eof()
+        answers.append(asyncio.ensure_future(reader.read()))
+    most, before = 0, gateway.worker.stats[stats.REQUESTS]
+    while not all(answered.done() for answered in answers):
+        await asyncio.sleep(0)  # once around
+        now = gateway.worker.stats[stats.REQUESTS]
+        most, before = max(most, now - before), now
+    assert [answered.result().count(answer) for answered in answers] == [400] * callers
+    return most
+
+
+@pytest.mark.requirement("M1")
+def test_a_long_pipeline_is_answered_a_few_at_a_time(tmp_path: Path) -> None:
+    """Between them others have a turn, and the clock: refusals need nobody who would hold them up."""
+
+    async def scenario(gateway: Running) -> None:
+        assert 0 < await most_in_a_round(gateway, 1, request("GET", "/nowhere") * 400, b"HTTP/1.1 404 ") <= 10
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.requirement("M1")
+def test_pipelines_to_an_upstream_that_is_not_there_are_answered_a_few_at_a_time(tmp_path: Path) -> None:
+    """All that wait for a connection are told in one go; what they had sent ahead waits for its turn even so."""
+
+    async def scenario(gateway: Running) -> None:
+        pipeline = request("GET", "/orders/items/1", f"X-Api-Key: {gateway.world.key}") * 400
+        assert 0 < await most_in_a_round(gateway, 40, pipeline, b"HTTP/1.1 502 ") <= 100
+
+    play(tmp_path, scenario, egress=EgressRules([]), max_connections=20)
 
 
 @pytest.mark.requirement("M4")
