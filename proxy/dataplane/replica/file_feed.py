@@ -39,7 +39,8 @@ class FileFeed:
         """Take the file now and whenever it changes, for ever."""
         while True:
             try:
-                if self.look():
+                # In a thread: a file of megabytes takes minutes, and the agent has more to do.
+                if await asyncio.to_thread(self.look):
                     applied()
             except Exception:
                 # A full disk, say: what is served stays, and the file is not forgotten.

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from uuid import UUID
 
@@ -14,7 +15,7 @@ import pytest
 
 from apimgr.contracts import snapshot
 from apimgr.contracts.snapshot import CredentialDocument, PlanDocument
-from proxy.dataplane.replica import file_feed
+from proxy.dataplane.replica import declaration, file_feed
 from proxy.dataplane.replica import writer as module
 from proxy.dataplane.replica.file_feed import FileFeed
 from proxy.dataplane.replica.layout import DAMAGED, MOST_DEATHS, ReplicaDamaged, ReplicaOutOfReach, open_state
@@ -262,6 +263,31 @@ def test_a_file_that_could_not_be_taken_is_taken_later(
     assert [record.message for record in caplog.records if record.exc_info] == [
         "The configuration could not be taken; trying again"
     ] * 2
+    writer.close()
+
+
+def test_a_file_that_takes_long_holds_nothing_else_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "gateway.yaml"
+    file.write_text(FILE)
+    writer = ReplicaWriter(tmp_path / "replica")
+    read, went_on = declaration.read, threading.Event()
+
+    def read_long(path: Path) -> list[snapshot.Document]:
+        assert went_on.wait(10)
+        return read(path)
+
+    monkeypatch.setattr(declaration, "read", read_long)
+
+    async def scenario() -> None:
+        applied = asyncio.Event()
+        following = asyncio.ensure_future(FileFeed(writer, file).follow(applied.set))
+        await asyncio.sleep(0.05)
+        went_on.set()
+        await asyncio.wait_for(applied.wait(), 10)
+        following.cancel()
+
+    run(scenario)
+    assert writer.ready
     writer.close()
 
 
