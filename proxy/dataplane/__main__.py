@@ -93,7 +93,7 @@ def _be_agent(fd: int, parent: int) -> int:
     from proxy.dataplane import agent
 
     if _tie_to(parent):
-        agent.run(from_environment(), socket.socket(fileno=fd))
+        agent.run(from_environment(), socket.socket(fileno=fd), _ready_fd())
     return 0
 
 
@@ -101,9 +101,13 @@ def _be_worker(number: int, fd: int, parent: int) -> int:
     from proxy.dataplane import worker
 
     if _tie_to(parent):
-        ready_fd = os.environ.pop(READY_VARIABLE, None)
-        worker.run(from_environment(), number, [socket.socket(fileno=fd)], int(ready_fd) if ready_fd else None)
+        worker.run(from_environment(), number, [socket.socket(fileno=fd)], _ready_fd())
     return 0
+
+
+def _ready_fd() -> int | None:
+    given = os.environ.pop(READY_VARIABLE, None)
+    return int(given) if given else None
 
 
 def _tie_to(parent: int) -> bool:

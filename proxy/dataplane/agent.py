@@ -16,7 +16,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import psycopg
 import uvloop
@@ -26,6 +26,7 @@ from proxy.dataplane import database, metrics
 from proxy.dataplane.admin import AdminPort
 from proxy.dataplane.config import GatewayConfig
 from proxy.dataplane.heartbeat import Counters, Heart
+from proxy.dataplane.lifeline import Lifeline
 from proxy.dataplane.replica.feed import Feed, listen
 from proxy.dataplane.replica.file_feed import FileFeed
 from proxy.dataplane.replica.writer import ReplicaWriter
@@ -49,6 +50,7 @@ SYNC_BYTES: Final = 256 * 1024
 LOOK_SECONDS: Final = 0.01
 BOOKS_SECONDS: Final = 10.0
 LAST_WORDS_SECONDS: Final = 5.0
+ALIVE_SECONDS: Final = 0.2
 
 
 class Agent:
@@ -179,7 +181,9 @@ class Agent:
     def metrics(self) -> str:
         sequence = self.writer.mark.sequence if self.writer.mark else 0
         age = max(0.0, time.time() - self.writer.in_touch_at)
-        return metrics.exposition(self.counters(), self.workers(), sequence, age=age, ready=self.writer.ready)
+        return metrics.exposition(
+            self.counters(), self.workers(), self._stats.ends(), sequence, age=age, ready=self.writer.ready
+        )
 
     async def last_words(self) -> None:
         """Ship what the workers left when they drained, and say how it stands. Without a database it stays spooled."""
@@ -199,34 +203,53 @@ def _grantor(config: GatewayConfig) -> Grantor | None:
     return Grantor(config.limits_url, config.limits_path, config.node_name)
 
 
-def run(config: GatewayConfig, listener: socket.socket) -> None:
-    """Be the agent until SIGTERM. Ctrl-C is for the supervisor, who stops the workers first."""
+def run(config: GatewayConfig, listener: socket.socket, ready_fd: int | None = None) -> None:
+    """Be the agent until SIGTERM. Ctrl-C is for the supervisor, who stops the workers first.
+
+    Bytes on ``ready_fd`` say that it goes on.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with _alone(config.home / "agent.lock"):
-        uvloop.run(_run(Agent(config), listener))
+    lifeline = Lifeline(ready_fd)
+    with _alone(config.home / "agent.lock", lifeline.say):
+        uvloop.run(_run(Agent(config), listener, lifeline))
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def _alone(path: Path, alive: Callable[[], None]) -> Iterator[None]:
     """One agent writes the replica and ships at a time: in an upgrade the former one ends first, however it ends."""
     with path.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _is_locked(lock):
             log.info("Waiting for the former agent to end")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            while not _is_locked(lock):
+                alive()  # to be killed would not help: the next one would wait as well
+                time.sleep(ALIVE_SECONDS)
         yield
 
 
-async def _run(agent: Agent, listener: socket.socket) -> None:
+def _is_locked(lock: TextIO) -> bool:
+    """Whether the lock is ours by now."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+async def _run(agent: Agent, listener: socket.socket, lifeline: Lifeline) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     port = AdminPort(agent.config.admin_token, is_ready=lambda: agent.writer.ready, metrics=agent.metrics)
-    async with _together(_for_workers(agent), stop.set):
+    async with _together([_show_life(lifeline), *_for_workers(agent)], stop.set):
         async with await port.serve(listener), _together(_for_the_database(agent), stop.set):
             await stop.wait()
         if agent.config.database_url:
             await agent.last_words()
+
+
+async def _show_life(lifeline: Lifeline) -> None:
+    while True:
+        lifeline.say()
+        await asyncio.sleep(ALIVE_SECONDS)
 
 
 def _for_workers(agent: Agent) -> list[Coroutine[Any, Any, None]]:

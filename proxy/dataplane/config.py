@@ -22,7 +22,7 @@ SOFTWARE_VERSION: Final = "0.1.0"
 MAX_WORKERS: Final = 32
 # The number a supervisor gives to everything it starts, so that agent and workers agree on it.
 BOOT_VARIABLE: Final = "APIMGR_GATEWAY_BOOT"
-# The descriptor on which a worker says that it accepts.
+# The descriptor on which a child says that it has started, and from then on that it goes on.
 READY_VARIABLE: Final = "APIMGR_GATEWAY_READY_FD"
 # While a reload drains the old workers, the new ones must not count in the same blocks.
 STATS_VARIABLE: Final = "APIMGR_GATEWAY_STATS_OFFSET"
@@ -68,6 +68,7 @@ class GatewayConfig:
     boot: int
     max_connections: int
     max_per_address: int
+    stall_seconds: int
     spool_bytes: int
     stats_offset: int
     declaration: Path | None
@@ -250,6 +251,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> GatewayConfig:
         boot=_number(environ, BOOT_VARIABLE, time.time_ns() // 1_000_000, 1, 2**63 - 1),
         max_connections=_number(environ, "APIMGR_GATEWAY_MAX_CONNECTIONS", 10_000, 1, 1_000_000),
         max_per_address=_number(environ, "APIMGR_GATEWAY_MAX_CONNECTIONS_PER_ADDRESS", 4096, 0, 1_000_000),
+        stall_seconds=_number(environ, "APIMGR_GATEWAY_STALL_SECONDS", 30, 0, 86_400),
         spool_bytes=_number(environ, "APIMGR_GATEWAY_SPOOL_BYTES", 10 * 1024**3, 1024**2, 2**62),
         declaration=_declaration(environ),
         max_staleness=_number(environ, "APIMGR_GATEWAY_MAX_STALENESS", 0, 0, 10 * 365 * 86_400),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from apimgr.contracts.outcomes import BY_NUMBER
@@ -28,7 +28,15 @@ _HELP: Final = {
 }
 
 
-def exposition(counters: Counters, workers: Iterable[Snapshot], sequence: int, *, age: float, ready: bool) -> str:
+def exposition(
+    counters: Counters,
+    workers: Iterable[Snapshot],
+    ends: Mapping[tuple[str, str], int],
+    sequence: int,
+    *,
+    age: float,
+    ready: bool,
+) -> str:
     """``age`` is in seconds: how long ago the configuration was last known to be up to date."""
     lines: list[str] = []
     for name, (kind, sentence) in _HELP.items():
@@ -44,6 +52,8 @@ def exposition(counters: Counters, workers: Iterable[Snapshot], sequence: int, *
     lines += _metric("applied_sequence", "gauge", "The last change that this node enforces.", [("", sequence)])
     sentence = "Seconds since the configuration was last known to be up to date."
     lines += _metric("configuration_age_seconds", "gauge", sentence, [("", round(age))])
+    sentence = "Processes that were started again because they had ended, or were killed for standing still."
+    lines += _metric("restarts_total", "counter", sentence, _by_cause(ends))
     lines += _metric("requests_total", "counter", "Calls by outcome.", _by_outcome(snapshots))
     lines += _metric("connections", "gauge", "Open connections of callers.", _by_worker(snapshots, "connections"))
     return "\n".join(lines) + "\n"
@@ -54,6 +64,11 @@ def _metric(name: str, kind: str, sentence: str, samples: Iterable[tuple[str, in
     yield f"# TYPE apimgr_gateway_{name} {kind}"
     for labels, value in samples:
         yield f"apimgr_gateway_{name}{labels} {value}"
+
+
+def _by_cause(ends: Mapping[tuple[str, str], int]) -> Iterator[tuple[str, int]]:
+    for (role, cause), count in ends.items():
+        yield f'{{role="{role}",cause="{cause}"}}', count
 
 
 def _by_worker(workers: list[Snapshot], count: str) -> Iterator[tuple[str, int]]:

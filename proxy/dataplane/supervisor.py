@@ -1,4 +1,4 @@
-"""The node's first process: opens the sockets, starts workers and agent, restarts what dies, stops everything.
+"""The node's first process: opens the sockets, starts workers and agent, restarts what dies or stands still, stops all.
 
 Children are programs of their own (not forks), so that a worker holds no more than it needs, and a reload runs the code
 that is installed by then. Sockets stay open here for as long as the node runs: while a worker is replaced, callers wait
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from proxy.dataplane import descriptors, presence, stats
-from proxy.dataplane.children import Child, end, terminate
+from proxy.dataplane.children import START_SECONDS, Child, end, terminate
 from proxy.dataplane.config import (
     BOOT_VARIABLE,
     OWN_PORTS_VARIABLE,
@@ -43,13 +43,13 @@ from proxy.dataplane.handover import Handover
 log = logging.getLogger(__name__)
 
 BACKLOG: Final = 4096
-START_SECONDS: Final = 20.0  # a worker that does not accept by then will not
-SUCCESSOR_SECONDS: Final = 30.0  # nor a successor, all of it
+SUCCESSOR_SECONDS: Final = 30.0  # a successor that does not accept by then will not, all of it
 WORKER_GRACE_SECONDS: Final = 35.0  # a worker drains for 30
 AGENT_GRACE_SECONDS: Final = 10.0
 STOP_SECONDS: Final = WORKER_GRACE_SECONDS + AGENT_GRACE_SECONDS  # what a supervisor takes to stop
 KILL_AGAIN_SECONDS: Final = 1.0
 LOOK_SECONDS: Final = 0.2
+WATCH_SECONDS: Final = 1.0  # between two looks at whether children go on
 # What a worker, which faces the world, has no business to know.
 AGENTS_SECRETS: Final = frozenset(
     {"DATABASE_URL", "REDIS_URL", "APIMGR_GATEWAY_LIMITS_URL", "APIMGR_GATEWAY_ADMIN_TOKEN", "APIMGR_SECRET_KEY"}
@@ -125,6 +125,7 @@ class Supervisor:
         self._joining: list[Child] = []  # started to replace the workers
         self._joining_until = 0.0
         self._leaving: list[Child] = []  # replaced, finishing what they have begun
+        self._watch_at = time.monotonic() + WATCH_SECONDS
         self._successor: Child | None = None  # started to replace us
         self._announced = False
         self._over = False  # a successor has taken over, or we failed as one
@@ -152,6 +153,7 @@ class Supervisor:
         try:
             while not self._signals & {signal.SIGTERM, signal.SIGINT} and not (self._over and not self._leaving):
                 self._tend()  # first: who has left by now may be what a reload waits for
+                self._watch()
                 self._proceed()
                 self._wait(wake)
         finally:
@@ -209,12 +211,15 @@ class Supervisor:
         due = [child.due_at for child in self._children if child.process is None]
         due += [child.stop_by for child in [*self._children, *self._leaving] if child.stop_by]
         due += [self._joining_until] if self._joining or self._successor else []
+        due += [self._watch_at] if self._children and self._config.stall_seconds else []
         if self._wanted:  # for the end of a predecessor, of which nobody tells us
             due.append(time.monotonic() + LOOK_SECONDS)
         timeout = max(0.0, min(due) - time.monotonic()) if due else None
         if self._signals - {signal.SIGCHLD} or (self._over and not self._leaving):
             return
-        select.select([wake, *(child.ready_fd for child in expected if child.ready_fd >= 0)], [], [], timeout)
+        # Who accepts goes on to speak, and is heard at the next look.
+        silent = [child.ready_fd for child in expected if child.ready_fd >= 0 and not child.accepts]
+        select.select([wake, *silent], [], [], timeout)
         with contextlib.suppress(BlockingIOError):
             os.read(wake, 4096)
         self._signals.discard(signal.SIGCHLD)
@@ -239,6 +244,24 @@ class Supervisor:
             if child.role == "successor":  # it may have taken over when we had given it up
                 presence.write_pid(self._config.home / "pid")
 
+    def _watch(self) -> None:
+        """Kill who stands still: it keeps the callers it has, and nobody else would ever end it.
+
+        Not who joins or leaves: they have their time for that, and are killed then.
+        """
+        if not self._config.stall_seconds or time.monotonic() < self._watch_at:
+            return
+        self._watch_at = time.monotonic() + WATCH_SECONDS  # from now, however late this is: each look is one
+        for child in self._children:
+            child.hear()
+            if child.stands_still(self._config.stall_seconds) and child.process is not None:
+                seconds = child.silent_looks * WATCH_SECONDS
+                log.error(
+                    "The %s, process %d, has stood still for %.0f s and is killed",
+                    child.role, child.process.pid, seconds,
+                )  # fmt: skip
+                child.kill_as_stalled()
+
     def _bury(self, child: Child, now: float) -> None:
         assert child.process is not None
         child.stop_hearing()
@@ -246,8 +269,13 @@ class Supervisor:
             child.stop_by, child.process, child.pause, child.due_at = 0.0, None, 0.0, now
             return
         log.error("The %s ended with status %s and is started again", child.role, child.process.returncode)
+        self._count_end(child)
         child.put_off(now)
         child.process = None
+
+    def _count_end(self, child: Child) -> None:
+        with contextlib.suppress(OSError):  # a disk that fails is no reason to have no worker
+            stats.count_end(self._config.stats_path, child.role.split()[0], "stall" if child.stood_still else "exit")
 
     def _start(self, child: Child) -> None:
         command = [sys.executable, "-m", "proxy.dataplane", *child.role.split(), str(child.fd), str(os.getpid())]
@@ -258,12 +286,11 @@ class Supervisor:
             environ = {name: value for name, value in environ.items() if name not in AGENTS_SECRETS}
         passed = [child.fd]
         try:
-            if child.role != "agent":
-                child.accepts = False
-                child.ready_fd, says = os.pipe()
-                environ[READY_VARIABLE] = str(says)
-                passed.append(says)
-            child.process = subprocess.Popen(command, env=environ, pass_fds=passed, start_new_session=True)
+            child.accepts = False
+            child.ready_fd, says = os.pipe()
+            environ[READY_VARIABLE] = str(says)
+            passed.append(says)
+            child.begin(subprocess.Popen(command, env=environ, pass_fds=passed, start_new_session=True))
         except OSError:  # no memory, no process number, no descriptor: that may pass
             log.exception("The %s cannot be started, and is tried again", child.role)
             child.stop_hearing()

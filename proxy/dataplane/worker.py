@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import signal
 import socket
 import sys
@@ -20,6 +19,7 @@ import uvloop
 from apimgr.contracts.addresses import EgressRules, Network
 from proxy.dataplane import descriptors, stats
 from proxy.dataplane.door import Door
+from proxy.dataplane.lifeline import Lifeline
 from proxy.dataplane.limits.asking import Again, Asker
 from proxy.dataplane.limits.table import Table
 from proxy.dataplane.listener import IDLE_SECONDS, LEAVING_IDLE_SECONDS, ClientConnection
@@ -156,15 +156,18 @@ class Worker:
         return self._date[1]
 
     async def serve(
-        self, sockets: list[socket.socket], stop: asyncio.Event, accepting: Callable[[], None] = lambda: None
+        self, sockets: list[socket.socket], stop: asyncio.Event, alive: Callable[[], None] = lambda: None
     ) -> None:
-        """Accept until ``stop`` is set, then finish what is in flight. ``accepting`` is called once it does."""
+        """Accept until ``stop`` is set, then finish what is in flight.
+
+        ``alive`` is called once calls are accepted, and from then on at each tick.
+        """
         loop = asyncio.get_running_loop()
         self._doors = [Door(sock, lambda: ClientConnection(self), self._room) for sock in sockets]
         if self._asker is not None:
             self._asker.start()
-        ticking = loop.create_task(self._tick())
-        accepting()
+        alive()
+        ticking = loop.create_task(self._tick(alive))
         try:
             await stop.wait()
             for door in self._doors:
@@ -179,13 +182,13 @@ class Worker:
     def _room(self) -> int:
         return self.places - len(self.connections)
 
-    async def _tick(self) -> None:
+    async def _tick(self, alive: Callable[[], None]) -> None:
         """Whatever goes wrong in one look, the next one comes: every deadline and every revocation hangs on it."""
         while True:
             await asyncio.sleep(TICK)
             now = time.time()
             looks: tuple[Callable[[], None], ...] = (
-                self.wheel.advance, partial(self._look_around, now), partial(self._recheck, now),
+                alive, self.wheel.advance, partial(self._look_around, now), partial(self._recheck, now),
             )  # fmt: skip
             for look in looks:
                 try:
@@ -254,7 +257,8 @@ def run(
 ) -> None:
     """Be worker ``number`` until SIGTERM, or SIGUSR1 once there is a successor; then drain and return.
 
-    A byte on ``ready_fd`` says that calls are accepted. ``recorder`` takes the records instead of the spool.
+    A first byte on ``ready_fd`` says that calls are accepted, further ones that this goes on. ``recorder`` takes the
+    records instead of the spool.
     """
     # Imported here: the agent's process and tests of this module need neither.
     from proxy.dataplane.replica.reader import ReplicaReader
@@ -287,7 +291,7 @@ def run(
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
-    uvloop.run(_serve_until_told(worker, sockets, ready_fd))
+    uvloop.run(_serve_until_told(worker, sockets, Lifeline(ready_fd)))
     if worker.syncer is not None:
         worker.syncer.close()
     spool.close()
@@ -301,18 +305,13 @@ def _count_descriptors(worker: Worker) -> None:
     worker.pools.many = limit - descriptors.SPARE
 
 
-async def _serve_until_told(worker: Worker, sockets: list[socket.socket], ready_fd: int | None) -> None:
+async def _serve_until_told(worker: Worker, sockets: list[socket.socket], lifeline: Lifeline) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def hand_over() -> None:
         worker.has_successor = True
         stop.set()
-
-    def say_ready() -> None:
-        if ready_fd is not None:
-            os.write(ready_fd, b"1")
-            os.close(ready_fd)
 
     def leave() -> None:
         worker.has_successor = False
@@ -322,4 +321,4 @@ async def _serve_until_told(worker: Worker, sockets: list[socket.socket], ready_
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, leave)
     loop.add_signal_handler(signal.SIGUSR1, hand_over)
-    await worker.serve(sockets, stop, say_ready)
+    await worker.serve(sockets, stop, lifeline.say)

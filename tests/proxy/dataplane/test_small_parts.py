@@ -120,3 +120,22 @@ def test_stats(tmp_path: Path) -> None:
     assert reader.read()[0].counts["requests"] == 3, "a worker that comes back goes on counting"
     stats.reset(tmp_path / "stats")
     assert stats.StatsReader(tmp_path / "stats").read() == []
+
+
+def test_ends_are_counted_beside_what_workers_count(tmp_path: Path) -> None:
+    path = tmp_path / "stats"
+    stats.reset(path)
+    stats.open_block(path, stats.MAX_WORKERS - 1)[stats.SPOOLED_BYTES] += 5
+    reader = stats.StatsReader(path)
+    for end in [*stats.ENDS, ("worker", "stall")]:
+        stats.count_end(path, *end)
+    assert reader.ends() == {**dict.fromkeys(stats.ENDS, 1), ("worker", "stall"): 2}
+    assert [snapshot.worker for snapshot in reader.read()] == [stats.MAX_WORKERS - 1]
+    assert [reader.total(word) for word in range(len(stats.NAMES))] == [0] * stats.SPOOLED_BYTES + [5]
+
+
+def test_ends_are_counted_in_a_file_of_an_earlier_program(tmp_path: Path) -> None:
+    path = tmp_path / "stats"
+    path.write_bytes(bytes(stats.MAX_WORKERS * 256 * 8))
+    stats.count_end(path, "agent", "exit")
+    assert stats.StatsReader(path).ends()[("agent", "exit")] == 1

@@ -160,7 +160,7 @@ def test_a_stop_in_an_upgrade_leaves_the_successor_time_for_its_calls(
         ("worker 0", [(9, False)] * 3, [0.1, 0.2, 0.4]),  # never accepts
         ("worker 0", [(1.5, True)] * 3, [0, 0, 0]),  # is killed at work
         ("worker 0", [(0.1, True), (0.1, True), (2, True), (0.1, True)], [0.1, 0.2, 0, 0.1]),
-        ("agent", [(0.2, False), (0.2, False), (1, False)], [0.1, 0.2, 0]),  # says nothing when it has started
+        ("agent", [(0.2, False), (0.2, True), (1, True)], [0.1, 0.2, 0]),
     ],
 )
 def test_only_who_dies_of_its_start_is_kept_waiting(
