@@ -100,6 +100,22 @@ def the_supervisor_is_killed(stage: Stage, scale: Scale, chance: random.Random) 
 
 
 @fault
+def processes_stand_still(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
+    """Stopped, and nobody has them go on. What a worker has waits until it is killed; of the agent nobody notices."""
+    stage.restart(APIMGR_GATEWAY_STALL_SECONDS="2")
+    load = stage.load(rate=scale.rate)
+    for role in ("worker", "agent") * max(1, scale.kills // 10):
+        wait_until(lambda: len(stage.node.children("")) == 3, 30, "all processes are there")
+        stopped = chance.choice(stage.node.children(role))
+        with stage.excused(BROKEN_SECONDS) if role == "worker" else contextlib.nullcontext():
+            stopped.suspend()
+            wait_until(lambda stopped=stopped: not stopped.is_running(), 30, f"the {role} is killed")
+        time.sleep(1.2)
+    wait_until(lambda: stage.node.admin("/ready")[0] == 200, 30, "the agent is back")
+    return stage.verdict(load)
+
+
+@fault
 def reloads_under_load(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
     """Nothing is excused: not one call may fail."""
     load = stage.load(connections=32, rate=scale.rate)
