@@ -28,6 +28,11 @@ def remove_pid(path: Path) -> None:
             path.unlink()
 
 
+def is_watched() -> bool:
+    """Whether the service manager ends us unless it hears ``WATCHDOG=1`` now and then (sd_watchdog_enabled(3))."""
+    return os.environ.get("WATCHDOG_USEC", "0") != "0"
+
+
 def notify(*assignments: str) -> None:
     """Tell the service manager that started us, if one did (sd_notify(3)). Nothing depends on its hearing it."""
     address = os.environ.get("NOTIFY_SOCKET", "")

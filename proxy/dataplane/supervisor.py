@@ -211,7 +211,7 @@ class Supervisor:
         due = [child.due_at for child in self._children if child.process is None]
         due += [child.stop_by for child in [*self._children, *self._leaving] if child.stop_by]
         due += [self._joining_until] if self._joining or self._successor else []
-        due += [self._watch_at] if self._children and self._config.stall_seconds else []
+        due += [self._watch_at] if self._watches else []
         if self._wanted:  # for the end of a predecessor, of which nobody tells us
             due.append(time.monotonic() + LOOK_SECONDS)
         timeout = max(0.0, min(due) - time.monotonic()) if due else None
@@ -244,14 +244,25 @@ class Supervisor:
             if child.role == "successor":  # it may have taken over when we had given it up
                 presence.write_pid(self._config.home / "pid")
 
+    @property
+    def _watches(self) -> bool:
+        """Whether it is for us to look around once a second; not once a successor does."""
+        return bool(self._children) and (self._config.stall_seconds > 0 or presence.is_watched())
+
     def _watch(self) -> None:
-        """Kill who stands still: it keeps the callers it has, and nobody else would ever end it.
+        """Kill who stands still; and say to the service manager, who may do as much for us, that we do not."""
+        if not self._watches or time.monotonic() < self._watch_at:
+            return
+        self._watch_at = time.monotonic() + WATCH_SECONDS  # from now, however late this is: each look is one
+        presence.notify("WATCHDOG=1")
+        if self._config.stall_seconds:
+            self._kill_who_stands_still()
+
+    def _kill_who_stands_still(self) -> None:
+        """It keeps the callers it has, and nobody else would ever end it.
 
         Not who joins or leaves: they have their time for that, and are killed then.
         """
-        if not self._config.stall_seconds or time.monotonic() < self._watch_at:
-            return
-        self._watch_at = time.monotonic() + WATCH_SECONDS  # from now, however late this is: each look is one
         for child in self._children:
             child.hear()
             if child.stands_still(self._config.stall_seconds) and child.process is not None:

@@ -205,8 +205,10 @@ def test_the_service_manager_is_told(published: Published, tmp_path: Path) -> No
             while not any(words in line for line in told):
                 told.append(manager.recv(4096).decode())
 
-        with running(tmp_path / "node", NOTIFY_SOCKET=str(tmp_path / "notify")) as node:
+        watched = {"WATCHDOG_USEC": "30000000", "APIMGR_GATEWAY_STALL_SECONDS": "0"}
+        with running(tmp_path / "node", NOTIFY_SOCKET=str(tmp_path / "notify"), **watched) as node:
             hear("READY=1")
+            hear("WATCHDOG=1")
             node.wait_ready()
             os.kill(node.pid, signal.SIGHUP)
             hear("RELOADING=1")
@@ -216,4 +218,5 @@ def test_the_service_manager_is_told(published: Published, tmp_path: Path) -> No
             node.upgrade()
             hear(f"MAINPID={node.pid}\nREADY=1")
             told.clear()
+            hear("WATCHDOG=1")
         hear("STOPPING=1")
