@@ -107,13 +107,13 @@ def _connected() -> QuerySet[GatewayNode]:
 def rollouts(changes: Iterable[GatewayChange]) -> list[tuple[GatewayChange, Rollout]]:
     """Each change with its rollout, in two queries however many there are."""
     changes = list(changes)
-    reached = dict(_connected().values_list("name", "applied_sequence"))
+    connected = {node.name: node for node in _connected()}
     applied: dict[int, dict[str, datetime]] = {}
     with connection.cursor() as cursor:
-        cursor.execute(_FIRST_APPLIED, [[change.sequence for change in changes], list(reached)])
+        cursor.execute(_FIRST_APPLIED, [[change.sequence for change in changes], list(connected)])
         for sequence, node, at in cursor.fetchall():
             applied.setdefault(sequence, {})[node] = at
-    return [(change, _rollout(change, reached, applied.get(change.sequence, {}))) for change in changes]
+    return [(change, _rollout(change, connected, applied.get(change.sequence, {}))) for change in changes]
 
 
 _FIRST_APPLIED: Final = """
@@ -127,12 +127,19 @@ _FIRST_APPLIED: Final = """
 """
 
 
-def _rollout(change: GatewayChange, reached: dict[str, int], applied: dict[str, datetime]) -> Rollout:
+def _rollout(change: GatewayChange, nodes: dict[str, GatewayNode], applied: dict[str, datetime]) -> Rollout:
     # A node tells of a change at once and of itself every two seconds; receipts of long ago are gone.
-    live = applied.keys() | {name for name, sequence in reached.items() if sequence >= change.sequence}
-    slowest = max(applied.values(), default=None)
-    ms = round((slowest - change.created_at).total_seconds() * 1000) if slowest else None
-    return Rollout(live=len(live), total=len(reached), ms=None if ms is None else max(ms, 0))
+    live = applied.keys() | {name for name, node in nodes.items() if node.applied_sequence >= change.sequence}
+    took = [_taken(change, nodes[name], at) for name, at in applied.items()]
+    return Rollout(live=len(live), total=len(nodes), ms=max(took, default=None))
+
+
+def _taken(change: GatewayChange, node: GatewayNode, applied_at: datetime) -> int:
+    """Milliseconds that a node let pass before it enforced a change; one that came later began when it started."""
+    begun = change.created_at
+    if begun < node.started_at <= applied_at:
+        begun = node.started_at
+    return max(0, round((applied_at - begun).total_seconds() * 1000))
 
 
 def version_rollout(viewer: Viewer, version_id: int) -> Rollout | None:

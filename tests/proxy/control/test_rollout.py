@@ -22,7 +22,9 @@ from tests.factories import make_api, make_member, make_organisation, make_plan,
 pytestmark = pytest.mark.django_db
 
 
-def make_node(name: str, *, applied: int = 0, silent_s: float = 0, **counters: int | str) -> GatewayNode:
+def make_node(
+    name: str, *, applied: int = 0, silent_s: float = 0, age_s: float = 60, **counters: int | str
+) -> GatewayNode:
     now = timezone.now()
     return GatewayNode.objects.create(
         name=name,
@@ -30,7 +32,7 @@ def make_node(name: str, *, applied: int = 0, silent_s: float = 0, **counters: i
         software_version="0.1.0",
         workers=1,
         applied_sequence=applied,
-        started_at=now,
+        started_at=now - timedelta(seconds=age_s),
         heartbeat_at=now - timedelta(seconds=silent_s),
         counters=counters,
     )
@@ -59,6 +61,26 @@ def test_the_first_time_it_was_enforced_counts() -> None:
             node="node", sequence=sequence + later, applied_at=made_at + timedelta(milliseconds=ms)
         )
     assert selectors.rollout(sequence).ms == 50
+
+
+def test_a_node_that_came_later_took_no_longer_than_it_was_there() -> None:
+    sequence = append_changes([PlanDocument(1, "Free")])
+    made_at = GatewayChange.objects.get().created_at
+    make_node("there")
+    AppliedChanges.objects.create(node="there", sequence=sequence, applied_at=made_at + timedelta(milliseconds=40))
+    late = make_node("late", age_s=-3600)
+    AppliedChanges.objects.create(
+        node="late", sequence=sequence, applied_at=late.started_at + timedelta(milliseconds=70)
+    )
+    assert selectors.rollout(sequence).ms == 70
+
+
+def test_a_node_that_was_started_again_since_took_what_it_took() -> None:
+    sequence = append_changes([PlanDocument(1, "Free")])
+    made_at = GatewayChange.objects.get().created_at
+    make_node("node", age_s=-3600)
+    AppliedChanges.objects.create(node="node", sequence=sequence, applied_at=made_at + timedelta(milliseconds=90))
+    assert selectors.rollout(sequence).ms == 90
 
 
 def test_a_node_counts_although_its_receipt_is_gone() -> None:
