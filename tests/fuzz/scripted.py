@@ -22,9 +22,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from apimgr.contracts import snapshot
 from apimgr.contracts.addresses import EgressRules
@@ -172,7 +172,10 @@ class Pipe(asyncio.Transport):
 
 
 class Stage:
-    """What stands when the script is over: every connection that there was, and all that was recorded."""
+    """What stands when the script is over: every connection that there was, and all that was recorded.
+
+    While it plays it is the event loop, as far as connections need one.
+    """
 
     def __init__(self) -> None:
         self.table, block = _files()
@@ -214,6 +217,9 @@ class Stage:
 
     def soon(self, call: Callable[[], None]) -> None:
         self._due.append(call)
+
+    def call_soon(self, call: Callable[..., None], *given: object) -> None:
+        self.soon(partial(call, *given))
 
     def _settle(self) -> None:
         rounds = 0
@@ -360,8 +366,18 @@ def nothing_logged() -> Iterator[None]:
         log.removeHandler(handler)
 
 
+@contextmanager
+def running(stage: Stage) -> Iterator[None]:
+    """``stage`` is what ``asyncio.get_running_loop`` answers."""
+    asyncio._set_running_loop(cast("asyncio.AbstractEventLoop", stage))
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(None)
+
+
 def play(script: bytes) -> Stage:
     stage = Stage()
-    with nothing_logged():
+    with nothing_logged(), running(stage):
         stage.play(script)
     return stage
