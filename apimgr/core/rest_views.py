@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
@@ -14,7 +14,7 @@ from rest_framework.mixins import ListModelMixin
 from rest_framework.request import Request
 from rest_framework.serializers import BaseSerializer, Serializer
 
-from apimgr.core.errors import RepeatedParameter, UnknownField, UnknownParameter
+from apimgr.core.errors import DomainError, RepeatedParameter, UnknownField, UnknownParameter
 from apimgr.core.rest import KeysetPagination
 from apimgr.core.rest_formats import FORMAT_PARAMETER, MAX_BODY_BYTES, shown
 
@@ -73,13 +73,12 @@ class RestView(GenericAPIView[Any]):
         """A misspelt filter would answer with everything, and of two values for one name one would be lost."""
         known = self._parameters()
         asked = self.request.query_params
-        fields = {shown(name): _no_such(name, known) for name in asked if name not in {*known, FORMAT_PARAMETER}}
-        if fields:
-            raise UnknownParameter(
-                gettext("The address asks for what is not known here: %s.") % ", ".join(list(fields)[:_SHOWN]),
-                fix=gettext("Correct the name or leave it out."),
-                fields=dict(list(fields.items())[:_SHOWN]),
-            )
+        unknown = (name for name in asked if name not in {*known, FORMAT_PARAMETER})
+        _refuse(
+            UnknownParameter,
+            gettext("The address asks for what is not known here: %s."),
+            ((shown(name), _no_such(name, known)) for name in unknown),
+        )
         for name in asked:
             if len(asked.getlist(name)) > 1:
                 sentence = gettext("Give it once.")
@@ -96,19 +95,22 @@ class RestView(GenericAPIView[Any]):
 
 
 def _refuse_unknown(serializer: BaseSerializer[Any], data: object, readable: frozenset[str]) -> None:
+    _refuse(
+        UnknownField,
+        gettext("Nothing was changed, for this has no meaning here: %s."),
+        ((place, told) for place, told in _unknown(serializer, data) if place not in readable),
+    )
+
+
+def _refuse(error: type[DomainError], sentence: str, unknown: Iterable[tuple[str, str]]) -> None:
+    """Raise ``error`` if a name is ``unknown``. Of many, the rest is not even looked at."""
     fields: dict[str, str] = {}
-    for place, sentence in _unknown(serializer, data):
-        if place in readable:
-            continue
-        fields[place] = sentence
+    for place, told in unknown:
+        fields[place] = told
         if len(fields) == _SHOWN:
             break
     if fields:
-        raise UnknownField(
-            gettext("Nothing was changed, for this has no meaning here: %s.") % ", ".join(fields),
-            fix=gettext("Correct the name or leave it out."),
-            fields=fields,
-        )
+        raise error(sentence % ", ".join(fields), fix=gettext("Correct the name or leave it out."), fields=fields)
 
 
 def _unknown(
