@@ -7,6 +7,7 @@ in ``browser_problems`` and fails the test at its end. A test that provokes one 
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -51,11 +52,19 @@ def chromium_path(playwright: Playwright) -> str | None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Browser tests go last: from the first of them on, that loop is in the way of every ``asyncio.run``."""
+    """Browser tests go last, as that loop is in the others' way: of all, or of each file dealt out to a process."""
     for item in items:
         if "browser" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.browser)
     items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
+
+
+@pytest.fixture(autouse=True)
+def the_browsers_loop_stays() -> Iterator[None]:
+    """A test that takes it from this thread ends here, and not whoever opens the next page."""
+    loop = asyncio._get_running_loop()
+    yield
+    assert loop is None or asyncio._get_running_loop() is loop, "the browser's event loop no longer runs"
 
 
 @pytest.fixture(scope="session")

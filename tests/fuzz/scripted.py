@@ -368,12 +368,13 @@ def nothing_logged() -> Iterator[None]:
 
 @contextmanager
 def running(stage: Stage) -> Iterator[None]:
-    """``stage`` is what ``asyncio.get_running_loop`` answers."""
+    """``stage`` is what ``asyncio.get_running_loop`` answers, in place of a loop that runs already, as a browser's."""
+    before = asyncio._get_running_loop()
     asyncio._set_running_loop(cast("asyncio.AbstractEventLoop", stage))
     try:
         yield
     finally:
-        asyncio._set_running_loop(None)
+        asyncio._set_running_loop(before)
 
 
 def play(script: bytes) -> Stage:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from pathlib import Path
 
 import pytest
 
+from tests.asynchronous import run
 from tests.fuzz.__main__ import CORPUS, NAMES, mutate
+from tests.fuzz.scripted import play
 from tests.fuzz.targets import TARGETS
 
 INPUTS = sorted(path for path in CORPUS.glob("*/*") if path.is_file())
@@ -29,3 +32,12 @@ def test_near_the_corpus(name: str) -> None:
     for _ in range(500):
         data = mutate(chance.choice(seeds), chance.choice(seeds), chance)
         TARGETS[name](data)
+
+
+def test_a_loop_that_runs_already_runs_on() -> None:
+    async def around() -> None:
+        loop = asyncio.get_running_loop()
+        play(b"")
+        assert asyncio.get_running_loop() is loop
+
+    run(around)
