@@ -32,7 +32,7 @@ LEAST_TAKEN_PER_WINDOW: Final = 15_000  # bytes of an answer, in each WRITE_STAL
 HALF_CLOSED_SECONDS: Final = 1.0
 _LINGER_SECONDS: Final = 2.0
 _MAX_BUFFERED: Final = 64 * 1024
-_IN_A_TURN: Final = 4  # requests begun one after the other; then other callers have a turn, and the worker's clock
+_IN_A_TURN: Final = 4  # requests begun one after the other; then it is others' turn (``turns``)
 
 
 class ClientConnection(asyncio.Protocol, Timed):
@@ -305,7 +305,7 @@ class ClientConnection(asyncio.Protocol, Timed):
     def _await_turn(self) -> None:
         if not self._awaits_turn:
             self._awaits_turn = True
-            asyncio.get_running_loop().call_soon(self._have_turn)
+            self.worker.turns.wait(self._have_turn)
 
     def _have_turn(self) -> None:
         self._awaits_turn = False

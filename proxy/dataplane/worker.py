@@ -26,6 +26,7 @@ from proxy.dataplane.listener import IDLE_SECONDS, LEAVING_IDLE_SECONDS, ClientC
 from proxy.dataplane.request_ids import reseed
 from proxy.dataplane.runtime import Replica, Runtime
 from proxy.dataplane.timers import TICK, Wheel
+from proxy.dataplane.turns import Turns
 from proxy.dataplane.upstreams.connect import is_local_address
 from proxy.dataplane.upstreams.pool import Pools
 from proxy.dataplane.usage.inflight import UNRECORDED_SLOT
@@ -84,6 +85,7 @@ class Worker:
         self.wheel = Wheel(time.monotonic)
         self._asker = Asker(limits.path.parent) if limits.shared else None
         self.again = Again()
+        self.turns = Turns()
         self.runtime = Runtime(replica, limits)
         self.pools = Pools(self.wheel, egress)
         self.stats = stats_block
@@ -186,6 +188,7 @@ class Worker:
         """Whatever goes wrong in one look, the next one comes: every deadline and every revocation hangs on it."""
         while True:
             await asyncio.sleep(TICK)
+            await asyncio.sleep(0)  # once more around: what came while we were kept from running is read first
             now = time.time()
             looks: tuple[Callable[[], None], ...] = (
                 alive, self.wheel.advance, partial(self._look_around, now), partial(self._recheck, now),

@@ -1,9 +1,10 @@
-"""What the gateway holds: thousands of idle connections beside good traffic, and bodies of 100 MB both ways."""
+"""What the gateway holds: thousands of idle, slow or insistent callers beside good ones, and bodies of 100 MB."""
 
 from __future__ import annotations
 
 import asyncio
 import resource
+import selectors
 import socket
 import tempfile
 import threading
@@ -19,6 +20,7 @@ from tests.bench.world import USUAL, make_keys
 
 IDLE = 10_000
 SLOW = 5_000
+PIPELINING = 4_000
 BIG_BYTES = 100 * 1024 * 1024
 LOOKS = 25
 
@@ -47,9 +49,12 @@ def run(idle: int = IDLE, seconds: int = 4) -> list[Figure]:
         script = load_script(home / "load.lua", [(f"/api{n}/v1/items/{n}", key) for n, key in enumerate(keys)])
         _idle_connections(gateways[1], script, others, idle, seconds)
         grown = _slow_connections(gateways[1], script, others, slow, seconds)
+        pipelining = min(PIPELINING, room)
+        waited = _beside_pipelines(gateways[1], script, others, pipelining, seconds)
         grew = _large_bodies(gateways, keys[0])
     return [
         Figure(f"p99 beside {slow:,} slow heads, against without", grown, "×", 2),
+        Figure(f"p99 beside {pipelining:,} that send refused requests without pause", waited, "ms", 100),
         Figure(f"memory grown by bodies of {BIG_BYTES // 2**20} MB", grew, "MB", 4),
     ]
 
@@ -105,6 +110,50 @@ def _trickling(connections: list[socket.socket]) -> Iterator[None]:
                 return
 
     thread = threading.Thread(target=trickle)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _beside_pipelines(gateway: Contestant, script: Path, others: str, count: int, seconds: int) -> float:
+    """Callers who send without pause what is refused: what a good call waits is what the worker's clock does, too."""
+    without = measure(gateway, script, others, seconds)
+    with _held(gateway.port, count) as held, _pipelining(held):
+        time.sleep(2)
+        beside = measure(gateway, script, others, seconds)
+    print(f"\n{count:,} connections that send refused requests without pause, beside 64 that work:\n")
+    print(f"{'':12}{'calls/s':>9}{'p50 ms':>9}{'p99 ms':>9}")
+    for name, entry in (("without", without), ("beside", beside)):
+        print(f"{name:12}{entry.rate:9,.0f}{entry.p50_ms:9.2f}{entry.p99_ms:9.2f}")
+    return beside.p99_ms
+
+
+@contextmanager
+def _pipelining(connections: list[socket.socket]) -> Iterator[None]:
+    """As many requests on each connection as it takes, from a thread."""
+    requests = memoryview(b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n" * 400)
+    over = threading.Event()
+
+    def send_and_read() -> None:
+        sent = dict.fromkeys(connections, 0)
+        with selectors.DefaultSelector() as selector:
+            for connection in connections:
+                connection.settimeout(0)
+                selector.register(connection, selectors.EVENT_READ | selectors.EVENT_WRITE)
+            while not over.is_set():
+                for key, ready in selector.select(0.1):
+                    connection = key.fileobj
+                    assert isinstance(connection, socket.socket)
+                    with suppress(OSError):
+                        if ready & selectors.EVENT_READ:
+                            connection.recv(65_536)
+                        if ready & selectors.EVENT_WRITE:
+                            sent[connection] += connection.send(requests[sent[connection] % len(requests) :])
+
+    thread = threading.Thread(target=send_and_read)
     thread.start()
     try:
         yield

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
+import socket
 import time
 import tracemalloc
 from collections.abc import Awaitable, Callable
@@ -741,6 +743,32 @@ def test_upstream_hangs(tmp_path: Path) -> None:
             assert (reply.status, _problem(reply.body)["code"]) == (504, "upstream_timeout")
             assert seconds() < 2
         assert time.monotonic() - started >= 0.3
+
+    play(tmp_path, scenario, read_timeout_ms=300)
+
+
+def test_an_answer_in_time_counts_though_the_worker_was_kept_from_reading_it(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        loop = asyncio.get_running_loop()
+        reading, writing = socket.socketpair()
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await read_message(reader)
+
+            def stand_still() -> None:
+                """After the answer has gone out, and before anybody could read it; the time for it passes."""
+                loop.remove_reader(reading)
+                os.write(writer.get_extra_info("socket").fileno(), response(b"here"))
+                time.sleep(1)
+
+            loop.add_reader(reading, stand_still)
+            writing.send(b"1")
+            await reader.read(-1)
+
+        gateway.upstream.handler = answer
+        with reading, writing:
+            reply = await gateway.get()
+        assert (reply.status, reply.body) == (200, b"here")
 
     play(tmp_path, scenario, read_timeout_ms=300)
 
