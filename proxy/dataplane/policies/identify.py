@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from binascii import Error, a2b_base64
+from typing import TYPE_CHECKING, Final
 
 from apimgr.contracts.credentials import MAX_KEY_BYTES, digest_key, is_well_formed, without_keys
 from apimgr.contracts.snapshot import ApplicationDocument, SubscriptionDocument
@@ -12,6 +13,8 @@ from proxy.dataplane.policies.refusal import CHALLENGE, INVALID_TOKEN, Refusal
 
 if TYPE_CHECKING:
     from proxy.dataplane.runtime import Caller, Runtime, Version
+
+_ANY_ALPHABET: Final = bytes.maketrans(b"-_", b"+/")
 
 
 def find_key(head: RequestHead) -> bytes:
@@ -31,8 +34,27 @@ def _is_bearer(value: bytes) -> bool:
 
 
 def passes_on(authorization: bytes, *, keyed: bool) -> bool:
-    """Whether an ``Authorization`` value is for the upstream: no Bearer on a keyed API, and never a key of ours."""
-    return not (keyed and _is_bearer(authorization)) and without_keys(authorization) == authorization
+    """Whether an ``Authorization`` value is for the upstream: no Bearer on a keyed API, and never a key of ours.
+
+    It is looked for as text, and in the user name and password of Basic: ``curl -u <key>:`` is what people try.
+    """
+    if keyed and _is_bearer(authorization):
+        return False
+    return _is_free_of_keys(authorization) and _is_free_of_keys(_user_and_password(authorization))
+
+
+def _is_free_of_keys(text: bytes) -> bool:
+    return without_keys(text) == text
+
+
+def _user_and_password(authorization: bytes) -> bytes:
+    """What Basic credentials say; empty for others. In either alphabet, padded or not, as lenient servers take it."""
+    if authorization[:5].lower() != b"basic":
+        return b""
+    try:
+        return a2b_base64(authorization[5:].translate(_ANY_ALPHABET) + b"==")
+    except Error:  # no base64: there is nothing in it but its text
+        return b""
 
 
 def identify(runtime: Runtime, version: Version, key: bytes, pepper: bytes, now: float) -> Caller:

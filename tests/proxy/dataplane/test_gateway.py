@@ -9,6 +9,7 @@ import os
 import socket
 import time
 import tracemalloc
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -24,6 +25,7 @@ from apimgr.contracts.usage import FLAG_OLD_SECRET
 from proxy.dataplane import listener, stats
 from proxy.dataplane.http.body import MAX_TRAILERS
 from proxy.dataplane.http.request import MAX_HEAD, MAX_REQUEST_LINE
+from proxy.dataplane.policies.identify import passes_on
 from tests.asynchronous import run
 from tests.proxy.dataplane.support import (
     PATIENCE,
@@ -635,6 +637,43 @@ def test_a_key_of_ours_never_passes_in_authorization(tmp_path: Path, authenticat
     play(tmp_path, scenario, world)
 
 
+@pytest.mark.requirement("H9.1", "H9.3")
+@pytest.mark.parametrize("authentication", ["key", "none"])
+@pytest.mark.parametrize("scheme", ["Basic ", "BASIC  ", "basic\t"])
+@pytest.mark.parametrize("named", ["{key}:", "user:{key}", "a:b{key}c", "{key}"])
+def test_a_key_of_ours_never_passes_in_basic_credentials(
+    tmp_path: Path, authentication: str, scheme: str, named: str
+) -> None:
+    """``curl -u <key>:`` beside a good key, and where none is wanted: padded or not, in either alphabet (H9)."""
+    world = World()
+    world.version = replace(world.version, authentication=authentication)  # type: ignore[arg-type]
+    ours = named.format(key=world.key).encode()
+    forms = {b64encode(ours), b64encode(ours).rstrip(b"="), urlsafe_b64encode(b"\xff?" + ours)}
+
+    async def scenario(gateway: Running) -> None:
+        for form in sorted(forms):
+            theirs = "Authorization: Basic dXNlcjpwYXNz"
+            reply = await gateway.get("/orders/items/1", f"Authorization: {scheme}{form.decode()}", theirs)
+            assert reply.status == 200
+            sent = gateway.upstream.received.pop()
+            assert form not in sent
+            assert sent.count(b"uthorization") == 1
+            assert theirs.encode() in sent
+
+    play(tmp_path, scenario, world)
+
+
+@pytest.mark.requirement("H9.1")
+@pytest.mark.parametrize(
+    "theirs", ["Basic", "Basic ", "Basic x", "Basic ====", "Basic \u20ac", "Basically dXNlcjpwYXNz"]
+)
+def test_what_is_no_basic_is_looked_at_as_text(theirs: str) -> None:
+    key = credentials.generate_key("acme").secret
+    for keyed in (True, False):
+        assert passes_on(theirs.encode(), keyed=keyed)
+        assert not passes_on(f"{theirs} {key}".encode(), keyed=keyed)
+
+
 def test_deprecated_versions_say_so(tmp_path: Path) -> None:
     world = World()
     world.version = replace(world.version, state="deprecated", deprecated_at=1_700_000_000, sunset_at=1_800_000_000)
@@ -868,11 +907,13 @@ def test_a_call_that_is_sent_again_is_stripped_again(tmp_path: Path) -> None:
             sent.append(await read_message(reader))  # and hang up on it
 
         gateway.upstream.handler = once_each
+        ours = "Authorization: Basic " + b64encode(f"{gateway.world.key}:".encode()).decode()
         for _ in range(2):
-            reply = await gateway.get("/orders/items/1", "Authorization: Basic eA==", "X-Consumer-Id: root")
+            reply = await gateway.get("/orders/items/1", "Authorization: Basic eA==", ours, "X-Consumer-Id: root")
             assert reply.body == b"ok"
         assert len(sent) == 3, "the second call was made twice"
         assert len({again.partition(b"X-Request-Id")[0] for again in sent}) == 1
+        assert all(each.count(b"Authorization: ") == 1 for each in sent)
         assert not any(gateway.world.key.encode() in each or b"root" in each for each in sent)
 
     play(tmp_path, scenario)

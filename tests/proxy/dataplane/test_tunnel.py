@@ -6,6 +6,7 @@ import asyncio
 import json
 import struct
 import time
+from base64 import b64encode
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -134,6 +135,7 @@ def test_the_handshake_is_rebuilt_without_key_and_extensions(tmp_path: Path) -> 
             "Sec-WebSocket-Protocol: chat",
             "Sec-WebSocket-Extensions: permessage-deflate",
             "Origin: https://a.test",
+            "Authorization: Basic " + b64encode(f"{gateway.world.key}:".encode()).decode(),
         )
         lines = head.lower().split(b"\r\n")
         assert {
@@ -144,6 +146,7 @@ def test_the_handshake_is_rebuilt_without_key_and_extensions(tmp_path: Path) -> 
         assert b"x-request-id: " in head.lower()
         sent = upstream.heads[0].lower()
         assert gateway.world.key.lower().encode() not in sent
+        assert b"authorization" not in sent
         assert b"extensions" not in sent
         assert b"\r\nconnection: upgrade\r\nupgrade: websocket\r\n" in sent
         assert b"\r\nsec-websocket-protocol: chat\r\n" in sent
