@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from apimgr.contracts.outcomes import BY_CODE
@@ -71,12 +71,14 @@ def check(
     excused: Iterable[Span] = (),
     refused_after: float | None = None,
     leavers: int = 0,
+    set_aside: Collection[str] = (),
 ) -> Verdict:
     """Compare the ledgers.
 
     ``reached`` are the request ids the upstream saw. ``excused`` are the spans in which calls may fail: those that
     overlap one. ``refused_after`` is when the key was revoked: a second later nothing may pass.
     ``leavers`` is how many calls were made whose caller left before it could know an id: so many rows are theirs.
+    ``set_aside`` are the ids of calls whose records the fault made unreadable: these have no row, and no others.
     """
     calls, rows, spans = list(calls), list(rows), list(excused)
     counted = Counter(row.request_id for row in rows)
@@ -86,12 +88,13 @@ def check(
     verdict = Verdict(calls=len(calls), rows=sum(counted.values()))
     verdict.cut_off = sum(row.outcome == _CUT_OFF for row in rows)
     must = {call.request_id for call in calls if 200 <= call.status < 300} | set(reached)
-    verdict.lost = sorted(must - counted.keys())
+    verdict.lost = sorted(must - counted.keys() - set(set_aside))
     verdict.doubled = sorted(request_id for request_id, count in counted.items() if count > 1)
     unknown = [row for row in rows if row.request_id not in known and _number(row.path) not in sent]
     # A worker killed between noting a call and sending it on: nobody ever heard the id, but a caller lost a connection.
     cut_off = [row for row in unknown if row.outcome == _CUT_OFF][: sum(call.status == 0 for call in calls)]
     verdict.invented = sorted(row.request_id for row in unknown if row not in cut_off)[leavers:]
+    verdict.invented += sorted(counted.keys() & set(set_aside))
     verdict.p99_ms = 1000 * _p99(c for c in calls if c.number and not any(_overlap(c, span) for span in spans))
     for call in calls:
         late = refused_after is not None and call.began_at > refused_after + 1

@@ -11,7 +11,7 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -244,15 +244,73 @@ def the_spool_is_torn(stage: Stage, scale: Scale, chance: random.Random) -> Verd
     return stage.verdict(load)
 
 
+@fault
+def the_spool_is_flipped(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
+    """Bytes of records that wait turn bad, while their segments are written: these records are set aside, no others."""
+    load = stage.load(rate=scale.rate)
+    stage.database.stop()
+    since = {path: _end_of(path) for path in _segments(stage)}  # nothing from here on is shipped
+    time.sleep(1.5)
+    waiting = [frame for path, start in since.items() for frame in _frames(path, start)]
+    flipped = chance.sample(waiting, min(scale.kills, len(waiting) // 4))
+    assert flipped
+    for frame in flipped:
+        frame.flip(chance)
+    time.sleep(1)
+    stage.database.start()
+    verdict = stage.verdict(load, set_aside=[frame.request_id for frame in flipped])
+    size = sum(len(frame.body) for frame in flipped)
+    wait_until(lambda: stage.node.metric("set_aside_bytes_total") == size, 30, f"{size} bytes are counted as set aside")
+    books, kept = stage.database.books(), [path.read_bytes() for path in _quarantine(stage)]
+    assert (books["set_aside_bytes"], books["stored"]) == (size, verdict.rows), "the books say so"
+    assert sum(map(len, kept)) == size
+    assert all(any(frame.body in part for part in kept) for frame in flipped), "what was set aside is kept to look at"
+    return verdict
+
+
+@dataclass
+class Frame:
+    """A record as it lies in a segment."""
+
+    path: Path
+    start: int
+    body: bytes
+    request_id: str
+
+    def flip(self, chance: random.Random) -> None:
+        """One byte, whichever. Who has the file mapped sees it too."""
+        at = chance.randrange(len(self.body))
+        flipped = self.body[at] ^ chance.randrange(1, 256)
+        self.body = self.body[:at] + bytes([flipped]) + self.body[at + 1 :]
+        with self.path.open("r+b", buffering=0) as segment:
+            segment.seek(self.start + at)
+            segment.write(bytes([flipped]))
+
+
+def _frames(path: Path, start: int) -> Iterator[Frame]:
+    body = path.read_bytes()[start:]
+    began = 0
+    for end, record in decode(body):
+        yield Frame(path, start + began, body[began:end], record.request_id.hex())
+        began = end
+
+
+def _end_of(path: Path) -> int:
+    """Where the next record will begin."""
+    return max((end for end, _ in decode(path.read_bytes())), default=0)
+
+
+def _quarantine(stage: Stage) -> Iterator[Path]:
+    return stage.home.glob("node/gateway/spool/quarantine/*.bin")
+
+
 def _segments(stage: Stage) -> list[Path]:
     return sorted(stage.home.glob("node/gateway/spool/*/*.spool"))
 
 
 def _tear(path: Path, chance: random.Random) -> None:
     body = path.read_bytes()
-    whole = 0
-    for end, _ in decode(body):
-        whole = end
+    whole = _end_of(path)
     half = bytes(body[: chance.randrange(9, 60)]) if whole else b""
     path.write_bytes(body[:whole] + half)
 

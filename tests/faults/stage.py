@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from apimgr.contracts.snapshot import (
     UpstreamDocument,
     VersionDocument,
 )
+from apimgr.contracts.usage import BOOK_COLUMNS, BOOKS_OF_ALL
 from apimgr.env import BASE_DIR
 from tests.faults.checker import Call, Row, Span, Verdict, check
 from tests.faults.load import Crowd, Load, Loop, Upstream, upload
@@ -125,9 +126,15 @@ class Database:
             found = connection.execute("SELECT request_id, outcome, coalesce(path, '') FROM usage_event").fetchall()
         return [Row(request_id.hex, outcome, path) for request_id, outcome, path in found]
 
+    def books(self) -> dict[str, int]:
+        """What the database holds of all boots there were on the stage (``BOOK_COLUMNS``)."""
+        with psycopg.connect(self.url) as connection:
+            found = [row[2:] for row in connection.execute(BOOKS_OF_ALL)]
+        return dict(zip(BOOK_COLUMNS, map(sum, zip(*found, strict=True)), strict=True))
+
     def clear(self) -> None:
         with psycopg.connect(self.url) as connection:
-            connection.execute("TRUNCATE usage_event, usage_batch")
+            connection.execute("TRUNCATE usage_event, usage_batch, usage_boot")
 
     def remove(self) -> None:
         self._server.remove()
@@ -329,24 +336,22 @@ class Stage:
         self.database.append(gone)
         self._revoked_at = time.monotonic()
 
-    def verdict(self, load: Load, *, patience: float = 60) -> Verdict:
-        """Stop the load, wait until usage has arrived, and compare."""
+    def verdict(self, load: Load, *, patience: float = 60, set_aside: Collection[str] = ()) -> Verdict:
+        """Stop the load, wait until usage has arrived, and compare. ``set_aside``: see ``check``."""
         calls = [*load.stop(), *self._crowds_calls]
         must = {call.request_id for call in calls if 200 <= call.status < 300} | set(self.upstream.reached)
+        must -= set(set_aside)
         with suppress(AssertionError):  # the verdict says what is missing
             wait_until(lambda: must <= {row.request_id for row in self.database.rows()}, patience, "usage arrives")
             time.sleep(0.5)
-        return self._judge(calls)
-
-    def _judge(self, calls: list[Call]) -> Verdict:
-        rows = self.database.rows()
         return check(
             calls,
             self.upstream.reached,
-            rows,
+            self.database.rows(),
             excused=self._excused,
             refused_after=self._revoked_at,
             leavers=self.leavers,
+            set_aside=set_aside,
         )
 
     def close(self) -> None:

@@ -60,6 +60,12 @@ def test_rows_of_callers_who_left_before_they_knew() -> None:
     assert check(CALLS, REACHED, rows, leavers=1).invented == ["r9"]
 
 
+def test_a_record_that_was_made_unreadable_has_no_row_and_no_other_lacks_one() -> None:
+    assert check(CALLS, REACHED, ROWS[:2], set_aside=["r2"]).is_clean
+    assert check(CALLS, REACHED, ROWS[:1], set_aside=["r2"]).lost == ["r1"]
+    assert check(CALLS, REACHED, ROWS, set_aside=["r2"]).invented == ["r2"], "read from what is broken"
+
+
 def test_failures_outside_the_faults_span() -> None:
     for status in (0, 401, 429, 502, 503):
         broken = Call(3, 3.0, 3.5, status)
