@@ -2,8 +2,8 @@
 
 A segment matches, in this order, a literal, a pattern such as ``{name}.json`` (most literal characters first), a
 parameter ``{id}``, and last a wildcard ``{rest+}`` or ``*``, which takes everything that is left and so stands at the
-end alone: a template never matches more than it says. Where the better branch leads nowhere the next is tried, so the
-work is bounded by the segments and the templates that share them.
+end alone: a template never matches more than it says. Where the better branch leads nowhere the next is tried. No place
+in the tree is visited twice for a call, and a segment is read once for each pattern that it is compared with.
 """
 
 from __future__ import annotations
@@ -16,6 +16,38 @@ from proxy.dataplane.http.malformed import Malformed
 from proxy.dataplane.http.path import canonical_path
 
 _PARAMETER = re.compile(r"\{[^{}]*\}")
+
+
+class Pattern:
+    """A segment with text around or between its parameters, each of which takes one byte or more: ``{name}.{kind}``.
+
+    Nothing is tried twice: where a text occurs first is the best place for it, for it leaves the most to those that
+    follow. A regular expression of the whole would try every other place as well before it gives up.
+    """
+
+    __slots__ = ("child", "literals", "middle", "prefix", "size", "suffix")
+
+    def __init__(self, literals: list[bytes]) -> None:
+        self.literals = literals  # what is around and between the parameters: one more than there are of those
+        self.prefix = literals[0]
+        self.suffix = literals[-1]
+        # Not ``bytes.find``, whose steps may be as many as the product of both lengths. An expression without operators
+        # is looked for in one pass (Knuth, Morris and Pratt), whatever the text repeats.
+        self.middle = tuple(re.compile(re.escape(literal)) for literal in literals[1:-1])
+        self.size = sum(map(len, literals))
+        self.child = Node()
+
+    def matches(self, segment: bytes) -> bool:
+        if not (segment.startswith(self.prefix) and segment.endswith(self.suffix)):
+            return False
+        at = len(self.prefix)
+        end = len(segment) - len(self.suffix)
+        for literal in self.middle:
+            found = literal.search(segment, at + 1, end)
+            if found is None:
+                return False
+            at = found.end()
+        return at < end
 
 
 class Node:
@@ -33,7 +65,7 @@ class Node:
         self.parameter: Node | None = None
         self.method = b""
         self.operation = 0  # of ``method``
-        self.patterns: tuple[tuple[int, re.Pattern[bytes], Node], ...] = ()
+        self.patterns: tuple[Pattern, ...] = ()  # those with most text first
         self.literals: dict[bytes, Node] | None = None  # the further ones
         self.ids: dict[bytes, int] | None = None  # of further methods
         self.wildcard: Node | None = None
@@ -93,7 +125,7 @@ class OperationTrie:
         if found:
             return found, ()
         allowed: set[bytes] = set()
-        for node in _matches(self._root, segments, 0):
+        for node in _matches(self._root, segments):
             found = node.id_of(method)
             if not found and method == b"HEAD":
                 found = node.id_of(b"GET")
@@ -120,15 +152,16 @@ class OperationTrie:
         if _PARAMETER.fullmatch(segment):
             node.parameter = node.parameter or Node()
             return node.parameter
-        literals = [_canonical(part) for part in _PARAMETER.split(segment)]
-        pattern = re.compile(b"([^/]+?)".join(map(re.escape, literals)))
-        for _, known, child in node.patterns:
-            if known.pattern == pattern.pattern:
-                return child
-        child = Node()
-        patterns = [*node.patterns, (sum(map(len, literals)), pattern, child)]
-        node.patterns = tuple(sorted(patterns, key=lambda entry: -entry[0]))
-        return child
+        # What stands beside a parameter is no segment of its own: a dot there is a dot.
+        literals = [_canonical("x" + part)[1:] for part in _PARAMETER.split(segment)]
+        if len(literals) == 1:  # a brace that opens nothing
+            return node.grow(self._one(literals[0]))
+        for known in node.patterns:
+            if known.literals == literals:
+                return known.child
+        pattern = Pattern(literals)
+        node.patterns = tuple(sorted([*node.patterns, pattern], key=lambda each: -each.size))
+        return pattern.child
 
     def _one(self, word: bytes) -> bytes:
         return self._words.setdefault(word, word)
@@ -158,20 +191,24 @@ def _first_match(node: Node, segments: list[bytes], method: bytes) -> int:
     return node.id_of(method)
 
 
-def _matches(node: Node, segments: list[bytes], at: int) -> Iterator[Node]:
-    if at == len(segments):
-        if node.method:
-            yield node
-        return
-    segment = segments[at]
-    literal = node.literal(segment)
-    if literal is not None:
-        yield from _matches(literal, segments, at + 1)
-    if segment:
-        for _, pattern, child in node.patterns:
-            if pattern.fullmatch(segment):
-                yield from _matches(child, segments, at + 1)
-        if node.parameter is not None:
-            yield from _matches(node.parameter, segments, at + 1)
-    if node.wildcard is not None:
-        yield node.wildcard
+def _matches(root: Node, segments: list[bytes]) -> Iterator[Node]:
+    """Each node that the whole path leads to, the best first."""
+    last = len(segments)
+    ahead = [(root, 0)]  # the best at the end
+    while ahead:
+        node, at = ahead.pop()
+        if at == last:
+            if node.method:
+                yield node
+            continue
+        segment = segments[at]
+        if node.wildcard is not None:
+            ahead.append((node.wildcard, last))
+        if segment:
+            if node.parameter is not None:
+                ahead.append((node.parameter, at + 1))
+            if node.patterns:
+                ahead += [(each.child, at + 1) for each in reversed(node.patterns) if each.matches(segment)]
+        literal = node.literal(segment)
+        if literal is not None:
+            ahead.append((literal, at + 1))

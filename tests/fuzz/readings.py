@@ -32,7 +32,7 @@ VARIES = re.compile(rb"[0-9a-f]{32}|(?<=;t=)[0-9]+|(?<=_ms\":)[0-9.]+|(?<=\nDate
 PROXY, PROXIES = ip_address("10.0.0.1"), (ip_network("10.0.0.0/8"), ip_network("2001:db8::/32"))
 TOLD = ("code", "detail", "outcome", "lines", "offset", "reason")  # by errors of ours
 TEMPLATES = ("/", "/a", "/a/", "/a/{id}", "/a/{id}/b", "/a/{id}.json", "/a/x{id}", "/a/b/c", "/c/{rest+}", "/a/{id}/*",
-             "/é/{id}", "/a/{id}/{other}/c")  # fmt: skip
+             "/é/{id}", "/a/{id}/{other}/c", "/a/{x}-{y}.{z}", "/a/{x}aba{y}b", "/{x}{y}{z}/b")  # fmt: skip
 TRIE = OperationTrie(
     tuple(
         OperationDocument(number, method, path)
