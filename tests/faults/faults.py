@@ -19,9 +19,11 @@ from typing import Final
 import psycopg
 
 from apimgr.contracts.usage import decode
+from proxy.dataplane.replica.layout import MOST_DEATHS
 from tests.faults.checker import Verdict
 from tests.faults.load import request_head
 from tests.faults.stage import Stage, wait_until
+from tests.proxy.damage import point_beyond_the_end
 
 # A worker that was killed takes the calls on its connections with it, and no others: who connects until another one
 # accepts waits in the queue.
@@ -225,6 +227,26 @@ def the_replica_is_damaged(stage: Stage, scale: Scale, chance: random.Random) ->
         time.sleep(1)
     time.sleep(1)
     return stage.verdict(load)
+
+
+@fault
+def the_replica_kills_its_readers(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
+    """A page that is said to lie beyond the end of the file (SIGBUS): known by the deaths, then rebuilt as well."""
+    load = stage.load(rate=scale.rate)
+    with stage.excused():
+        stage.node.stop()
+        for file in stage.home.glob("node/gateway/replica/data-*/data.mdb"):
+            point_beyond_the_end(file, b"plan:6")
+        stage.node.start()
+        wait_until(lambda: _deaths(stage) >= MOST_DEATHS, 60, "readers have died of it")
+        wait_until(lambda: load.calls[-1].status == 200, 60, "it is rebuilt")
+        time.sleep(1)
+    time.sleep(1)
+    return stage.verdict(load)
+
+
+def _deaths(stage: Stage) -> int:
+    return stage.node.log.read_text().count(f"ended with status {-signal.SIGBUS} ")
 
 
 @fault

@@ -1,7 +1,7 @@
-"""The server by which hosts share limits is gone, emptied or frozen.
+"""What limits are counted with: the server by which hosts share them is gone, emptied or frozen, a process is stopped.
 
-The plan is open and its limits are generous, so nothing is excused: no call may fail. That quotas hold meanwhile is
-proven with three gateways (``tests/proxy/processes/test_limits_of_hosts.py``).
+The plan is open and its limits are generous, so nothing is excused of the server: no call may fail. That quotas hold
+meanwhile is proven with three gateways (``tests/proxy/processes/test_limits_of_hosts.py``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Final
 from apimgr.contracts.snapshot import LimitDocument
 from tests.faults.checker import Verdict
 from tests.faults.faults import Scale, fault
-from tests.faults.stage import Stage, wait_until
+from tests.faults.stage import SUBSCRIPTION, Stage, wait_until
+from tests.proxy.holder import holding
 from tests.redis_server import RedisServer
 
 LIMITS: Final = (
@@ -84,3 +85,24 @@ def redis_is_frozen(stage: Stage, scale: Scale, chance: random.Random) -> Verdic
                 server.thaw()
             is_shared(stage, 1)
         return stage.verdict(load)
+
+
+@fault
+def a_process_is_stopped_while_it_counts(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
+    """Calls that would spend of the same are refused until it has ended; a revocation is heard all the same."""
+    stage.publish(limits=LIMITS)
+    table = stage.node.home / "gateway" / "limits" / "table"
+    load = stage.load(rate=scale.rate)
+    for _ in range(max(2, scale.kills // 10)):
+        with stage.excused(0.5), holding(table, SUBSCRIPTION):
+            wait_until(lambda: load.calls[-1].status == 503, 30, "callers are refused")
+            time.sleep(chance.uniform(0.5, 1.5))
+        wait_until(lambda: load.calls[-1].status == 200, 30, "they are served again")
+        time.sleep(chance.uniform(0.5, 1))
+    with stage.excused(), holding(table, SUBSCRIPTION):
+        wait_until(lambda: load.calls[-1].status == 503, 30, "callers are refused")
+        stage.revoke()
+        wait_until(lambda: load.calls[-1].status == 401, 30, "the revocation is heard")
+    assert {call.status for call in load.calls} == {200, 503, 401}
+    time.sleep(1.5)
+    return stage.verdict(load)

@@ -39,6 +39,7 @@ from tests.stack import kept_ports
 
 PEPPER = "pepper-of-the-fault-stage-000000"
 TOKEN = "admin-token-of-the-fault-stage-0"
+SUBSCRIPTION = 7
 _APPEND = """
     WITH counter AS (
         INSERT INTO proxy_changecounter AS counter (id, last) VALUES (1, 1)
@@ -297,7 +298,7 @@ class Stage:
             ),
             RouteDocument("", "/echo", 2),
             PlanDocument(6, "Generous", limits=limits),
-            ApplicationDocument(8, 3, "App", subscriptions=(SubscriptionDocument(7, 4, 6),)),
+            ApplicationDocument(8, 3, "App", subscriptions=(SubscriptionDocument(SUBSCRIPTION, 4, 6),)),
             self.credential,
         )
 

@@ -10,7 +10,7 @@ from django.db import transaction
 
 from apimgr.contracts.snapshot import LimitDocument, PlanDocument
 from proxy.services import append_changes
-from tests.proxy.dataplane.test_standing_still import holding
+from tests.proxy.holder import holding
 from tests.proxy.processes.conftest import Published
 from tests.proxy.processes.node import Node, running, wait_for
 from tests.proxy.processes.test_node import stored

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import mmap
 import os
 import signal
 import subprocess
@@ -22,6 +21,7 @@ from proxy.dataplane.replica.layout import DAMAGED, MOST_DEATHS, ReplicaDamaged,
 from proxy.dataplane.replica.reader import ReplicaReader
 from proxy.dataplane.replica.writer import Change, Mark, Rebuild, ReplicaWriter
 from tests.asynchronous import run
+from tests.proxy.damage import point_beyond_the_end
 from tests.proxy.exhaustion import no_descriptors
 from tests.proxy.replica.test_declaration import FILE
 
@@ -177,18 +177,6 @@ def test_a_file_cut_short_is_rebuilt(tmp_path: Path, keep: int) -> None:
     os.truncate(data_file(tmp_path), keep)
     assert not ReplicaWriter(tmp_path).ready
     assert not ReplicaReader(tmp_path).ready
-
-
-def point_beyond_the_end(file: Path, key: bytes) -> None:
-    """Have the page that holds ``key`` say that it lies behind the file: LMDB maps more, and touching that kills."""
-    body = bytearray(file.read_bytes())
-    found = body.find(key)
-    while found > 0:
-        page, node = divmod(found - 8, mmap.PAGESIZE)  # a node's head has eight bytes
-        pointer = body.index(node.to_bytes(2, "little"), page * mmap.PAGESIZE + 16)
-        body[pointer : pointer + 2] = b"\xff\xff"
-        found = body.find(key, found + 1)
-    file.write_bytes(body)
 
 
 def ends_with(path: Path, program: str) -> int:
