@@ -58,7 +58,12 @@ def main(arguments: list[str]) -> int:
                     continue
                 finally:
                     stage.close()
-                numbers = (verdict.lost, verdict.doubled, verdict.invented, [*verdict.failed, *verdict.too_late])
+                numbers = (
+                    verdict.lost,
+                    verdict.doubled,
+                    verdict.invented,
+                    [*verdict.failed, *verdict.too_late, *verdict.heard_late],
+                )
                 lost, doubled, odd, outside = map(len, numbers)
                 took = time.monotonic() - began
                 print(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from apimgr.contracts.outcomes import BY_CODE
@@ -45,15 +45,16 @@ class Verdict:
     invented: list[str] = field(default_factory=list)
     failed: list[Call] = field(default_factory=list)
     too_late: list[Call] = field(default_factory=list)
+    heard_late: list[str] = field(default_factory=list)
     p99_ms: float = 0.0  # told, not held against anybody: of steady callers, outside what is excused
     cut_off: int = 0  # rows of calls that were under way when their worker was killed
 
     @property
     def is_clean(self) -> bool:
-        return not (self.lost or self.doubled or self.invented or self.failed or self.too_late)
+        return not (self.lost or self.doubled or self.invented or self.failed or self.too_late or self.heard_late)
 
     def __str__(self) -> str:
-        parts = ("lost", "doubled", "invented", "failed", "too_late")
+        parts = ("lost", "doubled", "invented", "failed", "too_late", "heard_late")
         told = ", ".join(f"{len(getattr(self, part))} {part.replace('_', ' ')}" for part in parts)
         examples = [str(getattr(self, part)[0]) for part in parts if getattr(self, part)]
         told += f", {self.cut_off} cut off by a kill"
@@ -65,7 +66,7 @@ Span = tuple[float, float]
 
 def check(
     calls: Iterable[Call],
-    reached: Iterable[str],
+    reached: Mapping[str, float],
     rows: Iterable[Row],
     *,
     excused: Iterable[Span] = (),
@@ -75,8 +76,9 @@ def check(
 ) -> Verdict:
     """Compare the ledgers.
 
-    ``reached`` are the request ids the upstream saw. ``excused`` are the spans in which calls may fail: those that
-    overlap one. ``refused_after`` is when the key was revoked: a second later nothing may pass.
+    ``reached`` are the request ids the upstream saw, and when it last heard of each: its head, or a piece of its body.
+    ``excused`` are the spans in which calls may fail: those that overlap one. ``refused_after`` is when the key was
+    revoked: a second later nothing may pass, neither a call that begins then nor what is left of an earlier one.
     ``leavers`` is how many calls were made whose caller left before it could know an id: so many rows are theirs.
     ``set_aside`` are the ids of calls whose records the fault made unreadable: these have no row, and no others.
     """
@@ -96,6 +98,8 @@ def check(
     verdict.invented = sorted(row.request_id for row in unknown if row not in cut_off)[leavers:]
     verdict.invented += sorted(counted.keys() & set(set_aside))
     verdict.p99_ms = 1000 * _p99(c for c in calls if c.number and not any(_overlap(c, span) for span in spans))
+    if refused_after is not None:
+        verdict.heard_late = sorted(each for each, heard_at in reached.items() if heard_at > refused_after + 1)
     for call in calls:
         late = refused_after is not None and call.began_at > refused_after + 1
         if late and 200 <= call.status < 300:

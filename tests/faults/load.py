@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from itertools import count
@@ -41,10 +41,13 @@ class Loop:
 
 
 class Upstream:
-    """``reached`` is the ledger. ``manner`` says how it behaves: ``answer``, or one of the ways to misbehave."""
+    """``reached`` is the ledger: when something of each call came last.
+
+    ``manner`` says how it behaves: ``answer``, or one of the ways to misbehave.
+    """
 
     def __init__(self, loop: Loop) -> None:
-        self.reached: list[str] = []
+        self.reached: dict[str, float] = {}
         self.manner = "answer"
         self.takes = 0.02  # seconds, where it is slow
         self._connections: set[asyncio.StreamWriter] = set()
@@ -61,11 +64,14 @@ class Upstream:
                 head = await reader.readuntil(b"\r\n\r\n")
                 found = _ID.search(head)
                 assert found, head
-                self.reached.append(found[1].decode())
+                request_id = found[1].decode()
+                self.reached[request_id] = time.monotonic()
                 length = _LENGTH.search(head)
-                if length and self.manner != "early":
-                    await _swallow(reader, int(length[1]))
-                if not await self._answer(writer, head.split(b" ")[1]):
+                manner = "answer" if self.manner == "early" and not length else self.manner
+                if length and manner != "early":
+                    async for _ in _pieces(reader, int(length[1])):
+                        self.reached[request_id] = time.monotonic()
+                if not await self._answer(writer, head.split(b" ")[1], manner):
                     return
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
@@ -74,11 +80,11 @@ class Upstream:
             self._connections.discard(writer)
             writer.close()
 
-    async def _answer(self, writer: asyncio.StreamWriter, body: bytes) -> bool:
-        """Answer in the present manner. False ends the connection."""
+    async def _answer(self, writer: asyncio.StreamWriter, body: bytes, manner: str) -> bool:
+        """Answer in that manner. False ends the connection."""
         body *= _TIMES.get(body.rpartition(b"/")[2], 1)
         whole = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
-        match manner := self.manner:
+        match manner:
             case "answer":
                 writer.write(whole)
             case "slow":
@@ -145,9 +151,14 @@ class Upstream:
         self._loop.start(end()).result(10)
 
 
-async def _swallow(reader: asyncio.StreamReader, length: int) -> None:
+async def _pieces(reader: asyncio.StreamReader, length: int) -> AsyncIterator[bytes]:
+    """A body as it comes."""
     while length:
-        length -= len(await reader.readexactly(min(length, 1 << 16)))
+        piece = await reader.read(min(length, 1 << 16))
+        if not piece:
+            raise asyncio.IncompleteReadError(b"", length)
+        yield piece
+        length -= len(piece)
 
 
 class Load:
@@ -268,13 +279,14 @@ async def _answer(reader: asyncio.StreamReader) -> tuple[int, str, bool]:
     head = await reader.readuntil(b"\r\n\r\n")
     found, length = _ID.search(head), _LENGTH.search(head)
     assert length, head
-    await _swallow(reader, int(length[1]))
+    async for _ in _pieces(reader, int(length[1])):
+        pass
     keep = b"\r\nconnection: close\r\n" not in head.lower()
     return int(head.split(b" ")[1]), found[1].decode() if found else "", keep
 
 
-async def upload(port: int, key: str, size: int) -> Call:
-    """Send a body in pieces for as long as there is no answer."""
+async def upload(port: int, key: str, size: int, pause: float = 0.01) -> Call:
+    """Send a body in pieces of 16 KiB for as long as there is no answer."""
     began = time.monotonic()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request_head(key, "POST /echo/things/1", f"Content-Length: {size}"))
@@ -285,7 +297,7 @@ async def upload(port: int, key: str, size: int) -> Call:
                 writer.write(b"x" * min(size, 1 << 14))
                 size -= min(size, 1 << 14)
                 await writer.drain()
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(pause)
             status, request_id, _ = await answer
     except (OSError, TimeoutError, asyncio.IncompleteReadError):
         status, request_id = 0, ""

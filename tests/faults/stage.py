@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -313,7 +314,13 @@ class Stage:
         return crowd
 
     def upload(self, size: int) -> Call:
-        call = self._loop.start(upload(self.node.port, self.key, size)).result(60)
+        return self.begin_upload(size).result(60)
+
+    def begin_upload(self, size: int, pause: float = 0.01) -> Future[Call]:
+        return self._loop.start(self._upload(size, pause))
+
+    async def _upload(self, size: int, pause: float) -> Call:
+        call = await upload(self.node.port, self.key, size, pause)
         self._crowds_calls.append(call)
         return call
 

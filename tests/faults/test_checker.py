@@ -7,7 +7,7 @@ from tests.faults.soak import Curve, growth_mib, is_flat, table
 
 CALLS = [Call(n, float(n), n + 0.1, 200, f"r{n}") for n in range(3)]
 ROWS = [Row(f"r{n}", 0) for n in range(3)]
-REACHED = ["r0", "r1", "r2"]
+REACHED = {f"r{n}": n + 0.05 for n in range(3)}
 
 
 def test_all_is_well() -> None:
@@ -17,7 +17,7 @@ def test_all_is_well() -> None:
 
 
 def test_an_answered_call_without_a_row_is_lost() -> None:
-    assert check(CALLS, [], ROWS[:2]).lost == ["r2"]
+    assert check(CALLS, {}, ROWS[:2]).lost == ["r2"]
 
 
 def test_a_call_that_only_the_upstream_saw_needs_a_row() -> None:
@@ -82,10 +82,19 @@ def test_a_revoked_key_that_passes_later() -> None:
     assert check([*CALLS, refused], REACHED, [*ROWS, Row("r3", 33)], refused_after=3.5).failed == [refused]
 
 
+def test_a_call_from_before_the_revocation_that_the_upstream_hears_of_long_after() -> None:
+    waited = Call(3, 3.0, 4.6, 200, "r3")
+    calls, rows = [*CALLS, waited], [*ROWS, Row("r3", 0)]
+    assert check(calls, REACHED | {"r3": 4.1}, rows, refused_after=3.2).is_clean
+    assert check(calls, REACHED | {"r3": 4.3}, rows, refused_after=3.2).heard_late == ["r3"]
+    # As well if its caller never had an answer, or left.
+    assert check(CALLS, REACHED | {"r3": 4.3}, rows, refused_after=3.2).heard_late == ["r3"]
+
+
 def test_the_slowest_of_the_calls_that_the_fault_did_not_touch_is_told() -> None:
     calls = [Call(number, number, number + (1.0 if number > 195 else 0.001), 200) for number in range(200)]
-    assert 999 < check(calls, [], []).p99_ms < 1001
-    assert 0.9 < check(calls, [], [], excused=[(195, 300)]).p99_ms < 1.1
+    assert 999 < check(calls, {}, []).p99_ms < 1001
+    assert 0.9 < check(calls, {}, [], excused=[(195, 300)]).p99_ms < 1.1
 
 
 def test_memory_that_grows_is_told_from_memory_that_goes_up_and_down() -> None:
