@@ -97,7 +97,7 @@ class RequestSerializer(serializers.ModelSerializer[UsageEvent]):
     application = serializers.SerializerMethodField()
     credential = serializers.SerializerMethodField()
     outcome = serializers.CharField(source="verdict.code")
-    refused = serializers.BooleanField(source="verdict.refusal")
+    refused = serializers.BooleanField(source="is_refused")
 
     class Meta:
         model = UsageEvent

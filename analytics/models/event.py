@@ -107,3 +107,8 @@ class UsageEvent(models.Model):
     @property
     def verdict(self) -> Outcome:
         return BY_NUMBER[self.outcome]
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the upstream was never asked: a call may be broken off for the same reasons later."""
+        return self.verdict.refusal and not self.upstream_us

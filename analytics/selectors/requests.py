@@ -184,7 +184,7 @@ def _older(cursor: str) -> Q:
 
 def _outcome(code: str) -> Q:
     if code == "refused":
-        return Q(outcome__in=[outcome.number for outcome in BY_CODE.values() if outcome.refusal])
+        return Q(outcome__in=[outcome.number for outcome in BY_CODE.values() if outcome.refusal], upstream_us=0)
     if code not in BY_CODE:
         raise _bad("outcome", _("There is no outcome %(code)s.") % {"code": code})
     return Q(outcome=BY_CODE[code].number)

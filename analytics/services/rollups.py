@@ -68,7 +68,7 @@ SELECT {_bin("minute", "started_at")} AS minute, {_bin("hour", "started_at")} AS
        operation_id, method, (status / 100)::smallint AS status_class, outcome, application_id, plan_id, credential_id,
        {index_sql("total_us")} AS idx, bytes_in, bytes_out, total_us, upstream_us,
        (status >= 500 OR outcome IN ({_BROKEN}))::int AS error,
-       (outcome IN ({_REFUSALS}))::int AS refusal
+       (outcome IN ({_REFUSALS}) AND upstream_us = 0)::int AS refusal
 FROM usage_event WHERE batch_id = ANY(%s) AND started_at BETWEEN %s AND %s
 """
 _CUBE: Final = (

@@ -124,7 +124,7 @@ def first_call(request: HttpRequest, credential_id: int) -> HttpResponse:
     """Waits for a key's first call and tells how it went; asks again until one was answered by the upstream."""
     credential = scope.credential(person(request), credential_id)
     calls = requests.of_credential(person(request), credential_id, limit=20)
-    answered = next((event for event in calls if not event.verdict.refusal), None)
+    answered = next((event for event in calls if not event.is_refused), None)
     event = answered or next(iter(calls), None)
     row = requests.as_row(event, requests.names_of([event])) if event else {}
     context = {

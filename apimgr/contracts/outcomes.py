@@ -16,7 +16,8 @@ class Outcome:
 
     ``number`` is the wire value in usage records; ``status`` is the HTTP status the gateway answers with, or 0 where
     the upstream's own status is relayed. ``title`` is one plain sentence, ``fix`` says what the caller can do.
-    ``refusal`` is true when the gateway answered without the upstream having been asked.
+    ``refusal`` is true for what the gateway decides by itself, as a rule before the upstream is asked: whether it
+    was, the record's ``upstream_us`` says.
     """
 
     number: int

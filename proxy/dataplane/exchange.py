@@ -379,7 +379,6 @@ class Exchange:
 
     def end_tunnel(self, outcome: Outcome, trail: bytes) -> None:
         """Record the call; ``bytes_in`` and ``bytes_out`` are what went through the tunnel."""
-        self.upstream_us = (time.monotonic_ns() - self.sent_at) // 1000
         self._end(outcome, trail)
 
     def _found_again(self, now: float) -> Version | None:
@@ -406,10 +405,9 @@ class Exchange:
         return None
 
     def break_off(self, refusal: Refusal) -> None:
-        """End a response that is under way, for its caller may not have it any more."""
-        self._end(refusal.outcome, explain(self, refusal.outcome, refusal.detail))
-        self._drop_upstream()
-        self.client.abort()
+        """End a call that is under way, for its caller may not have it any more."""
+        self._leave_line()
+        self.refuse(refusal.outcome, refusal.detail, refusal.lines)
 
     def continued(self, payload: bytes, *, done: bool) -> None:
         """More of the response's body."""
@@ -425,8 +423,7 @@ class Exchange:
         """Record the call, then write its last bytes."""
         if self.chunked_response:
             data += LAST_CHUNK
-        self.ended_ns = now = time.monotonic_ns()
-        self.upstream_us = (now - self.sent_at) // 1000
+        self.ended_ns = time.monotonic_ns()
         connection, self.connection = self.connection, None  # it may be another's while this end waits for the disk
         assert connection is not None, "the response came over it"
         self._end(_OK, self._upstreams_own_failure(connection) if self.upstream_status >= 500 else b"")
@@ -453,8 +450,6 @@ class Exchange:
         self._give_up(code, detail)
 
     def _give_up(self, code: str, detail: str) -> None:
-        if self.sent_at:
-            self.upstream_us = (time.monotonic_ns() - self.sent_at) // 1000
         if self.responding:
             outcome = BY_CODE["upstream_aborted" if code != "upstream_timeout" else code]
             self._end(outcome, explain(self, outcome, detail))
@@ -523,8 +518,6 @@ class Exchange:
         if self.ended:
             return
         self.status = self.status or _CLIENT_CLOSED_REQUEST
-        if self.sent_at:
-            self.upstream_us = (time.monotonic_ns() - self.sent_at) // 1000
         self._leave_line()
         self._note_attempt(_CLIENT_ABORTED)
         self._end(_CLIENT_ABORTED, explain(self, _CLIENT_ABORTED, ""))
@@ -557,6 +550,8 @@ class Exchange:
 
     def _end(self, outcome: Outcome, trail: bytes = b"") -> None:
         self.ended = True
+        if self.sent_at:  # never 0 then: it says in the record that the upstream was asked
+            self.upstream_us = max(1, ((self.ended_ns or time.monotonic_ns()) - self.sent_at) // 1000)
         meter = self.meter
         if self.has_spent and meter is not None and (meter.slots_held or outcome is not _OK or self.status >= 500):
             meter.ended(counts=self._counts(outcome, meter), began=self.started_at)
@@ -565,7 +560,10 @@ class Exchange:
         worker.record(record_of(self, outcome, trail), self.slot)
 
     def _counts(self, outcome: Outcome, meter: Meter) -> bool:
-        """Whether it counts against quotas: what we refused never does, what the upstream failed as the plan says."""
-        if outcome.refusal:
+        """Whether it counts against quotas: not if the upstream was never asked; if it failed, as the plan says.
+
+        A refusal that its caller brings about once the upstream was asked, as by a broken body, buys nothing back.
+        """
+        if outcome.refusal and not self.sent_at:
             return False
         return meter.counts_failures or (self.status < 500 and not outcome.code.startswith("upstream_"))

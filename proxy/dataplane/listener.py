@@ -180,6 +180,8 @@ class ClientConnection(asyncio.Protocol, Timed):
     def _regulate(self) -> None:
         """Read from the caller only what has somewhere to go."""
         hold = self._upstream_blocked or self._awaits_turn or len(self._buffer) > _MAX_BUFFERED
+        if self._writing_blocked and self._exchange is None and self._buffer:
+            hold = True  # else an end of all that is sent would be heard before what came first
         if hold != self._reading_held:
             self._reading_held = hold
             if hold:
@@ -257,9 +259,9 @@ class ClientConnection(asyncio.Protocol, Timed):
         tunnel.open(data, from_upstream)
 
     def recheck(self, now: float) -> None:
-        """Break off a response whose caller may not have it any more."""
+        """Break off a call whose caller may not have it any more, wherever it has come to."""
         exchange = self._exchange
-        if exchange is not None and exchange.responding and not exchange.ended:
+        if exchange is not None and not exchange.ended:
             exchange.note()
             refusal = exchange.recheck(now)
             if refusal is not None:

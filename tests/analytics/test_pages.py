@@ -156,6 +156,16 @@ def test_a_call_is_explained_to_its_owners(client: Client, oscar: User, dev: Use
             assert expected in text
 
 
+def test_a_call_that_was_broken_off_is_no_refusal(client: Client, dev: User, busy: Scene, now: datetime) -> None:
+    """Its upstream was asked, for the key was good by then."""
+    record = busy.refusal(now, "key_revoked", status=200, upstream_status=200, upstream_us=700)
+    store(record)
+    text = page(client, dev, "request", request_id=UUID(bytes=record.request_id))
+    assert "The API key has been revoked." in text
+    assert "The call did not end with a whole answer" in text
+    assert "the upstream was not asked" not in text
+
+
 def test_an_upstream_s_failure_reads_as_it_happened(
     client: Client, oscar: User, dev: User, busy: Scene, now: datetime
 ) -> None:

@@ -34,12 +34,14 @@ def test_pages_follow_one_another_without_gap_or_double(scene: Scene, oscar: Use
 def test_filters_narrow(scene: Scene, oscar: User, now: datetime) -> None:
     limited = scene.refusal(now, "rate_limited")
     unknown = scene.refusal(now, "key_unknown", application_id=0, credential_id=0)
-    store(scene.call(now), limited, unknown, scene.call(now, status=503))
+    broken_off = scene.refusal(now, "key_revoked", status=206, upstream_status=206, upstream_us=700)
+    store(scene.call(now), limited, unknown, scene.call(now, status=503), broken_off)
 
     def found(**fields: object) -> list[int]:
         return sorted(statuses(requests.of_apis(oscar, requests.Search(**fields))))  # type: ignore[arg-type]
 
-    assert found() == [200, 401, 429, 503]
+    assert found() == [200, 206, 401, 429, 503]
+    assert found(outcome="key_revoked") == [206]
     assert found(status="4xx") == [401, 429]
     assert found(status="503") == [503]
     assert found(outcome="rate_limited") == [429]

@@ -49,7 +49,7 @@ def recount(records: Iterable[UsageRecord], grain: str, cube: rollups.Cube) -> d
         facts = {**record._asdict(), "status_class": record.status // 100}
         key = (at - (at - EPOCH) % SPANS[grain], *(facts[name] for name in cube.dimensions))
         failed = record.status >= 500 or record.outcome in (53, 75)
-        refused = BY_NUMBER[record.outcome].refusal
+        refused = BY_NUMBER[record.outcome].refusal and not record.upstream_us  # else broken off later
         measures = (1, failed, refused, *record[8:12])
         sums[key] = [total + more for total, more in zip(sums[key], measures, strict=True)]
         if not refused and record.outcome != 75:  # nobody saw its end

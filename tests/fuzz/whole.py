@@ -37,7 +37,7 @@ def gateway(script: bytes) -> None:
             assert _is_in_step(bytes(pipe.heard[: pipe.heard_when[request.at]]), before)
             before.append(request)
         seen |= {request.head.values(b"x-request-id")[0] for request in before}
-    assert seen <= {record.request_id.hex().encode() for record in stage.records}
+    assert seen <= {record.request_id.hex().encode() for record in stage.records if record.upstream_us}
     for _, pipe in stage.callers:
         _check_answers(pipe, [record for record in stage.records if record.client[12:] == _packed(pipe.peer)])
 
@@ -60,9 +60,9 @@ def _check_books(stage: Stage) -> None:
 
 
 def _counts(record: UsageRecord) -> bool:
-    """Whether it counts against the quota of a plan that does not count failures."""
+    """Whether it counts against the quota of a plan that does not count failures: no, if no upstream was asked."""
     outcome = BY_NUMBER[record.outcome]
-    if not record.plan_id or outcome.refusal:
+    if not record.plan_id or (outcome.refusal and not record.upstream_us):
         return False
     return record.status < 500 and not outcome.code.startswith("upstream_")
 

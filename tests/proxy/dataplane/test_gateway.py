@@ -353,6 +353,35 @@ def test_pipelines_to_an_upstream_that_is_not_there_are_answered_a_few_at_a_time
     play(tmp_path, scenario, egress=EgressRules([]), max_connections=20)
 
 
+@pytest.mark.requirement("M1")
+def test_a_pipeline_whose_answers_are_read_late_is_answered_whole(tmp_path: Path) -> None:
+    """The caller sends until no more is begun, for it has read nothing yet; then it ends its side, and reads."""
+
+    async def scenario(gateway: Running) -> None:
+        reader, writer = await gateway.connect()
+        writer.transport.pause_reading()
+        count, before = 0, gateway.worker.stats[stats.REQUESTS]
+
+        async def is_held_up() -> bool:
+            for _ in range(50):
+                if gateway.worker.stats[stats.REQUESTS] == before + count:
+                    return False
+                await asyncio.sleep(0.002)
+            return True
+
+        while not await is_held_up():
+            count += 100
+            writer.write(request("GET", "/nowhere") * 100)
+            await writer.drain()
+        writer.write_eof()
+        await asyncio.sleep(0.1)
+        writer.transport.resume_reading()
+        answers = await reader.read(-1)
+        assert (answers.count(b"HTTP/1.1 404 "), answers.count(b"HTTP/1.1 400 ")) == (count, 0)
+
+    play(tmp_path, scenario)
+
+
 @pytest.mark.requirement("M4")
 def test_expect_continue(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:

@@ -1,0 +1,182 @@
+"""Calls that are under way while their caller loses the right to them, or tries to have them for nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from apimgr.contracts.outcomes import BY_NUMBER
+from apimgr.contracts.snapshot import LimitDocument
+from tests.asynchronous import run
+from tests.proxy.dataplane.support import PATIENCE, Running, World, read_message, read_reply, request, running, until
+
+pytestmark = pytest.mark.processes
+
+
+def play(
+    folder: Path, scenario: Callable[[Running], Awaitable[None]], world: World | None = None, **upstream: object
+) -> None:
+    async def whole() -> None:
+        async with running(folder, world, **upstream) as gateway:
+            await asyncio.wait_for(scenario(gateway), 3 * PATIENCE)
+
+    run(whole, uvloop.new_event_loop)
+
+
+def with_quota(amount: int) -> World:
+    world = World()
+    world.plan = replace(world.plan, limits=(LimitDocument(1, "quota", amount, "month"),))
+    return world
+
+
+def revoke(gateway: Running) -> None:
+    set_state(gateway, "revoked")
+
+
+def set_state(gateway: Running, state: str) -> None:
+    gateway.world.credential = replace(gateway.world.credential, state=state)
+    gateway.world.publish()
+
+
+def outcomes(gateway: Running) -> list[str]:
+    return [BY_NUMBER[record.outcome].code for record in gateway.recorder.records]
+
+
+class Streaming:
+    """An upstream that answers each head with the beginning of a body, whatever is still to come."""
+
+    def __init__(self, gateway: Running) -> None:
+        self.asked = 0
+        gateway.upstream.handler = self
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        self.asked += 1
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell")
+        await reader.read(-1)
+
+
+def chunked(gateway: Running) -> bytes:
+    key = f"X-Api-Key: {gateway.world.key}"
+    return request("POST", "/orders/items", key, "Transfer-Encoding: chunked") + b"1\r\na\r\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "code"), [(b"zz\r\n", "bad_request"), (b"100\r\n" + bytes(256) + b"\r\n", "body_too_large")]
+)
+def test_a_call_that_its_caller_breaks_off_is_paid_for(tmp_path: Path, more: bytes, code: str) -> None:
+    """Whatever the gateway makes of it: its upstream was asked, and has answered."""
+
+    async def scenario(gateway: Running) -> None:
+        upstream, statuses = Streaming(gateway), []
+        for _ in range(4):
+            reader, writer = await gateway.connect()
+            writer.write(chunked(gateway))
+            head = await reader.readuntil(b"\r\n\r\n")
+            statuses.append(int(head.split()[1]))
+            if statuses[-1] == 200:
+                assert await reader.readexactly(4) == b"hell"
+                writer.write(more)
+                await reader.read(-1)
+        assert (statuses, upstream.asked) == ([200, 200, 429, 429], 2)
+        assert outcomes(gateway)[:2] == [code, code]
+        assert all(record.upstream_us for record in gateway.recorder.records[:2])
+
+    world = with_quota(2)
+    world.version = replace(world.version, max_body_bytes=100)
+    play(tmp_path, scenario, world)
+
+
+def test_a_call_whose_upstream_was_never_asked_is_not(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        for body in (b"zz\r\n", b"100\r\n" + bytes(256) + b"\r\n"):
+            reply = await gateway.send(chunked(gateway)[:-6] + body)
+            assert reply.status in {400, 413}
+        assert not any(record.upstream_us for record in gateway.recorder.records)
+        assert [(await gateway.get()).status for _ in range(2)] == [200, 429]
+
+    world = with_quota(1)
+    world.version = replace(world.version, max_body_bytes=100)
+    play(tmp_path, scenario, world)
+
+
+@pytest.mark.requirement("K8.2")
+def test_streams_that_a_revocation_ends_are_paid_for(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        upstream = Streaming(gateway)
+        streams = [await gateway.connect() for _ in range(2)]
+        for reader, writer in streams:
+            writer.write(request("GET", "/orders/items/1", f"X-Api-Key: {gateway.world.key}"))
+            await reader.readuntil(b"hell")
+        revoke(gateway)
+        for reader, _ in streams:
+            await reader.read(-1)
+        set_state(gateway, "active")
+        assert (await gateway.get()).status == 429
+        assert upstream.asked == 2
+        assert outcomes(gateway) == ["key_revoked", "key_revoked", "quota_exceeded"]
+
+    play(tmp_path, scenario, with_quota(2))
+
+
+@pytest.mark.requirement("K8.2")
+def test_a_revoked_key_does_not_wait_in_line(tmp_path: Path) -> None:
+    """The call that has the only connection waits for its answer, the other one for the connection."""
+
+    async def scenario(gateway: Running) -> None:
+        upstream = asyncio.Event()
+
+        async def think(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            gateway.upstream.received.append(await read_message(reader))
+            upstream.set()
+            await reader.read(-1)
+
+        gateway.upstream.handler = think
+        calls = [asyncio.ensure_future(gateway.get()) for _ in range(3)]
+        await upstream.wait()
+        await until(lambda: gateway.worker.connections and not any(call.done() for call in calls))
+        revoke(gateway)
+        replies = [await call for call in calls]
+        assert [(reply.status, json.loads(reply.body)["code"]) for reply in replies] == [(401, "key_revoked")] * 3
+        await asyncio.sleep(0.1)
+        assert len(gateway.upstream.received) == 1, "those in line never got there"
+        asked = sorted(bool(record.upstream_us) for record in gateway.recorder.records)
+        assert asked == [False, False, True]
+
+    play(tmp_path, scenario, max_connections=1)
+
+
+@pytest.mark.requirement("K8.2")
+@pytest.mark.parametrize("ends", ["revoked", "expired"])
+def test_an_upload_ends_with_its_key(tmp_path: Path, ends: str) -> None:
+    async def scenario(gateway: Running) -> None:
+        came, over = asyncio.Event(), asyncio.Event()
+
+        async def read_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n1\r\na\r\n")
+            came.set()
+            await reader.read(-1)
+            over.set()
+
+        gateway.upstream.handler = read_all
+        reader, writer = await gateway.connect()
+        writer.write(chunked(gateway))
+        await came.wait()
+        if ends == "revoked":
+            revoke(gateway)
+        else:
+            gateway.world.credential = replace(gateway.world.credential, expires_at=1)
+            gateway.world.publish()
+        reply = await read_reply(reader)
+        assert (reply.status, reply.headers["connection"]) == (401, "close")
+        assert json.loads(reply.body)["code"] == f"key_{ends}"
+        await over.wait()
+        assert gateway.recorder.records[-1].upstream_us
+
+    play(tmp_path, scenario)
