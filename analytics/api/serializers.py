@@ -146,7 +146,12 @@ class ExplainedRequestSerializer(RequestSerializer):
     detail = serializers.SerializerMethodField(help_text="What the gateway said of this very call.")
     docs = serializers.SerializerMethodField(help_text="Where the outcome is explained.")
     client = serializers.IPAddressField(allow_null=True)
-    trail = serializers.JSONField(allow_null=True)
+    trail = serializers.JSONField(
+        allow_null=True,
+        help_text="What each step of the decision found, the last one being how the call ended."
+        " Of very many limits some may be left out, never the one that refused the call:"
+        ' {"step": "limit", "more": 3} says of how many that is so. A text that ends with "…" was cut.',
+    )
 
     class Meta(RequestSerializer.Meta):
         fields: ClassVar[list[str]] = [

@@ -122,7 +122,7 @@ def _with_id(step: Any) -> Any:
 
 
 def _without_hosts(trail: Any) -> Any:
-    """A trail without where upstreams are. One that was cut could not be told apart, so it is left out."""
+    """A trail without where upstreams are. One that is no list of steps (of earlier gateways, cut) is left out."""
     if not isinstance(trail, list):
         return None
     return [

@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET
 
 from analytics.selectors import periods, requests, scope, usage
@@ -114,6 +115,10 @@ def _step(number: int, item: Any, operation: str) -> tuple[str, str]:
             return str(STEPS["operation"]), operation
         case {"step": "refused" | "ended" as name, "detail": detail}:
             return str(STEPS[name]), str(detail)
+        case {"step": "limit", "more": int(count)}:
+            return str(STEPS["limit"]), ngettext(
+                "%(count)s more, not listed for want of room", "%(count)s more, not listed for want of room", count
+            ) % {"count": count}
         case {"step": "upstream"}:
             return str(STEPS["upstream"]), " · ".join(upstream_facts(item))
         case {"step": name, **facts}:

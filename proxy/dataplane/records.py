@@ -39,7 +39,7 @@ def what_is_known(exchange: Exchange) -> bytes:
 
 
 def record_of(exchange: Exchange, outcome: Outcome, trail: bytes) -> bytes:
-    """The whole record, sealed. ``trail`` is cut to what there is room for."""
+    """The whole record, sealed. Who makes ``trail`` keeps it within its bound: what is cut here is no JSON any more."""
     head, caller = exchange.head, exchange.caller or NOBODY
     # A key may stand in a path by mistake; it is not for us to keep.
     path = b"" if exchange.operation_id and not outcome.refusal else without_keys(head.path)[:MAX_PATH_BYTES]

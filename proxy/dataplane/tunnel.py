@@ -7,12 +7,12 @@ call is recorded once, when the tunnel ends.
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import TYPE_CHECKING, Final
 
 from apimgr.contracts.outcomes import BY_CODE, Outcome
 from proxy.dataplane.http.websocket import GOING_AWAY, POLICY_VIOLATION, FrameReader, Violation, close_frame
 from proxy.dataplane.timers import Timed
+from proxy.dataplane.trail import Step, written
 
 if TYPE_CHECKING:
     from proxy.dataplane.exchange import Exchange
@@ -177,10 +177,10 @@ class Tunnel(Timed):
         exchange.end_tunnel(outcome, self._trail(outcome, reason))
 
     def _trail(self, outcome: Outcome, reason: str) -> bytes:
-        step: dict[str, object] = {"step": "tunnel", "protocol": self.exchange.upgrade.decode()}
+        step: Step = {"step": "tunnel", "protocol": self.exchange.upgrade.decode()}
         if self._client.reader is not None and self._upstream.reader is not None:
             step |= {"messages_in": self._client.reader.messages, "messages_out": self._upstream.reader.messages}
         steps = [step | {"ended": reason}]
         if outcome is not _OK:
             steps.append({"step": "refused", "code": outcome.code, "detail": reason})
-        return json.dumps(steps, ensure_ascii=False, separators=(",", ":")).encode()
+        return written(steps)

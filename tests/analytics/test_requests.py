@@ -5,7 +5,9 @@ from uuid import UUID
 
 import pytest
 from django.db import connection
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 
 from analytics.selectors import requests
 from apimgr.accounts.models import Organisation, User
@@ -82,6 +84,21 @@ def test_one_call_opens_for_both_owners_and_nobody_else(
 def test_an_id_of_no_call_is_not_found(oscar: User, text: str) -> None:
     with pytest.raises(NotFound):
         requests.one(oscar, UUID(text))
+
+
+def test_limits_that_were_left_out_are_counted_where_a_trail_is_read(
+    scene: Scene, dev: User, client: Client, now: datetime
+) -> None:
+    trail = (
+        b'[{"step":"limit","name":"quota-day","amount":5,"left":0},{"step":"limit","more":31},'
+        b'{"step":"refused","code":"quota_exceeded","detail":"The plan allows 5 calls per day."}]'
+    )
+    record = scene.refusal(now, "quota_exceeded", trail=trail)
+    store(record)
+    client.force_login(dev)
+    page = client.get(reverse("analytics:request", args=[UUID(bytes=record.request_id)]))
+    assert "<td>Limit</td><td>31 more, not listed for want of room</td>" in page.text
+    assert "<td>Refused</td><td>The plan allows 5 calls per day.</td>" in page.text
 
 
 def test_a_trail_that_was_cut_is_kept_as_text(scene: Scene, oscar: User, now: datetime) -> None:

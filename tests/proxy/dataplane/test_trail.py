@@ -5,12 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from tests.proxy.dataplane.support import Handler, Running, request, response
+from apimgr.contracts import snapshot
+from apimgr.contracts.outcomes import OUTCOMES
+from apimgr.contracts.usage import MAX_TRAIL_BYTES
+from proxy.dataplane.trail import Step, written
+from tests.proxy.dataplane.support import Handler, Running, World, request, response
 from tests.proxy.dataplane.test_gateway import play
 from tests.proxy.dataplane.test_upstreams import OK, answers, call
 
@@ -156,3 +163,118 @@ def test_a_call_that_went_well_leaves_no_trail(tmp_path: Path) -> None:
         assert gateway.recorder.records[-1].trail == b""
 
     play(tmp_path, scenario)
+
+
+def every_limit(amount: int, *, first: int, apis: tuple[int, ...]) -> tuple[snapshot.LimitDocument, ...]:
+    """One of each kind and period, for all calls and for those of one API and operation."""
+    periods = {"rate": snapshot.PERIOD_SECONDS, "quota": ("day", "month", "billing"), "concurrency": ("none",)}
+    places = [
+        (kind, period, api, operation)
+        for kind, each in periods.items()
+        for period in each
+        for api in apis
+        for operation in (0, 1)
+    ]
+    return tuple(
+        snapshot.LimitDocument(number, kind, amount, period, api, operation)  # type: ignore[arg-type]
+        for number, (kind, period, api, operation) in enumerate(places, first)
+    )
+
+
+def test_a_refusal_under_very_many_limits_is_explained(tmp_path: Path) -> None:
+    """The last of them denies; it is told with its numbers, and so is how many there was no room for."""
+    world = World()
+    of_plan, of_api = every_limit(1000, first=1, apis=(0, 10)), every_limit(1000, first=101, apis=(0,))
+    of_api = (*of_api[:-1], replace(of_api[-1], amount=1))  # calls at once of one operation
+    world.plan = replace(world.plan, limits=of_plan)
+    world.version = replace(world.version, limits=of_api)
+
+    async def scenario(gateway: Running) -> None:
+        gateway.upstream.handler = answers()
+        _, writer = await gateway.connect()
+        writer.write(request("GET", "/orders/items/1", f"X-Api-Key: {gateway.world.key}"))
+        while not gateway.recorder.held:
+            await asyncio.sleep(0.01)
+        assert (await gateway.get()).status == 429
+        raw = gateway.recorder.records[-1].trail
+        assert len(raw) <= MAX_TRAIL_BYTES
+        *before, refused = json.loads(raw)
+        assert refused == {
+            "step": "refused", "code": "concurrency_exceeded", "detail": "The API allows 1 call at once.",
+        }  # fmt: skip
+        assert [step["step"] for step in before if step["step"] != "limit"] == [
+            "route", "operation", "credential", "application", "subscription", "plan",
+        ]  # fmt: skip
+        *limits, denied, more = [step for step in before if step["step"] == "limit"]
+        assert denied == {"step": "limit", "name": "api-concurrency-operation", "amount": 1, "left": 0}
+        assert len(limits) > 10
+        assert len(limits) + 1 + more["more"] == len(of_plan) + len(of_api)
+        writer.close()
+
+    play(tmp_path, scenario, world)
+
+
+TEXTS = st.text(max_size=3000) | st.sampled_from(["\ud800" * 900, "\0" * 3000, "\U0001f600" * 800, '"' * 2500, ""])
+NUMBERS = st.integers(0, 2**63)
+TIMES = st.floats(0, 1e9).map(lambda ms: round(ms, 1))
+ATTEMPTS = st.fixed_dictionaries({
+    "step": st.just("upstream"), "attempt": st.integers(1, 3), "stage": st.just("connect"),
+    "connection": st.just("kept"), "resolve_ms": TIMES, "connect_ms": TIMES, "sent_after_ms": TIMES, "took_ms": TIMES,
+    "status": st.integers(100, 599), "relayed_bytes": NUMBERS, "limit": st.just("connect_timeout_ms"),
+    "limit_ms": st.integers(1, 3_600_000), "host": TEXTS,
+})  # fmt: skip
+LIMITS = st.lists(
+    st.fixed_dictionaries({
+        "step": st.just("limit"), "name": st.just("api-quota-billing-operation"), "amount": st.integers(1, 10**12),
+        "left": st.integers(0, 10**12), "reset_s": st.integers(0, 2_678_400),
+    }),
+    max_size=100,
+)  # fmt: skip
+CODES = st.sampled_from([outcome.code for outcome in OUTCOMES])
+
+
+@given(texts=st.tuples(TEXTS, TEXTS, TEXTS, TEXTS, TEXTS), attempts=st.lists(ATTEMPTS, max_size=3), code=CODES,
+       limits=LIMITS, order=st.randoms(use_true_random=False))  # fmt: skip
+@example(("",) * 5, [], "rate_limited", [], None)
+def test_every_trail_is_whole(
+    texts: tuple[str, ...], attempts: list[Step], code: str, limits: list[Step], order: Any
+) -> None:
+    """Whatever an API, a plan or an upstream is called, and whatever goes wrong with it."""
+    base_path, version, chosen_by, plan, detail = texts
+    states = [{"step": name, "state": "suspended"} for name in ("credential", "application", "subscription")]
+    before: list[Step] = [
+        {"step": "route", "base_path": base_path, "version": version, "chosen_by": chosen_by},
+        {"step": "operation", "id": str(2**63)},
+        *states,
+        {"step": "plan", "name": plan},
+    ]
+    last: Step = {"step": "refused", "code": code, "detail": detail}
+    limits = [step | {"amount": 10**12 - number} for number, step in enumerate(limits)]
+    by_weight = list(range(len(limits)))
+    if order is not None:
+        order.shuffle(by_weight)
+    raw = written([*before, *attempts, last], len(before), limits, by_weight)
+    assert len(raw) <= MAX_TRAIL_BYTES
+    steps = json.loads(raw)
+    told = steps[len(before) : len(steps) - 1 - len(attempts)]
+    assert [step["step"] for step in steps[: len(before)]] == [step["step"] for step in before]
+    assert [step["attempt"] for step in steps[len(before) + len(told) : -1]] == [step["attempt"] for step in attempts]
+    assert (steps[-1]["step"], steps[-1]["code"]) == ("refused", code)
+    assert is_what_is_left(steps[-1]["detail"], detail)
+    if limits:
+        assert limits[by_weight[0]] in told
+        left_out = [step["more"] for step in told if "more" in step]
+        assert len(told) - len(left_out) + sum(left_out) == len(limits)
+        assert [step for step in told if "more" not in step] == [step for step in limits if step in told]
+
+
+def is_what_is_left(told: str, whole: str) -> bool:
+    whole = whole.encode(errors="replace").decode()
+    return told == whole or (told.endswith("…") and whole.startswith(told[:-1]))
+
+
+@pytest.mark.parametrize("length", range(1700, 2000, 7))
+def test_nothing_is_cut_where_there_is_room(length: int) -> None:
+    steps: list[Step] = [{"step": "ended", "code": "upstream_invalid", "detail": "x" * length}]
+    whole = json.dumps(steps, separators=(",", ":")).encode()
+    assert (written(steps) == whole) is (len(whole) <= MAX_TRAIL_BYTES)
