@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -21,14 +21,14 @@ from django.test import Client
 from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, Route, expect, sync_playwright
 
 from apimgr.accounts.models import User
-from tests.here import IS_CI
+from tests.here import do_without
 
 # Playwright's synchronous interface keeps an event loop running in this thread; Django would refuse the ORM beside it.
 os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
 
 OWN_HOSTS = {"localhost", "127.0.0.1", "[::1]", "::1"}
 WIDTHS, SCHEMES = (375, 1280), ("light", "dark")
-NOT_RUN = "no Chromium: `make test` installs one, or set APIMGR_CHROMIUM to its path"
+NO_CHROMIUM = "no Chromium: `make test` installs one, or set APIMGR_CHROMIUM to its path"
 
 #: ``@every_look`` runs a test that takes ``browser_page`` at each width, light and dark.
 every_look = pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         path = chromium_path(playwright)
         if path is None:
-            without_browser()
+            do_without(NO_CHROMIUM)
         # Chromium's sandbox refuses root; what runs in it here are our own pages.
         arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
         # Own background traffic of the browser would count as foreign requests of the page.
@@ -80,19 +80,6 @@ def browser() -> Iterator[Browser]:
         chromium = playwright.chromium.launch(executable_path=path, args=arguments)
         yield chromium
         chromium.close()
-
-
-def without_browser() -> NoReturn:
-    if IS_CI:
-        pytest.fail(f"CI must run the browser tests, but there is {NOT_RUN}")
-    pytest.skip(NOT_RUN)
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    count = sum(NOT_RUN in str(report.longrepr) for report in terminalreporter.stats.get("skipped", ()))
-    if count:
-        terminalreporter.section(f"{count} BROWSER TESTS WERE NOT RUN", sep="!", red=True, bold=True)
-        terminalreporter.line(NOT_RUN, red=True)
 
 
 @pytest.fixture

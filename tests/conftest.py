@@ -18,7 +18,7 @@ from pytest_django import DjangoDbBlocker
 from apimgr.accounts.models import Organisation, Role, User
 from tests.factories import make_member, make_organisation, make_user
 
-pytest_plugins = ["tests.browser", "tests.redis_server", "tests.stack"]
+pytest_plugins = ["tests.here", "tests.browser", "tests.redis_server", "tests.stack"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
                 try:
                     verdict = FAULTS[name](stage, scale, random.Random(given.seed))
                 except NotHere as reason:
-                    print(f"{name:36}not run: {reason}", flush=True)
+                    print(f"{name:36}not run, there is no {reason}", flush=True)
                     continue
                 except AssertionError as error:
                     failed += 1

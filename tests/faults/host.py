@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import subprocess
@@ -15,7 +16,14 @@ import psutil
 
 
 class NotHere(Exception):
-    """This host does not let us; the message says what was missing."""
+    """This host does not let us; the message says what it lacks.
+
+    Only what no installation can mend: anything else that goes wrong is an error, and fails the fault.
+    """
+
+
+_FORBIDDEN = re.compile("permission denied|not permitted|superuser", re.IGNORECASE)
+_NOT_OURS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT}  # the last: none are mounted
 
 
 class Disk:
@@ -42,9 +50,10 @@ class Disk:
 def disk(path: Path, size: str) -> Iterator[Disk]:
     path.mkdir(parents=True, exist_ok=True)
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "apimgr-faults", str(path)]
-    done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise NotHere(f"no file system can be mounted: {done.stderr.strip()}")
+    done = subprocess.run(mount, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
+    if done.returncode and _FORBIDDEN.search(done.stderr):
+        raise NotHere("leave to mount a file system: that takes root, and a container that lets it")
+    assert not done.returncode, done.stderr
     try:
         yield Disk(path)
     finally:
@@ -99,10 +108,12 @@ def memory_group() -> Iterator[MemoryGroup]:
     try:
         path.mkdir()
     except OSError as error:
-        raise NotHere(f"no control group can be made: {error}") from error
+        if error.errno not in _NOT_OURS:
+            raise
+        raise NotHere("control group to make one in: that takes root, and a container that lets it") from error
     try:
         if not os.access(path / name, os.W_OK):
-            raise NotHere("control groups here do not rule memory")
+            raise NotHere("control group that rules memory")
         yield MemoryGroup(path, path / name)
     finally:
         for _ in range(100):  # until the last process in it is reaped

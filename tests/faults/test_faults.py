@@ -12,6 +12,7 @@ from tests.faults.catalogue import FAULTS
 from tests.faults.faults import SHORT
 from tests.faults.host import NotHere
 from tests.faults.stage import Database, Stage
+from tests.here import not_here
 
 pytestmark = [pytest.mark.faults, pytest.mark.processes]
 
@@ -30,7 +31,7 @@ def test_the_promise_holds(name: str, database: Database, tmp_path: Path) -> Non
     try:
         verdict = FAULTS[name](stage, SHORT, random.Random(seed))
     except NotHere as reason:
-        pytest.skip(str(reason))
+        pytest.skip(not_here(str(reason)))
     finally:
         stage.close()
     assert verdict.is_clean, f"seed {seed}: {verdict}\n{stage.node.log.read_text()[-3000:]}"

@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page
 from apimgr.accounts.models import Organisation
 from apimgr.catalog.models import Specification
 from tests.factories import make_api, make_version
+from tests.here import needs_corpus
 
 CORPUS = settings.BASE_DIR.parent / "shared" / "corpora" / "openapi"
 DOCUMENTS = sorted(CORPUS.glob("*.json")) if CORPUS.is_dir() else []
@@ -26,7 +27,7 @@ def renderer_seconds(browser: Browser) -> float:
 
 
 @pytest.mark.corpora
-@pytest.mark.skipif(not DOCUMENTS, reason="no ../shared/corpora/openapi")
+@needs_corpus("openapi")
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
 @pytest.mark.django_db(transaction=True)
 def test_draws_a_real_document(

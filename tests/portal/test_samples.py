@@ -10,6 +10,7 @@ from django.conf import settings
 
 from portal.reference import VersionChoice, public_document
 from portal.samples import sample_call
+from tests.here import needs_corpus
 
 BASE = "https://api.example.com/orders/v1"
 
@@ -133,7 +134,7 @@ CORPUS = settings.BASE_DIR.parent / "shared" / "corpora" / "openapi"
 
 
 @pytest.mark.corpora
-@pytest.mark.skipif(not CORPUS.is_dir(), reason="no ../shared/corpora/openapi")
+@needs_corpus("openapi")
 def test_every_real_document_has_a_first_call() -> None:
     for path in CORPUS.glob("*.json"):
         found = json.loads(path.read_bytes())

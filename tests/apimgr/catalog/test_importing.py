@@ -18,6 +18,7 @@ from apimgr.core.egress import EgressFailed, EgressRefused
 from apimgr.core.errors import Conflict, DomainError, NotFound
 from tests.apimgr.catalog.test_openapi import CORPORA, OPERATIONS
 from tests.apimgr.catalog.test_publishing import document
+from tests.here import needs_corpus
 
 
 @pytest.fixture
@@ -124,7 +125,7 @@ def test_names_and_addresses_are_taken_once(alice: User, acme: Organisation, dra
 
 
 @pytest.mark.corpora
-@pytest.mark.skipif(not CORPORA.is_dir(), reason="../shared/corpora/openapi is not here")
+@needs_corpus("openapi")
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_real_document_is_imported_and_published(alice: User, draft: Version, name: str) -> None:
     path: Path = CORPORA / f"{name}.json"

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from apimgr.catalog.openapi import lint, syntax
 from apimgr.catalog.openapi.parse import resolve
 from apimgr.catalog.openapi.syntax import UnreadableDocument
+from tests.here import needs_corpus
 
 # Limits of time are on the processor, so that a busy machine fails nothing.
 CORPORA = Path(__file__).resolve().parents[4] / "shared" / "corpora" / "openapi"
@@ -307,7 +308,7 @@ OPERATIONS = {
 
 
 @pytest.mark.corpora
-@pytest.mark.skipif(not CORPORA.is_dir(), reason="../shared/corpora/openapi is not here")
+@needs_corpus("openapi")
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_real_document(name: str) -> None:
     raw = (CORPORA / f"{name}.json").read_bytes()

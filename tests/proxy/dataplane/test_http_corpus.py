@@ -18,7 +18,8 @@ import pytest
 from proxy.dataplane.http.body import BodyReader, ChunkedReader, LengthReader
 from proxy.dataplane.http.malformed import Malformed
 from proxy.dataplane.http.request import CHUNKED, parse_request
-from tests.fuzz.outside import CORPUS, read_file, requests, with_host
+from tests.fuzz.outside import read_file, requests, with_host
+from tests.here import needs_corpus
 from tests.proxy.dataplane.support import PATIENCE, Running, World
 from tests.proxy.dataplane.test_gateway import play
 from tests.proxy.dataplane.test_smuggling import Ledger, read, read_one
@@ -26,10 +27,7 @@ from tests.proxy.dataplane.test_smuggling import Ledger, read, read_one
 ROOT = Path(__file__).parents[3]
 REFERENCE = ROOT / "docs" / "reference" / "http.md"
 
-pytestmark = [
-    pytest.mark.corpora,
-    pytest.mark.skipif(not CORPUS.is_dir(), reason="../shared/corpora/http1 is not there"),
-]
+pytestmark = [pytest.mark.corpora, needs_corpus("http1")]
 
 
 def accepted(raw: bytes, *, add_host: bool) -> tuple[int, bytes]:
