@@ -61,12 +61,16 @@ _ALL = (
     Outcome(33, "key_revoked", 401, "The API key has been revoked.", "Create a new key in the portal."),
     Outcome(34, "key_expired", 401, "The API key has expired.", "Create a new key in the portal."),
     Outcome(35, "key_ambiguous", 401, "The call carries more than one API key.", "Send one key, once."),
-    Outcome(36, "application_suspended", 403, "The application is suspended.", "Ask the API's publisher."),
+    Outcome(36, "application_suspended", 403, "The application is suspended.", "Ask the platform's operator."),
     Outcome(
-        37, "subscription_missing", 403, "The application has no subscription to this API.", "Subscribe in the portal."
+        37,
+        "subscription_missing",
+        403,
+        "The application has no subscription to this API.",
+        "Subscribe in the portal, or wait for the publisher's approval.",
     ),
     Outcome(
-        38, "subscription_inactive", 403, "The application's subscription is not active.", "Check it in the portal."
+        38, "subscription_inactive", 403, "The application's subscription is not active.", "Ask the API's publisher."
     ),
     Outcome(
         39,

@@ -12,7 +12,7 @@ from apimgr.catalog.models import API, Operation, Revision, Selection, Version
 from apimgr.contracts import snapshot
 from apimgr.core.errors import DomainError
 from apimgr.products.models import ApiLimit, Limit, Plan, Product
-from portal.models import Application, Credential, Subscription
+from portal.models import Application, Credential, Subscription, SubscriptionState
 from proxy import compiler
 from tests.factories import make_specification
 
@@ -241,3 +241,27 @@ def test_an_address_no_gateway_could_serve_is_refused(version: Version, route: d
 def test_what_a_gateway_would_not_load_is_refused(version: Version, change: dict[str, Any]) -> None:
     with pytest.raises(DomainError):
         compiler.version_changes(deploy(version, {**CONFIGURATION, **change}))
+
+
+# What a caller is told of each state, and the words that the page of the outcome has for it.
+TOLD = {
+    "requested": ("subscription_missing", "waits for the publisher's approval"),
+    "rejected": ("subscription_missing", "was rejected"),
+    "cancelled": ("subscription_missing", "the subscription was cancelled"),
+    "suspended": ("subscription_inactive", "its publisher has suspended it"),
+    "active": ("", ""),
+}
+
+
+@pytest.mark.parametrize("state", SubscriptionState.values)
+def test_the_state_of_a_subscription_is_told_as_its_page_says(credential: Credential, state: str) -> None:
+    """A gateway is told of active and suspended ones alone; whoever waits must not be told to subscribe and no more."""
+    application = credential.application
+    application.subscriptions.exclude(state="active").delete()
+    application.subscriptions.update(state=state)
+    sent = compiler.application_document(application).subscriptions
+    told = "subscription_missing" if not sent else "" if sent[0].state == "active" else "subscription_inactive"
+    assert told == TOLD[state][0]
+    if told:
+        pages = Path(__file__).parents[3] / "docs" / "reference" / "outcomes"
+        assert TOLD[state][1] in " ".join((pages / f"{told}.md").read_text().split())
