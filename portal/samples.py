@@ -115,7 +115,7 @@ def _call(
     required = [p for p in resolved if p.get("required") or p.get("in") == "path"]
     values = {str(p.get("name")): _example(document, p) for p in required}
     complete = all(p.get("in") in {"path", "query"} and values[str(p.get("name"))] is not None for p in required)
-    names = re.findall(r"{([^}]+)}", path)
+    names = re.findall(r"{([^{}]+)}", path)
     filled = path
     for name in names:
         value = values.get(name)

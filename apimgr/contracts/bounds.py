@@ -17,6 +17,7 @@ from apimgr.contracts.snapshot import (
     VersionDocument,
     may_switch_to,
 )
+from apimgr.contracts.templates import MAX_WAYS, most_ways
 
 #: Least and most of each number; bytes and milliseconds.
 BOUNDS: Final[dict[str, tuple[int, int]]] = {
@@ -102,6 +103,9 @@ def _problem_of_version(version: VersionDocument) -> str:
         return f"{wrong[0]!r} is no origin of a browser"
     if len(version.upgrades) > MAX_UPGRADES or len(version.websocket_origins) > MAX_ORIGINS:
         return f"more than {MAX_UPGRADES} protocols or {MAX_ORIGINS} origins"
+    ways = most_ways(operation.path for operation in version.operations)
+    if ways > MAX_WAYS:
+        return f"one path could lead to {ways:,} places of the templates, more than {MAX_WAYS:,}"
     if not is_upstream(version.upstream.url):
         return f"the upstream {version.upstream.url!r} is not an http or https address in ASCII"
     return _problem_of_limits(version.limits)

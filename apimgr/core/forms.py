@@ -19,7 +19,7 @@ def show_error(form: forms.Form, error: DomainError) -> None:
 
 
 _UNITS: Final = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
-_SIZE: Final = re.compile(r"\s*([0-9]{1,15})\s*([a-z]*)\s*", re.IGNORECASE)
+_SIZE: Final = re.compile(r"\s*+([0-9]{1,15}+)\s*+([a-z]*+)\s*+", re.IGNORECASE)
 
 
 class SizeField(forms.IntegerField):

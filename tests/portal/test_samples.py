@@ -40,6 +40,13 @@ def test_a_made_up_value_is_not_sent() -> None:
     assert (call.url, call.is_ready) == (f"{BASE}/o/id", False)
 
 
+def test_braces_that_never_close_name_nothing() -> None:
+    """Each of them read to the end of the path would take hours."""
+    call = sample_call({"paths": {"/" + "{" * 1_000_000: {"get": {}}}}, BASE)
+    assert call is not None
+    assert call.is_ready
+
+
 def test_without_operations_there_is_none() -> None:
     assert sample_call({}, BASE) is None
     assert sample_call({"paths": []}, BASE) is None

@@ -15,10 +15,12 @@ from apimgr.catalog.openapi import schema
 from apimgr.catalog.openapi.parse import METHODS, Facts, as_list, describe, follow, resolve
 from apimgr.catalog.openapi.pointers import escape
 from apimgr.catalog.openapi.syntax import Source
+from apimgr.contracts.templates import MAX_WAYS, most_ways
 
 Severity = Literal["error", "warning", "info"]
 _ORDER: Final = {"error": 0, "warning": 1, "info": 2}
 MAX_PER_CODE: Final = 50  # The fifty-first of a kind tells nobody anything.
+MAX_PATH_CHARS: Final = 500
 # Values under these keys are data, where "$ref" is a word like any other.
 _DATA: Final = frozenset({"example", "default", "enum", "const", "value"})
 # Under these the keys are names somebody chose, so that "example" may be one of them.
@@ -147,8 +149,8 @@ def _path_item(document: dict[str, Any], path: str, item: Any) -> Iterator[Findi
 def _template(path: str, pointer: str) -> Iterator[Finding]:
     if "{" in (rest := re.sub(r"\{[^{}/]+\}", "", path)) or "}" in rest:
         yield Finding("error", "path_template", f"The braces in the path {path!r} do not match.", pointer)
-    if len(path) > 500:
-        yield Finding("error", "path_too_long", "The path is longer than 500 characters.", pointer)
+    if len(path) > MAX_PATH_CHARS:
+        yield Finding("error", "path_too_long", f"The path is longer than {MAX_PATH_CHARS} characters.", pointer)
     if "?" in path or "#" in path:
         message = f"The path {path!r} holds a query or a fragment: no call can match it."
         yield Finding("warning", "path_never_matches", message, pointer)
@@ -194,6 +196,16 @@ def _duplicates(document: dict[str, Any], facts: Facts) -> Iterator[Finding]:
             yield Finding("error", "duplicate_operation_id", message, f"{operation.pointer}/operationId")
         if operation.operation_id:
             ids.setdefault(operation.operation_id, name)
+
+
+def _ways(document: dict[str, Any], facts: Facts) -> Iterator[Finding]:
+    paths = (operation.path for operation in facts.operations if len(operation.path) <= MAX_PATH_CHARS)
+    if (ways := most_ways(paths)) > MAX_WAYS:
+        message = (
+            f"One path could lead to {ways:,} places of the templates, more than {MAX_WAYS:,}: there are too many "
+            "parameters beside literals, or patterns beside each other."
+        )
+        yield Finding("error", "paths_branch_too_far", message, "/paths")
 
 
 def _references(document: dict[str, Any], facts: Facts) -> Iterator[Finding]:
@@ -260,6 +272,7 @@ def _servers(document: dict[str, Any], facts: Facts) -> Iterator[Finding]:
 _RULES: Final[tuple[Callable[[dict[str, Any], Facts], Iterator[Finding]], ...]] = (
     _structure,
     _duplicates,
+    _ways,
     _references,
     _storable,
     _servers,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import tracemalloc
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apimgr.catalog.openapi import lint, syntax
+from apimgr.catalog.openapi.json_text import json_tokens
 from apimgr.catalog.openapi.parse import resolve
 from apimgr.catalog.openapi.syntax import UnreadableDocument
 from tests.here import needs_corpus
@@ -126,6 +128,10 @@ FINDINGS: dict[str, tuple[str, tuple[str, str, str, int]]] = {
         HEAD + "paths:\n  /a/{id}:\n    get: {}",
         ("warning", "parameter_undeclared", "/paths/~1a~1{id}/get", 6),
     ),
+    "patterns without end": (
+        HEAD + "paths:\n" + "".join(f"  /{{x}}.{n}: {{get: {{}}}}\n" for n in range(1000)),
+        ("error", "paths_branch_too_far", "/paths", 4),
+    ),
     "query in a path": (HEAD + "paths:\n  /a?b=c: {get: {}}", ("warning", "path_never_matches", "/paths/~1a?b=c", 5)),
     "no responses": (
         ONE.replace("3.1.0", "3.0.3"),
@@ -172,6 +178,29 @@ def test_finding_says_what_and_where(name: str) -> None:
 def test_nothing_is_found_where_nothing_is_wrong(text: str) -> None:
     _facts, findings = lint.check(syntax.read(text.encode()))
     assert [each for each in findings if each.code != "no_summary"] == []
+
+
+@pytest.mark.parametrize(("name", "is_fit"), [("a", True), ("a/b", True), ("a/", False), ("a?", False), ("", False)])
+def test_the_name_of_a_path_parameter_ends_as_the_schema_says(name: str, is_fit: bool) -> None:
+    text = ONE + f"    parameters: [{{name: '{name}', in: path, required: true, schema: {{}}}}]"
+    assert ("schema_violation" in [each.code for each in lint.check(syntax.read(text.encode()))[1]]) is not is_fit
+
+
+def test_a_long_name_of_a_path_parameter_is_looked_through_once() -> None:
+    """Tried from each character to the end, as the schema has it, this takes hours."""
+    text = ONE + f"    parameters: [{{name: {'a' * 2_000_000}/, in: path, required: true, schema: {{}}}}]"
+    assert "schema_violation" in [each.code for each in lint.check(syntax.read(text.encode()))[1]]
+
+
+@pytest.mark.parametrize("unit", ["x", "\\n", "x\\n"])
+def test_the_walk_over_a_long_text_of_json_remembers_none_of_its_characters(unit: str) -> None:
+    text = f'{{"a": "{unit * 500_000}"}}'
+    tracemalloc.start()
+    try:
+        assert [kind for kind, _, _ in json_tokens(text)] == ["{", "=", "=", "}"]
+        assert tracemalloc.get_traced_memory()[1] < 8 * len(text)
+    finally:
+        tracemalloc.stop()
 
 
 def test_named_like_data_is_still_checked() -> None:
