@@ -13,7 +13,9 @@ from datetime import UTC, datetime
 from typing import Any, Final, cast
 
 from django.db.models import Q, QuerySet
+from django.utils.functional import Promise
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from apimgr.accounts.access import is_ownerless
 from apimgr.accounts.models import Organisation, OrganisationState
@@ -42,6 +44,15 @@ from portal.models import Application, Credential, Subscription, SubscriptionSta
 _BASE_PATH: Final = re.compile(rf"/|(?:/[A-Za-z0-9._~-]+){{1,{bounds.MAX_BASE_SEGMENTS}}}")
 _HOST: Final = re.compile(r"(?:[a-z0-9-]+\.)*[a-z0-9-]+")
 _PATH_SEGMENTS_THAT_VANISH: Final = {".", ".."}
+
+# Where what no gateway would take is put right: not always on the page that somebody has just saved.
+_SETTINGS: Final = gettext_lazy("Correct it in the version's gateway settings.")
+_ADDRESS: Final = gettext_lazy("Correct where callers find the version, in its gateway settings.")
+_SELECTION: Final = gettext_lazy("Correct how callers tell versions apart, in the API's settings.")
+_OF_API: Final = gettext_lazy("Correct the limits of the API, which hold for all callers together.")
+_OF_PLAN: Final = gettext_lazy("Correct the limits of the plan.")
+_DEFINITION: Final = gettext_lazy("Correct the version's definition and import it again.")
+_ANEW: Final = gettext_lazy("Publish the version anew.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +114,12 @@ def route_document(version: Version) -> RouteDocument:
     if (selection := version.api.selection) is not None:
         return _shared_route(selection)
     route = _configuration(version)["route"]
-    host, base_path = _address(route.get("host", ""), route["base_path"])
+    host, base_path = _address(route.get("host", ""), route["base_path"], _ADDRESS)
     return RouteDocument(host=host, base_path=base_path, version_id=version.pk)
 
 
 def _shared_route(selection: Selection) -> RouteDocument:
-    host, base_path = _address(selection.host, selection.base_path)
+    host, base_path = _address(selection.host, selection.base_path, _SELECTION)
     deployed = Version.objects.filter(api=selection.api_id).exclude(deployed_revision=None).order_by("pk")
     choices = tuple(ChoiceDocument(version.value, version.pk) for version in deployed)
     default = selection.default_version_id or 0
@@ -122,11 +133,11 @@ def _shared_route(selection: Selection) -> RouteDocument:
     )
 
 
-def _address(host: str, base_path: str) -> tuple[str, str]:
+def _address(host: str, base_path: str, place: Promise) -> tuple[str, str]:
     if host and not _HOST.fullmatch(host):
-        raise _refused(_("The public host “%(host)s” is not a host name in lower case.") % {"host": host})
+        raise _refused(_("The public host “%(host)s” is not a host name in lower case.") % {"host": host}, place)
     if not _BASE_PATH.fullmatch(base_path) or _PATH_SEGMENTS_THAT_VANISH & set(base_path.split("/")):
-        raise _refused(_("The base path “%(path)s” is not one the gateway can serve.") % {"path": base_path})
+        raise _refused(_("The base path “%(path)s” is not one the gateway can serve.") % {"path": base_path}, place)
     return host, base_path
 
 
@@ -249,7 +260,7 @@ def _configuration(version: Version) -> dict[str, Any]:
     configuration: dict[str, Any] = version.deployed_revision.configuration
     missing = {"upstream", "route", "operations"} - configuration.keys()
     if missing:
-        raise _refused(_("The revision lacks its %(parts)s.") % {"parts": ", ".join(sorted(missing))})
+        raise _refused(_("The revision lacks its %(parts)s.") % {"parts": ", ".join(sorted(missing))}, _ANEW)
     return configuration
 
 
@@ -271,30 +282,46 @@ def _upstream(given: dict[str, Any]) -> UpstreamDocument:
 def _refuse_unknown(given: dict[str, Any], known: Iterable[str]) -> None:
     """A revision may be older than the gateway: what it asks for and no gateway does any more is not left out."""
     for name in sorted(given.keys() - set(known)):
-        raise _refused(_("The gateway knows no setting “%(name)s”.") % {"name": name})
+        raise _refused(_("The gateway knows no setting “%(name)s”.") % {"name": name}, _SETTINGS)
 
 
 def _upstream_url(url: str) -> str:
     if not bounds.is_upstream(url):
-        raise _refused(_("The upstream “%(url)s” is not an http or https address.") % {"url": url})
+        raise _refused(_("The upstream “%(url)s” is not an http or https address.") % {"url": url}, _SETTINGS)
     return url.rstrip("/")
 
 
 def _loadable(document: Document) -> Document:
     """The document, if a gateway would take it."""
-    try:
-        snapshot.load(snapshot.dump(document))
-        if problem := bounds.problem_of(document):
-            raise InvalidDocument(problem)
-    except InvalidDocument as error:
-        raise _refused(_("The gateway would not load this configuration: %(why)s.") % {"why": error}) from error
+    if problem := _problem_of(document):
+        message = _("The gateway would not load this configuration: %(why)s.") % {"why": problem}
+        raise _refused(message, _place_of_problem(document))
     return document
 
 
-def _refused(message: str) -> DomainError:
-    return DomainError(
-        message, code="bad_gateway_configuration", fix=_("Correct it in the version's gateway settings.")
-    )
+def _problem_of(document: Document) -> str:
+    try:
+        snapshot.load(snapshot.dump(document))
+    except InvalidDocument as error:
+        return str(error)
+    return bounds.problem_of(document)
+
+
+def _place_of_problem(document: Document) -> Promise:
+    if isinstance(document, PlanDocument):
+        return _OF_PLAN
+    if isinstance(document, RouteDocument):
+        return _SELECTION if document.select_by else _ADDRESS
+    if isinstance(document, VersionDocument):
+        if not _problem_of(replace(document, limits=())):
+            return _OF_API
+        if not _problem_of(replace(document, operations=())):
+            return _DEFINITION
+    return _SETTINGS
+
+
+def _refused(message: str, place: Promise) -> DomainError:
+    return DomainError(message, code="bad_gateway_configuration", fix=str(place))
 
 
 def _midnight(moment: datetime | None) -> int:

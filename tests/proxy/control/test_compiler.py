@@ -140,6 +140,7 @@ def test_a_selection_no_gateway_could_choose_by_is_refused(version: Version, wro
     with pytest.raises(DomainError) as error:
         compiler.version_changes(version)
     assert error.value.code == "bad_gateway_configuration"
+    assert error.value.fix == "Correct how callers tell versions apart, in the API's settings."
 
 
 def test_what_developers_own(credential: Credential, plan: Plan) -> None:
@@ -205,8 +206,9 @@ def test_everything_there_should_be(credential: Credential) -> None:
     ],
 )
 def test_an_upstream_no_gateway_could_call_is_refused(version: Version, url: str) -> None:
-    with pytest.raises(DomainError):
+    with pytest.raises(DomainError) as error:
         compiler.version_changes(deploy(version, {**CONFIGURATION, "upstream": {"url": url}}))
+    assert error.value.fix == "Correct it in the version's gateway settings."
 
 
 @pytest.mark.parametrize(
@@ -223,24 +225,49 @@ def test_an_upstream_no_gateway_could_call_is_refused(version: Version, url: str
     ],
 )
 def test_an_address_no_gateway_could_serve_is_refused(version: Version, route: dict[str, str]) -> None:
-    with pytest.raises(DomainError):
+    with pytest.raises(DomainError) as error:
         compiler.version_changes(deploy(version, {**CONFIGURATION, "route": route}))
+    assert error.value.fix == "Correct where callers find the version, in its gateway settings."
+
+
+IN_SETTINGS = "Correct it in the version's gateway settings."
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "fix"),
     [
-        {"upstream": {"url": "http://x", "read_timeout_ms": "soon"}},
-        {"upstream": {"url": "http://x", "balance": "random"}},
-        {"gateway": {"authentication": "basic"}},
-        {"gateway": {"cors": {}}},
-        {"gateway": {"id": 4}},
-        {"operations": [["a", "GET", "/"]]},
+        ({"upstream": {"url": "http://x", "read_timeout_ms": "soon"}}, IN_SETTINGS),
+        ({"upstream": {"url": "http://x", "read_timeout_ms": 0}}, IN_SETTINGS),
+        ({"upstream": {"url": "http://x", "balance": "random"}}, IN_SETTINGS),
+        ({"gateway": {"authentication": "basic"}}, IN_SETTINGS),
+        ({"gateway": {"cors": {}}}, IN_SETTINGS),
+        ({"gateway": {"id": 4}}, IN_SETTINGS),
+        ({"operations": [["a", "GET", "/"]]}, "Correct the version's definition and import it again."),
     ],
 )
-def test_what_a_gateway_would_not_load_is_refused(version: Version, change: dict[str, Any]) -> None:
-    with pytest.raises(DomainError):
+def test_what_a_gateway_would_not_load_is_refused(version: Version, change: dict[str, Any], fix: str) -> None:
+    with pytest.raises(DomainError) as error:
         compiler.version_changes(deploy(version, {**CONFIGURATION, **change}))
+    assert error.value.fix == fix
+
+
+def test_a_revision_that_lacks_a_part_is_published_anew(version: Version) -> None:
+    with pytest.raises(DomainError) as error:
+        compiler.version_changes(deploy(version, {"route": {"host": "", "base_path": "/orders"}}))
+    assert error.value.fix == "Publish the version anew."
+
+
+def test_limits_no_gateway_could_count_are_put_right_where_they_are_set(version: Version, plan: Plan) -> None:
+    """Not in the gateway settings, wherever they were when it came out."""
+    Limit.objects.create(id=40, plan=plan, kind="concurrency", amount=10**9, period="none")
+    with pytest.raises(DomainError) as error:
+        compiler.plan_document(plan)
+    assert error.value.fix == "Correct the limits of the plan."
+    ApiLimit.objects.create(id=41, api_id=version.api_id, kind="concurrency", amount=10**9, period="none")
+    with pytest.raises(DomainError) as error:
+        compiler.version_changes(version)
+    assert error.value.fix == "Correct the limits of the API, which hold for all callers together."
+    assert "not between 1 and 65535" in error.value.message
 
 
 # What a caller is told of each state, and the words that the page of the outcome has for it.
