@@ -76,9 +76,8 @@ def explain(exchange: Exchange, outcome: Outcome, detail: str) -> bytes:
     """The decision trail as JSON: what each step found, the last one being how the call ended."""
     found = _found(exchange)
     found += exchange.attempts
-    found.append(
-        {"step": "refused" if outcome.refusal else "ended", "code": outcome.code, "detail": detail or outcome.title}
-    )
+    last = "refused" if outcome.refusal and not exchange.sent_at else "ended"
+    found.append({"step": last, "code": outcome.code, "detail": detail or outcome.title})
     meter = exchange.meter
     if meter is None or meter.is_stuck or outcome.code not in _LIMITED:
         return written(found)

@@ -177,6 +177,8 @@ def test_an_upload_ends_with_its_key(tmp_path: Path, ends: str) -> None:
         assert (reply.status, reply.headers["connection"]) == (401, "close")
         assert json.loads(reply.body)["code"] == f"key_{ends}"
         await over.wait()
-        assert gateway.recorder.records[-1].upstream_us
+        record = gateway.recorder.records[-1]
+        assert record.upstream_us
+        assert [step["step"] for step in json.loads(record.trail)][-2:] == ["upstream", "ended"]
 
     play(tmp_path, scenario)
