@@ -564,6 +564,6 @@ class Exchange:
 
         A refusal that its caller brings about once the upstream was asked, as by a broken body, buys nothing back.
         """
-        if outcome.refusal and not self.sent_at:
+        if not self.sent_at and (outcome.refusal or outcome is _CLIENT_ABORTED):
             return False
         return meter.counts_failures or (self.status < 500 and not outcome.code.startswith("upstream_"))

@@ -62,7 +62,7 @@ def _check_books(stage: Stage) -> None:
 def _counts(record: UsageRecord) -> bool:
     """Whether it counts against the quota of a plan that does not count failures: no, if no upstream was asked."""
     outcome = BY_NUMBER[record.outcome]
-    if not record.plan_id or (outcome.refusal and not record.upstream_us):
+    if not record.plan_id or (not record.upstream_us and (outcome.refusal or outcome.code == "client_aborted")):
         return False
     return record.status < 500 and not outcome.code.startswith("upstream_")
 

@@ -13,6 +13,7 @@ import uvloop
 
 from apimgr.contracts.outcomes import BY_NUMBER
 from apimgr.contracts.snapshot import LimitDocument
+from proxy.dataplane import stats
 from tests.asynchronous import run
 from tests.proxy.dataplane.support import PATIENCE, Running, World, read_message, read_reply, request, running, until
 
@@ -104,6 +105,30 @@ def test_a_call_whose_upstream_was_never_asked_is_not(tmp_path: Path) -> None:
     world = with_quota(1)
     world.version = replace(world.version, max_body_bytes=100)
     play(tmp_path, scenario, world)
+
+
+def test_who_leaves_the_line_pays_nothing(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        asked, go = asyncio.Event(), asyncio.Event()
+
+        async def think(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while await read_message(reader):
+                asked.set()
+                await go.wait()
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+        gateway.upstream.handler = think
+        first = asyncio.ensure_future(gateway.get())
+        await asked.wait()
+        _, impatient = await gateway.connect()
+        impatient.write(request("GET", "/orders/items/1", f"X-Api-Key: {gateway.world.key}"))
+        await until(lambda: gateway.worker.stats[stats.REQUESTS] == 2)
+        impatient.transport.abort()
+        await until(lambda: outcomes(gateway) == ["client_aborted"])
+        go.set()
+        assert [(await first).status, (await gateway.get()).status, (await gateway.get()).status] == [200, 200, 429]
+
+    play(tmp_path, scenario, with_quota(2), max_connections=1)
 
 
 @pytest.mark.requirement("K8.2")
