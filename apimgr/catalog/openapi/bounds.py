@@ -8,6 +8,8 @@ from apimgr.core.errors import DomainError
 
 MAX_BYTES: Final = 20 * 1024 * 1024
 MAX_DEPTH: Final = 64
+MAX_KEY_CHARS: Final = 2_000  # a finding tells all the keys that lead to it
+MAX_DUPLICATES: Final = 50  # are told
 MAX_NODES: Final = 2_000_000  # A real document of 20 MB has about 1.2 million.
 MAX_EXPANDED: Final = 2 * MAX_BYTES  # text after aliases are written out
 
@@ -19,7 +21,7 @@ class UnreadableDocument(DomainError):
 
 
 def check_size(value: Any) -> None:
-    """Depth and number of nodes, level by level and so without recursion."""
+    """Depth, number of nodes and length of keys, level by level and so without recursion."""
     level, nodes = [value], 0
     for _ in range(MAX_DEPTH + 1):
         nodes += len(level)
@@ -28,6 +30,10 @@ def check_size(value: Any) -> None:
         following: list[Any] = []
         for item in level:
             if type(item) is dict:
+                if item and max(map(len, item)) > MAX_KEY_CHARS:
+                    raise UnreadableDocument(
+                        f"The document has a key of more than {MAX_KEY_CHARS:,} characters.", code="document_too_large"
+                    )
                 following.extend(item.values())
             elif type(item) is list:
                 following.extend(item)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from apimgr.catalog.openapi.bounds import UnreadableDocument, check_size, too_deep
-from apimgr.catalog.openapi.pointers import Token, walk
+from apimgr.catalog.openapi.pointers import Token, pointer_of, walk
 
 # Texts in long strides that are never taken back: a choice for each character would be remembered, 100 bytes a piece.
 _JSON_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"|[{}\[\]]|[^\s{}\[\]:,"]+')
@@ -64,11 +64,12 @@ def json_tokens(text: str) -> Iterator[Token]:
 
 
 def json_duplicates(text: str) -> Iterator[tuple[str, int]]:
-    seen: dict[int, set[str]] = {}
-    for pointer, line, depth, is_key in walk(json_tokens(text)):
+    seen: dict[int, set[object]] = {}  # by depth, the keys of the object that is open there
+    for steps, _, line, depth, is_key in walk(json_tokens(text)):
+        key = steps[1] if steps is not None else ""
         if not is_key:
             seen[depth] = set()
-        elif pointer in seen.setdefault(depth, set()):
-            yield pointer, line
+        elif key in seen.setdefault(depth, set()):
+            yield pointer_of(steps), line
         else:
-            seen[depth].add(pointer)
+            seen[depth].add(key)

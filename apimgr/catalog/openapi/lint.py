@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 from apimgr.catalog.openapi import schema
 from apimgr.catalog.openapi.parse import METHODS, Facts, as_list, describe, follow, resolve
-from apimgr.catalog.openapi.pointers import escape
+from apimgr.catalog.openapi.pointers import Steps, escape, pointer_of
 from apimgr.catalog.openapi.syntax import Source
 from apimgr.contracts.templates import MAX_WAYS, most_ways
 
@@ -70,7 +70,7 @@ def check(source: Source) -> tuple[Facts, list[Finding]]:
     facts = describe(source.value)
     found = [
         Finding("error", "duplicate_key", f"The key {pointer!r} is there twice.", pointer, line)
-        for pointer, line in source.duplicates[:MAX_PER_CODE]
+        for pointer, line in source.duplicates
     ]
     for rule in _RULES:
         found += _capped(rule(source.value, facts))
@@ -138,6 +138,8 @@ def _path_item(document: dict[str, Any], path: str, item: Any) -> Iterator[Findi
         yield Finding("error", "path_not_object", f"The path {path!r} is not an object.", pointer)
         return
     yield from _template(path, pointer)
+    if len(path) > MAX_PATH_CHARS:
+        return  # what else there may be to say would repeat it
     for method, operation in item.items():
         if method.lower() in METHODS and method not in METHODS:
             message = f"The method {method!r} of {path} must be lower case."
@@ -210,51 +212,54 @@ def _ways(document: dict[str, Any], facts: Facts) -> Iterator[Finding]:
 
 def _references(document: dict[str, Any], facts: Facts) -> Iterator[Finding]:
     good: set[str] = set()
-    for pointer, reference in _find_references(document):
+    for steps, reference in _find_references(document):
         if reference in good:
             continue
         if not reference.startswith("#"):
             message = f"{reference!r} is outside the document. It is not fetched; put what it names into the document."
-            yield Finding("warning", "external_reference", message, pointer)
+            yield Finding("warning", "external_reference", message, pointer_of(steps))
         elif reference == "#" or reference.startswith("#/"):
             try:
                 resolve(document, reference)
                 good.add(reference)
             except KeyError:
                 message = f"{reference!r} points at nothing in the document."
-                yield Finding("error", "broken_reference", message, pointer)
+                yield Finding("error", "broken_reference", message, pointer_of(steps))
 
 
-def _find_references(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Pointer and target of each ``$ref``, in document order. ``named``: the keys here are names, not keywords."""
-    stack: list[tuple[Any, str, bool]] = [(document, "", False)]
+def _find_references(document: dict[str, Any]) -> Iterator[tuple[Steps, str]]:
+    """Steps and target of each ``$ref``, in document order. ``named``: the keys here are names, not keywords."""
+    stack: list[tuple[Any, Steps, bool]] = [(document, None, False)]
     while stack:
-        value, pointer, named = stack.pop()
+        value, steps, named = stack.pop()
         if isinstance(value, list):
-            stack += [(item, f"{pointer}/{index}", False) for index, item in reversed(list(enumerate(value)))]
+            stack += [(item, (steps, index), False) for index, item in reversed(list(enumerate(value)))]
         elif isinstance(value, dict):
             reference = value.get("$ref")
             if isinstance(reference, str) and not named:
-                yield f"{pointer}/$ref", reference
+                yield (steps, "$ref"), reference
             for key, item in reversed(value.items()):
                 if isinstance(item, dict | list) and (named or not (key in _DATA or key.startswith("x-"))):
-                    stack.append((item, f"{pointer}/{escape(key)}", not named and key in _NAMED))
+                    stack.append((item, (steps, key), not named and key in _NAMED))
 
 
 def _storable(document: dict[str, Any], facts: Facts) -> Iterator[Finding]:
     """PostgreSQL keeps neither NUL nor half of a surrogate pair in text."""
-    stack: list[tuple[Any, str]] = [(document, "")]
+    stack: list[tuple[Any, Steps]] = [(document, None)]
     while stack:
-        value, pointer = stack.pop()
+        value, steps = stack.pop()
         if isinstance(value, str) and _UNSTORABLE.search(value):
-            yield Finding("error", "bad_character", "The text holds a character that is no Unicode text.", pointer)
+            message = "The text holds a character that is no Unicode text."
+            yield Finding("error", "bad_character", message, pointer_of(steps))
         elif isinstance(value, dict):
             for key, item in value.items():
                 if _UNSTORABLE.search(key):
-                    yield Finding("error", "bad_character", "A key holds a character that is no text.", pointer)
-                stack.append((item, f"{pointer}/{escape(key)}"))
+                    yield Finding(
+                        "error", "bad_character", "A key holds a character that is no text.", pointer_of(steps)
+                    )
+                stack.append((item, (steps, key)))
         elif isinstance(value, list):
-            stack += [(item, f"{pointer}/{index}") for index, item in enumerate(value)]
+            stack += [(item, (steps, index)) for index, item in enumerate(value)]
 
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
-from apimgr.catalog.openapi.bounds import MAX_BYTES, UnreadableDocument
+from apimgr.catalog.openapi.bounds import MAX_BYTES, MAX_DUPLICATES, UnreadableDocument
 from apimgr.catalog.openapi.json_text import json_duplicates, json_tokens, read_json
 from apimgr.catalog.openapi.pointers import locate
 from apimgr.catalog.openapi.yaml_text import YamlBuilder, yaml_tokens
@@ -19,7 +20,7 @@ Syntax = Literal["json", "yaml"]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A document read: its value, the text to find lines in, and pointer and line of each key that came twice."""
+    """A document read: its value, the text to find lines in, and pointer and line of the first keys that came twice."""
 
     value: Any
     syntax: Syntax
@@ -45,7 +46,9 @@ def read(raw: bytes) -> Source:
     # A YAML document may open with a brace too; a quote after it means JSON.
     if re.match(r"\s*(\[|\{\s*[\"}])", text):
         value, has_duplicates = read_json(text)
-        return Source(value, "json", text, tuple(json_duplicates(text)) if has_duplicates else ())
+        return Source(
+            value, "json", text, tuple(islice(json_duplicates(text), MAX_DUPLICATES)) if has_duplicates else ()
+        )
     builder = YamlBuilder(text)
     return Source(builder.build(), "yaml", text, tuple(builder.duplicates))
 

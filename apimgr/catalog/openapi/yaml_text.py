@@ -15,6 +15,7 @@ import yaml
 
 from apimgr.catalog.openapi.bounds import (
     MAX_DEPTH,
+    MAX_DUPLICATES,
     MAX_EXPANDED,
     MAX_NODES,
     UnreadableDocument,
@@ -178,7 +179,7 @@ class YamlBuilder:
             frame.value.append(value)
         elif frame.key is None:
             frame.key = value
-            if value in frame.value:
+            if value in frame.value and len(self.duplicates) < MAX_DUPLICATES:
                 self.duplicates.append((self._pointer(), line))
         else:
             self._set(frame, frame.key, value)

@@ -59,6 +59,8 @@ UNREADABLE: dict[str, tuple[bytes, str, str]] = {
         "64",
     ),
     "too large": (b"x" * (syntax.MAX_BYTES + 1), "document_too_large", "20 MiB"),
+    "long key": (f'{{"openapi": "3.0.0", "{"k" * 2001}": 1}}'.encode(), "document_too_large", "2,000 characters"),
+    "long key in YAML": (f"openapi: 3.0.0\n? {'k' * 2001}\n: 1".encode(), "document_too_large", "2,000"),
     "too many values": (b"[" + b"1," * 2_000_001 + b"1]", "document_too_large", "2,000,000"),
     "a list": (b"[1, 2]", "not_openapi", "not an object"),
     "prose": (b"Dear publisher,", "not_openapi", "not an object"),
@@ -201,6 +203,27 @@ def test_the_walk_over_a_long_text_of_json_remembers_none_of_its_characters(unit
         assert tracemalloc.get_traced_memory()[1] < 8 * len(text)
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "below",
+    [
+        "[" + "0," * 100_000 + "0]",
+        "[" + '{"a": 1, "a": 2},' * 30_000 + "0]",
+        "{" + '"a": {"$ref": "#"},' * 30_000 + '"b": 0}',
+    ],
+)
+def test_long_keys_are_not_repeated_for_each_value_below(below: str) -> None:
+    for _ in range(20):
+        below = f'{{"{"k" * 1999}": {below}}}'
+    text = f'{{"openapi": "3.0.0", "x-a": {below}, "paths": {{}}}}'
+    tracemalloc.start()
+    try:
+        _facts, findings = lint.check(syntax.read(text.encode()))
+        assert tracemalloc.get_traced_memory()[1] < 80 * len(text)
+    finally:
+        tracemalloc.stop()
+    assert {"no_operations"} < {each.code for each in findings}
 
 
 def test_named_like_data_is_still_checked() -> None:
