@@ -22,7 +22,7 @@ class NotHere(Exception):
     """
 
 
-_FORBIDDEN = re.compile("permission denied|not permitted|superuser", re.IGNORECASE)
+_FORBIDDEN = re.compile("permission|not permitted|superuser", re.IGNORECASE)
 _NOT_OURS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT}  # the last: none are mounted
 
 
