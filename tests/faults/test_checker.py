@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.faults.checker import Call, Row, check
 from tests.faults.soak import Curve, growth_mib, is_flat, table
 
@@ -106,3 +108,12 @@ def test_memory_that_grows_is_told_from_memory_that_goes_up_and_down() -> None:
     assert not is_flat([waves, leak], 400)
     assert 5.5 < growth_mib(leak, 100) < 6.5
     assert "worker 1" in table([leak], 400)
+
+
+@pytest.mark.parametrize(
+    ("an_hour", "hours", "flat"), [(1.2, 1, True), (1.5, 1, False), (0.9, 24, True), (1.1, 24, False)]
+)
+def test_memory_may_grow_by_a_mebibyte_an_hour(an_hour: float, hours: int, flat: bool) -> None:
+    """Of one hour a quarter is warm-up: in what is left it may as well."""
+    points = [(minute * 60.0, round((30 + an_hour * minute / 60) * 1024 * 1024)) for minute in range(hours * 60)]
+    assert is_flat([Curve("agent", points)], hours * 3600) == flat
