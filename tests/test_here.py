@@ -47,3 +47,14 @@ def test_what_was_not_run_is_summed_up() -> None:
     reports.append(SimpleNamespace(longrepr=(*where, "Skipped: only root can be somebody else")))
     here.pytest_terminal_summary(SimpleNamespace(stats={"skipped": reports}, section=tell, line=tell))
     assert told == ["3 TESTS WERE NOT RUN", "   2 leave to mount a file system", "   1 it's gone"]
+
+
+def test_how_long_the_faults_took_is_told() -> None:
+    told: list[str] = []
+    reports = [
+        SimpleNamespace(nodeid=f"tests/{where}::test_it", duration=2.5)
+        for where in ("faults/test_faults.py", "faults/test_checker.py", "faults/test_faults.py")
+    ]
+    stats = {"": reports[:1], "passed": reports[1:], "deselected": [SimpleNamespace(nodeid=reports[0].nodeid)]}
+    here.pytest_terminal_summary(SimpleNamespace(stats=stats, line=told.append))
+    assert told == ["The faults took 5 s; their schedule is chosen for 240 at the most."]

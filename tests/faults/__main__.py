@@ -36,6 +36,7 @@ def main(arguments: list[str]) -> int:
     if given.soak:
         return _soak(given.soak, random.Random(given.seed))
     failed = 0
+    started = time.monotonic()
     columns = ("calls", "rows", "lost", "twice", "odd", "failed", "cut off", "p99 ms", "s")
     print(f"{'fault':36}" + "".join(f"{column:>9}" for column in columns))
     with tempfile.TemporaryDirectory(prefix="apimgr-faults-") as folder:
@@ -76,6 +77,7 @@ def main(arguments: list[str]) -> int:
                     print(f"  {verdict}")
         finally:
             database.remove()
+    print(f"{len(names)} faults in {time.monotonic() - started:,.0f} s, {failed} failed")
     return 1 if failed else 0
 
 

@@ -43,6 +43,7 @@ class Scale:
     idle: int  # connections; two slow ones come with each five
 
 
+# The suite has four minutes for all of them, of which most go into starting nodes: about six seconds for each fault.
 SHORT = Scale(kills=3, between_kills=100, reloads=5, outage_seconds=2.5, rate=200, idle=200)
 LONG = Scale(kills=50, between_kills=500, reloads=100, outage_seconds=300, rate=300, idle=10_000)
 
