@@ -8,6 +8,7 @@ import socket
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import psutil
@@ -165,7 +166,8 @@ def the_database_is_out_of_disk(stage: Stage, scale: Scale, chance: random.Rando
     database = stage.database
     with psycopg.connect(database.url) as connection:
         tables = [row[0] for row in connection.execute(_USAGE_TABLES)]
-    with disk(stage.home / "tablespace", "4m") as small:
+    # Not below the stage: pytest closes its folders to others whenever a session starts.
+    with TemporaryDirectory(prefix="apimgr-faults-") as folder, disk(Path(folder), "4m") as small:
         database.make_reachable(small.path)
         database.execute(f"CREATE TABLESPACE small LOCATION '{small.path}'")
         database.execute(*(f"ALTER TABLE {table} SET TABLESPACE small" for table in tables))
