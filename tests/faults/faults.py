@@ -507,3 +507,24 @@ def a_key_is_revoked_while_64_use_it(stage: Stage, scale: Scale, chance: random.
     stage.revoke()
     time.sleep(2.5)
     return stage.verdict(load)
+
+
+@fault
+def a_key_is_revoked_under_all_that_waits(stage: Stage, scale: Scale, chance: random.Random) -> Verdict:
+    """64 callers use it, most of them in line for one of few connections, and some are in the middle of an upload.
+
+    A second later the upstream hears nothing more of any of them: no call whose turn comes, no piece of a body.
+    """
+    stage.publish(max_connections=4)
+    uploads = [stage.begin_upload(8_000_000, pause=0.02) for _ in range(4)]  # of ten seconds, if they are let
+    wait_until(lambda: len(stage.upstream.reached) == len(uploads), 30, "the upstream hears of the uploads")
+    stage.upstream.manner, stage.upstream.takes = "slow", 0.3  # so that the line is longer than two seconds
+    load = stage.load(connections=64, rate=400)
+    time.sleep(chance.uniform(0, 0.5))
+    stage.revoke()
+    answers = {upload.result(60).status for upload in uploads}
+    wait_until(lambda: load.calls[-1].status == 401, 30, "the revocation is heard")
+    time.sleep(2.5)
+    verdict = stage.verdict(load)
+    assert not verdict.is_clean or answers == {401}, answers
+    return verdict
