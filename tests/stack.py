@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import psutil
 import psycopg
 import pytest
 
@@ -58,6 +59,14 @@ def kept_ports(count: int) -> Iterator[list[int]]:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", 0))
         yield [probe.getsockname()[1] for probe in probes]
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Nothing of it runs any more, whether or not its parent has asked for its status."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # its parent asked between the two questions
+        return True
 
 
 @pytest.fixture(scope="session")

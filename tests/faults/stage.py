@@ -36,7 +36,7 @@ from apimgr.contracts.usage import BOOK_COLUMNS, BOOKS_OF_ALL
 from apimgr.env import BASE_DIR
 from tests.faults.checker import Call, Row, Span, Verdict, check
 from tests.faults.load import Crowd, Load, Loop, Upstream, upload
-from tests.stack import kept_ports
+from tests.stack import has_ended, kept_ports
 
 PEPPER = "pepper-of-the-fault-stage-000000"
 TOKEN = "admin-token-of-the-fault-stage-0"
@@ -212,7 +212,7 @@ class Node:
         family = [old, *old.children()]
         old.send_signal(signal.SIGUSR2)
         wait_until(lambda: self.pid != old.pid, 45, "a successor has taken over")
-        wait_until(lambda: not any(map(_lives, family)), 60, "the old node has ended")
+        wait_until(lambda: all(map(has_ended, family)), 60, "the old node has ended")
 
     def children(self, role: str) -> list[psutil.Process]:
         found = []
@@ -245,7 +245,7 @@ class Node:
                 successor = psutil.Process(self.pid)
                 if successor.environ().get("APIMGR_VAR") == str(self.home):
                     successor.terminate()
-                    wait_until(lambda: not _lives(successor), 60, "the successor has ended")
+                    wait_until(lambda: has_ended(successor), 60, "the successor has ended")
         self._ports.close()
 
 
@@ -256,10 +256,6 @@ def stopping(node: Node) -> Iterator[None]:
         yield
     finally:
         node.stop()
-
-
-def _lives(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 class Stage:

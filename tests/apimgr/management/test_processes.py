@@ -15,6 +15,7 @@ import pytest
 
 from apimgr.env import BASE_DIR
 from apimgr.management.demo.processes import ProcessFailed, ProcessGroup
+from tests.stack import has_ended
 
 pytestmark = pytest.mark.processes
 SLEEPER = (sys.executable, "-c", "print('awake'); import time; time.sleep(60)")
@@ -77,4 +78,4 @@ def test_kill_9_of_the_parent_takes_the_children_along() -> None:
         child = psutil.Process(int(parent.stdout.readline()))
         wait_until(lambda: "awake" in (parent.stdout.readline() if parent.stdout else ""))
         os.kill(parent.pid, signal.SIGKILL)
-    wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+    wait_until(lambda: has_ended(child))

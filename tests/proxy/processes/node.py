@@ -20,7 +20,7 @@ import psutil
 from django.conf import settings
 from django.db import connection
 
-from tests.stack import kept_ports
+from tests.stack import has_ended, kept_ports
 
 TOKEN = "admin-token-of-this-test-node-000000"
 PATIENCE = 30.0
@@ -38,10 +38,6 @@ def wait_for(
         time.sleep(every)
         kept += max(0.0, time.monotonic() - before - 2 * every)
     return time.monotonic() - began - kept
-
-
-def has_ended(process: psutil.Process) -> bool:
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
 def database_url() -> str:

@@ -135,13 +135,13 @@ def test_a_successor_whose_worker_does_not_start_gives_up(published: Published, 
 def test_signals_during_an_upgrade(published: Published, tmp_path: Path) -> None:
     with running(tmp_path / "node") as node:
         node.wait_ready()
-        old = node.pid
+        old = psutil.Process(node.pid)
         with calling(node, published.key) as callers:
             for number in (signal.SIGUSR2, signal.SIGHUP, signal.SIGUSR2, signal.SIGHUP):
-                os.kill(old, number)
+                old.send_signal(number)
                 time.sleep(0.05)
-            wait_for(lambda: node.pid not in (0, old))
-            wait_for(lambda: has_ended(psutil.Process(old)) if psutil.pid_exists(old) else True, 60)
+            wait_for(lambda: node.pid not in (0, old.pid))
+            wait_for(lambda: has_ended(old), 60)
             assert set(callers.stop()) == {200}
         assert node.log.read_text().count("Upgrading:") == 1, "one at a time, and none is kept for later"
         os.kill(node.pid, signal.SIGHUP)
