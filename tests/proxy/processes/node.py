@@ -23,7 +23,7 @@ from django.db import connection
 from tests.stack import has_ended, kept_ports
 
 TOKEN = "admin-token-of-this-test-node-000000"
-PATIENCE = 30.0
+PATIENCE = 30.0  # seconds to await what must come: a bound on hanging, not on speed
 
 
 def wait_for(
@@ -175,12 +175,12 @@ class Node:
 
     def connection(self) -> http.client.HTTPConnection:
         """To be kept over several calls; it connects anew after an answer that closes it."""
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
 
     def _request(
         self, port: int, path: str, headers: dict[str, str], kept: http.client.HTTPConnection | None = None
     ) -> tuple[int, str, str]:
-        client = kept or http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        client = kept or http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
         try:
             client.request("GET", path, headers=headers)
             answer = client.getresponse()

@@ -17,7 +17,7 @@ from apimgr.contracts.outcomes import BY_CODE
 from proxy import selectors
 from proxy.models import AppliedChanges, GatewayBoot, GatewayNode
 from tests.proxy.processes.conftest import Published
-from tests.proxy.processes.node import TOKEN, Upstream, database_url, has_ended, running, wait_for
+from tests.proxy.processes.node import PATIENCE, TOKEN, Upstream, database_url, has_ended, running, wait_for
 
 pytestmark = pytest.mark.processes
 
@@ -194,7 +194,7 @@ def test_sigterm_stops_every_process_and_leaves_no_usage_behind(published: Publi
         _, _, request_id = node.call("/echo/things/1", published.key)
         assert node.stop() == 0
         assert stored(request_id) == 1
-        assert not psutil.wait_procs(children, timeout=15)[1]
+        assert not psutil.wait_procs(children, timeout=PATIENCE)[1]
 
 
 def test_no_orphan_outlives_a_killed_supervisor(published: Published, tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_no_orphan_outlives_a_killed_supervisor(published: Published, tmp_path: 
         children = node.children()
         node.process.kill()
         node.process.wait()
-        assert not psutil.wait_procs(children, timeout=15)[1]
+        assert not psutil.wait_procs(children, timeout=PATIENCE)[1]
 
 
 def test_a_reload_fails_no_call(published: Published, tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_a_busy_port_is_said_in_a_sentence(published: Published, tmp_path: Path)
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with running(tmp_path / "node", port=taken.getsockname()[1]) as node:
-            assert node.process.wait(20) == 2
+            assert node.process.wait(PATIENCE) == 2
             assert "cannot listen at 127.0.0.1:" in node.log.read_text()
             assert "APIMGR_GATEWAY_LISTEN" in node.log.read_text()
 
@@ -252,7 +252,7 @@ def test_a_second_gateway_on_the_same_folder_is_refused(published: Published, tm
     with running(tmp_path / "node") as node:
         node.wait_ready()
         with running(tmp_path / "node") as second:
-            assert second.process.wait(20) == 2
+            assert second.process.wait(PATIENCE) == 2
 
 
 def test_workers_are_not_told_the_agents_secrets(published: Published, tmp_path: Path) -> None:
