@@ -17,7 +17,7 @@ from proxy.dataplane.limits.asking import Again
 from proxy.dataplane.limits.meter import Meter
 from proxy.dataplane.limits.table import CELLS, COUNT, GRANTED_UNTIL, LEASE, Stuck, Table
 from tests.asynchronous import run
-from tests.proxy.dataplane.support import PLAN, SUBSCRIPTION, Running, World, request, running, until
+from tests.proxy.dataplane.support import PATIENCE, PLAN, SUBSCRIPTION, Running, World, request, running, until
 from tests.proxy.dataplane.test_leases import AT_ONCE, QUOTA, RATE, Host, hosts, limit, meter, storm
 from tests.proxy.holder import Holder, holding
 from tests.redis_server import RedisServer
@@ -133,14 +133,23 @@ async def stand(table: Table, *owners: int) -> Holder:
     return await asyncio.to_thread(Holder, table.path, *owners)
 
 
+def wait_long(table: Table) -> None:
+    """Have those who wait for a lock that is held do so for as long as it is."""
+    for place, (_, seen) in table._stuck.items():
+        table._stuck[place] = time.monotonic() + PATIENCE, seen
+
+
 def test_a_worker_serves_others_meanwhile(tmp_path: Path) -> None:
     async def scenario(gateway: Running) -> None:
         assert (await gateway.get()).status == 200
         holder = await stand(gateway.worker.runtime.limits, SUBSCRIPTION.spender)
         try:
             waits = asyncio.ensure_future(gateway.get())
+            await until(lambda: gateway.worker.again._waiting)
+            wait_long(gateway.worker.runtime.limits)
             assert (await gateway.get("/orders/items/2", key="")).status == 401
             assert not waits.done(), "it waits, and nobody waits for it"
+            gateway.worker.runtime.limits._stuck.clear()  # as if it were stuck from now on
             reply = await waits
             assert (reply.status, reply.headers["retry-after"]) == (503, "1")
             assert "ratelimit" not in reply.headers
@@ -165,9 +174,10 @@ def test_a_call_that_waits_goes_on_with_the_holder(tmp_path: Path) -> None:
             _, gone = await gateway.connect()
             gone.write(request("POST", "/orders/items", f"X-Api-Key: {gateway.world.key}", body=b"hello")[:-1])
             calls = [asyncio.ensure_future(gateway.get()) for _ in range(3)]
-            await asyncio.sleep(0.05)
+            await until(lambda: len(gateway.worker.again._waiting) == 4)
+            wait_long(gateway.worker.runtime.limits)
             gone.transport.abort()
-            await asyncio.sleep(0.05)
+            await until(lambda: len(gateway.worker.again._waiting) == 3)
             await asyncio.to_thread(holder.go_on)
             assert sorted([(await call).status for call in calls]) == [200, 200, 429]
         finally:
