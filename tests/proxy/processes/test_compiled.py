@@ -17,7 +17,12 @@ from tests.here import has_build
 from tests.proxy.processes.conftest import Published
 from tests.proxy.processes.node import TOKEN, running, wait_for
 
-TESTED = ("tests/proxy/dataplane", "tests/proxy/usage/test_spool.py", "tests/proxy/usage/test_inflight.py")
+TESTED = (
+    *sorted(str(path.relative_to(BASE_DIR)) for path in (BASE_DIR / "tests/proxy/dataplane").glob("test_*.py")),
+    "tests/proxy/usage/test_spool.py",
+    "tests/proxy/usage/test_inflight.py",
+)
+PARTS = 4  # each has a time of its own, and starts a pytest of its own
 WHERE = "import proxy.dataplane.exchange as module; print(module.__file__)"
 
 
@@ -125,9 +130,11 @@ def test_what_needs_no_build_asks_for_none() -> None:
 
 @has_build
 @pytest.mark.timeout(600)
-def test_what_is_compiled_passes_the_tests_of_its_sources() -> None:
+@pytest.mark.parametrize("part", range(PARTS))
+def test_what_is_compiled_passes_the_tests_of_its_sources(part: int) -> None:
     """Those that alter constants aside, which it skips."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.compiled", "-p", "no:cacheprovider", *TESTED]
+    tested = TESTED[part::PARTS]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.compiled", "-p", "no:cacheprovider", *tested]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
     run = subprocess.run(command, cwd=BASE_DIR, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout[-10_000:] + run.stderr[-2_000:]
