@@ -178,8 +178,15 @@ def test_by_the_wish_of_who_runs_it_a_node_kills_nobody(published: Published, tm
         stopped = node.children("worker")[0]
         supervisor = psutil.Process(node.pid)
         stopped.suspend()
-        time.sleep(0.5)  # it is told of that, and has seen to it
-        woken = supervisor.num_ctx_switches().voluntary
+        woken = -1
+
+        def has_seen_to_it() -> bool:
+            """It is told of that, and of what came before, as of a start."""
+            nonlocal woken
+            before, woken = woken, supervisor.num_ctx_switches().voluntary
+            return woken == before
+
+        wait_for(has_seen_to_it, every=1)
         time.sleep(2.5)
         assert not has_ended(stopped)
         assert supervisor.num_ctx_switches().voluntary == woken, "it does not even look"
