@@ -3,9 +3,11 @@ platform, and Charlie is a stranger who tries every door."""
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -47,6 +49,21 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def names_of_nobody() -> Iterator[None]:
+    """Only this machine has a name: no resolver is asked, which might hang or make some address up."""
+    ask = socket.getaddrinfo
+
+    def answer(host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> Any:  # noqa: A002
+        if host not in {None, "", "localhost"}:
+            flags |= socket.AI_NUMERICHOST
+        return ask(host, port, family, type, proto, flags)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", answer)
+        yield
 
 
 @pytest.fixture(autouse=True)
