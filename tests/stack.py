@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import socket
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from apimgr.env import BASE_DIR
 from apimgr.management.demo.processes import ProcessFailed, ProcessGroup
 from apimgr.management.demo.stack import MANAGE, Ports, Stack, ensure_upstream
 
+DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever proxy the environment names
 CORPUS = BASE_DIR.parent / "shared" / "corpora" / "openapi"
 
 

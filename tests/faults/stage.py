@@ -36,7 +36,7 @@ from apimgr.contracts.usage import BOOK_COLUMNS, BOOKS_OF_ALL
 from apimgr.env import BASE_DIR
 from tests.faults.checker import Call, Row, Span, Verdict, check
 from tests.faults.load import Crowd, Load, Loop, Upstream, upload
-from tests.stack import has_ended, kept_ports
+from tests.stack import DIRECTLY, has_ended, kept_ports
 
 PEPPER = "pepper-of-the-fault-stage-000000"
 TOKEN = "admin-token-of-the-fault-stage-0"
@@ -182,7 +182,7 @@ class Node:
             f"http://127.0.0.1:{self.admin_port}{path}", headers={"Authorization": f"Bearer {TOKEN}"}
         )
         try:
-            with urllib.request.urlopen(request, timeout=5) as reply:
+            with DIRECTLY.open(request, timeout=5) as reply:
                 return reply.status, reply.read().decode()
         except urllib.error.HTTPError as error:
             error.close()

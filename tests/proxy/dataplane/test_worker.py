@@ -20,6 +20,7 @@ import pytest
 from apimgr.contracts import credentials, usage
 from proxy.dataplane import stats
 from tests.bench import world as bench
+from tests.stack import DIRECTLY
 
 pytestmark = pytest.mark.processes
 
@@ -60,7 +61,7 @@ def upstream(asked: threading.Event) -> Iterator[int]:
 
 def call(port: int, path: str, key: str) -> bytes:
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers={"X-Api-Key": key})
-    with urllib.request.urlopen(request, timeout=20) as reply:
+    with DIRECTLY.open(request, timeout=20) as reply:
         body: bytes = reply.read()
         return body
 
