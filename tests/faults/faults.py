@@ -24,6 +24,7 @@ from tests.faults.checker import Verdict
 from tests.faults.load import request_head
 from tests.faults.stage import Stage, wait_until
 from tests.proxy.damage import point_beyond_the_end
+from tests.stack import has_ended
 
 # A worker that was killed takes the calls on its connections with it, and no others: who connects until another one
 # accepts waits in the queue.
@@ -82,8 +83,10 @@ def one_worker_of_two_is_killed(stage: Stage, scale: Scale, chance: random.Rando
     for _ in range(max(2, scale.kills // 10)):
         # A worker that dies young is not started again at once; without any, nobody's calls would go on.
         wait_until(lambda: len(stage.node.children("worker")) == 2, 30, "both workers are there")
-        with stage.excused(0.2):
-            chance.choice(stage.node.children("worker")).kill()
+        with stage.excused_until_noticed():
+            victim = chance.choice(stage.node.children("worker"))
+            victim.kill()
+            wait_until(lambda victim=victim: has_ended(victim), 30, "it is gone, and its connections with it")
         time.sleep(1.2)
     return stage.verdict(load)
 

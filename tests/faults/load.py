@@ -173,7 +173,8 @@ class Load:
         self._pause = connections / rate
         self._over = False
         self._broken = 0
-        self._callers = [loop.start(self._keep_calling()) for _ in range(connections)]
+        self._last_began = [0.0] * connections  # by caller, of calls that have ended
+        self._callers = [loop.start(self._keep_calling(caller)) for caller in range(connections)]
 
     @property
     def answered(self) -> int:
@@ -186,9 +187,13 @@ class Load:
             caller.result(60)
         return self.calls
 
-    async def _keep_calling(self) -> None:
+    async def _keep_calling(self, caller: int) -> None:
         streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         while not self._over:
+    def all_called_since(self, moment: float) -> bool:
+        """Whether every caller has made a call since, and knows what became of it."""
+        return min(self._last_began) > moment
+
             number, began = next(self._numbers), time.monotonic()
             try:
                 async with asyncio.timeout(30):
@@ -208,6 +213,7 @@ class Load:
 
 
 class Crowd:
+            self._last_began[caller] = began
     """``count`` connections at once, from so many ``hosts``, that say nothing until they are told to."""
 
     def __init__(self, loop: Loop, port: int, key: str, count: int, calls: list[Call], *, hosts: int = 1) -> None:

@@ -338,6 +338,16 @@ class Stage:
     def revoke(self) -> None:
         gone = CredentialDocument(self.credential.id, self.credential.application_id, self.credential.digest, "revoked")
         self.database.append(gone)
+    @contextmanager
+    def excused_until_noticed(self) -> Iterator[None]:
+        """Calls may fail until every steady caller has made one since: on a connection that broke, that is the last."""
+        load = self._load
+        assert load is not None, "somebody calls"
+        with self.excused():
+            yield
+            done = time.monotonic()
+            wait_until(lambda: load.all_called_since(done), 60, "every caller has noticed")
+
         self._revoked_at = time.monotonic()
 
     def verdict(self, load: Load, *, patience: float = 60, set_aside: Collection[str] = ()) -> Verdict:
