@@ -22,6 +22,7 @@ import pytest
 from apimgr.env import BASE_DIR
 from apimgr.management.demo.processes import ProcessFailed, ProcessGroup
 from apimgr.management.demo.stack import MANAGE, Ports, Stack, ensure_upstream
+from apimgr.postgres import Server
 
 DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever proxy the environment names
 CORPUS = BASE_DIR.parent / "shared" / "corpora" / "openapi"
@@ -61,6 +62,15 @@ def kept_ports(count: int) -> Iterator[list[int]]:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", 0))
         yield [probe.getsockname()[1] for probe in probes]
+
+
+@contextmanager
+def port_kept_for(server: Server) -> Iterator[None]:
+    """Until the end nobody else has the port of ``server``, which is yet to be made, also while it does not run."""
+    with kept_ports(1) as [port]:
+        server.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        server.url_file.write_text(f"postgres://127.0.0.1:{port}/")  # it takes the port that it had before
+        yield
 
 
 def has_ended(process: psutil.Process) -> bool:

@@ -19,6 +19,7 @@ import pytest
 from apimgr import postgres
 from apimgr.env import BASE_DIR
 from apimgr.postgres import PostgresError, Server
+from tests.stack import port_kept_for
 
 pytestmark = pytest.mark.processes
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
@@ -83,12 +84,13 @@ def test_changes_no_mode_that_is_not_its_own(server: Server, tmp_path: Path) -> 
 
 
 def test_survives_kill_9(server: Server) -> None:
-    url, process = server.start(), server.process()
-    assert process is not None
-    process.send_signal(signal.SIGKILL)
-    wait_until(lambda: server.process() is None)
-    assert server.start() == url
-    psycopg.connect(url).close()
+    with port_kept_for(server):
+        url, process = server.start(), server.process()
+        assert process is not None
+        process.send_signal(signal.SIGKILL)
+        wait_until(lambda: server.process() is None)
+        assert server.start() == url
+        psycopg.connect(url).close()
 
 
 def test_a_pid_file_that_names_somebody_else_is_no_hindrance(server: Server) -> None:

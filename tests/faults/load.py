@@ -9,11 +9,12 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from typing import Any
 
 from tests.faults.checker import Call
+from tests.stack import kept_ports
 
 _ID = re.compile(rb"\r\nx-request-id: ([0-9a-f]{32})\r\n", re.IGNORECASE)
 _LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
@@ -52,9 +53,16 @@ class Upstream:
         self.takes = 0.02  # seconds, where it is slow
         self._connections: set[asyncio.StreamWriter] = set()
         self._serving: set[asyncio.Task[None] | None] = set()
-        self._server: asyncio.Server = loop.start(asyncio.start_server(self._serve, "127.0.0.1", 0)).result(10)
         self._loop = loop
-        self.port: int = self._server.sockets[0].getsockname()[1]
+        self._ports = ExitStack()
+        [self.port] = self._ports.enter_context(kept_ports(1))
+        self._server = self._listen()
+
+    def _listen(self) -> asyncio.Server:
+        server: asyncio.Server = self._loop.start(
+            asyncio.start_server(self._serve, "127.0.0.1", self.port, reuse_address=True)
+        ).result(10)
+        return server
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections.add(writer)
@@ -137,7 +145,7 @@ class Upstream:
         self._loop.loop.call_soon_threadsafe(self._server.close)
         self.drop()
         yield
-        self._server = self._loop.start(asyncio.start_server(self._serve, "127.0.0.1", self.port)).result(10)
+        self._server = self._listen()
 
     def close(self) -> None:
         async def end() -> None:
@@ -149,6 +157,7 @@ class Upstream:
             await asyncio.sleep(0)
 
         self._loop.start(end()).result(10)
+        self._ports.close()
 
 
 async def _pieces(reader: asyncio.StreamReader, length: int) -> AsyncIterator[bytes]:
@@ -181,6 +190,10 @@ class Load:
         """Calls that had a whole answer."""
         return len(self.calls) - self._broken
 
+    def all_called_since(self, moment: float) -> bool:
+        """Whether every caller has made a call since, and knows what became of it."""
+        return min(self._last_began) > moment
+
     def stop(self) -> list[Call]:
         self._over = True
         for caller in self._callers:
@@ -190,10 +203,6 @@ class Load:
     async def _keep_calling(self, caller: int) -> None:
         streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         while not self._over:
-    def all_called_since(self, moment: float) -> bool:
-        """Whether every caller has made a call since, and knows what became of it."""
-        return min(self._last_began) > moment
-
             number, began = next(self._numbers), time.monotonic()
             try:
                 async with asyncio.timeout(30):
@@ -204,6 +213,7 @@ class Load:
                 status, request_id, keep = 0, "", False
                 self._broken += 1
             self.calls.append(Call(number, began, time.monotonic(), status, request_id))
+            self._last_began[caller] = began
             if not keep and streams is not None:
                 streams[1].close()
                 streams = None
@@ -213,7 +223,6 @@ class Load:
 
 
 class Crowd:
-            self._last_began[caller] = began
     """``count`` connections at once, from so many ``hosts``, that say nothing until they are told to."""
 
     def __init__(self, loop: Loop, port: int, key: str, count: int, calls: list[Call], *, hosts: int = 1) -> None:

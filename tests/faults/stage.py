@@ -36,7 +36,7 @@ from apimgr.contracts.usage import BOOK_COLUMNS, BOOKS_OF_ALL
 from apimgr.env import BASE_DIR
 from tests.faults.checker import Call, Row, Span, Verdict, check
 from tests.faults.load import Crowd, Load, Loop, Upstream, upload
-from tests.stack import DIRECTLY, has_ended, kept_ports
+from tests.stack import DIRECTLY, has_ended, kept_ports, port_kept_for
 
 PEPPER = "pepper-of-the-fault-stage-000000"
 TOKEN = "admin-token-of-the-fault-stage-0"
@@ -64,6 +64,8 @@ class Database:
 
     def __init__(self, folder: Path) -> None:
         self._server = postgres.embedded(folder, throwaway=True)
+        self._port = ExitStack()
+        self._port.enter_context(port_kept_for(self._server))
         self.url = self._server.start()
         environment = {**os.environ, "DATABASE_URL": self.url, "APIMGR_VAR": str(folder / "var")}
         command = [sys.executable, "manage.py", "migrate", "-v", "0"]
@@ -140,6 +142,7 @@ class Database:
 
     def remove(self) -> None:
         self._server.remove()
+        self._port.close()
 
 
 class Node:
@@ -335,9 +338,6 @@ class Stage:
         finally:
             self._excused.append((began, time.monotonic() + margin))
 
-    def revoke(self) -> None:
-        gone = CredentialDocument(self.credential.id, self.credential.application_id, self.credential.digest, "revoked")
-        self.database.append(gone)
     @contextmanager
     def excused_until_noticed(self) -> Iterator[None]:
         """Calls may fail until every steady caller has made one since: on a connection that broke, that is the last."""
@@ -348,6 +348,9 @@ class Stage:
             done = time.monotonic()
             wait_until(lambda: load.all_called_since(done), 60, "every caller has noticed")
 
+    def revoke(self) -> None:
+        gone = CredentialDocument(self.credential.id, self.credential.application_id, self.credential.digest, "revoked")
+        self.database.append(gone)
         self._revoked_at = time.monotonic()
 
     def verdict(self, load: Load, *, patience: float = 60, set_aside: Collection[str] = ()) -> Verdict:
