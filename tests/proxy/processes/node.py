@@ -154,15 +154,18 @@ class Node:
         wait_for(lambda: has_ended(old), 60)
 
     def children(self, role: str = "") -> list[psutil.Process]:
-        try:
-            found = psutil.Process(self.pid or self.process.pid).children()
-            return [child for child in found if role in " ".join(child.cmdline()[3:4])]
-        except psutil.NoSuchProcess:
-            return []
+        found = []
+        with suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(self.pid or self.process.pid).children():
+                with suppress(psutil.NoSuchProcess):  # one that ends while we look hides none of the others
+                    if role in " ".join(child.cmdline()[3:4]):
+                        found.append(child)
+        return found
 
     def kill(self, role: str) -> None:
         for child in self.children(role):
-            child.send_signal(signal.SIGKILL)
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
 
     def get(self, path: str, **headers: str) -> tuple[int, str]:
         status, body, _ = self._request(self.admin_port, path, headers)
