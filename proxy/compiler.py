@@ -300,11 +300,12 @@ def _loadable(document: Document) -> Document:
 
 
 def _problem_of(document: Document) -> str:
+    raw = snapshot.dump(document)
     try:
-        snapshot.load(snapshot.dump(document))
+        snapshot.load(raw)
     except InvalidDocument as error:
         return str(error)
-    return bounds.problem_of(document)
+    return bounds.problem_of(document) or bounds.problem_of_size(raw)
 
 
 def _place_of_problem(document: Document) -> Promise:

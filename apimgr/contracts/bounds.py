@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -29,6 +29,10 @@ BOUNDS: Final[dict[str, tuple[int, int]]] = {
     "max_message_bytes": (1, 2**30),
 }
 MAX_BASE_SEGMENTS: Final = 15
+# Every node keeps every version whole, reads it anew whenever it changes, and serves everybody else beside it.
+MAX_OPERATIONS: Final = 10_000
+MAX_PATHS_BYTES: Final = 2**20  # of all operations' paths together: some hundred for each of as many as there may be
+MAX_DOCUMENT_BYTES: Final = 2**21  # as the change log has it
 MAX_UPGRADES: Final = 10
 MAX_ORIGINS: Final = 100
 MAX_LIMITS: Final = 50  # every one that holds for a call is asked, and told in the answer's fields
@@ -83,6 +87,21 @@ def is_upstream(url: str) -> bool:
     return is_whole and url.isascii() and not any(char <= " " or char in "?#@" for char in url)
 
 
+def problem_of_paths(paths: Collection[str]) -> str:
+    """Why no gateway should serve operations with these paths, each as often as it has operations; empty if one may."""
+    if len(paths) > MAX_OPERATIONS:
+        return f"there are {len(paths):,} operations, more than the {MAX_OPERATIONS:,} of a version"
+    size = sum(len(path.encode("utf-8", "surrogatepass")) for path in paths)
+    if size > MAX_PATHS_BYTES:
+        return f"the paths of all operations have {size:,} bytes together, more than {MAX_PATHS_BYTES:,}"
+    return ""
+
+
+def problem_of_size(raw: bytes) -> str:
+    """Why no node should be sent the document that ``raw`` is; empty if one may."""
+    return f"it has {len(raw):,} bytes, more than {MAX_DOCUMENT_BYTES:,}" if len(raw) > MAX_DOCUMENT_BYTES else ""
+
+
 def problem_of(document: Document) -> str:
     """Why no gateway should serve by ``document`` as it is set; empty if one may."""
     if isinstance(document, VersionDocument):
@@ -103,7 +122,10 @@ def _problem_of_version(version: VersionDocument) -> str:
         return f"{wrong[0]!r} is no origin of a browser"
     if len(version.upgrades) > MAX_UPGRADES or len(version.websocket_origins) > MAX_ORIGINS:
         return f"more than {MAX_UPGRADES} protocols or {MAX_ORIGINS} origins"
-    ways = most_ways(operation.path for operation in version.operations)
+    paths = [operation.path for operation in version.operations]
+    if problem := problem_of_paths(paths):
+        return problem
+    ways = most_ways(paths)
     if ways > MAX_WAYS:
         return f"one path could lead to {ways:,} places of the templates, more than {MAX_WAYS:,}"
     if not is_upstream(version.upstream.url):

@@ -15,6 +15,7 @@ from apimgr.catalog.openapi import schema
 from apimgr.catalog.openapi.parse import METHODS, Facts, as_list, describe, follow, resolve
 from apimgr.catalog.openapi.pointers import Steps, escape, pointer_of
 from apimgr.catalog.openapi.syntax import Source
+from apimgr.contracts.bounds import problem_of_paths
 from apimgr.contracts.templates import MAX_WAYS, most_ways
 
 Severity = Literal["error", "warning", "info"]
@@ -200,6 +201,13 @@ def _duplicates(document: dict[str, Any], facts: Facts) -> Iterator[Finding]:
             ids.setdefault(operation.operation_id, name)
 
 
+def _amount(document: dict[str, Any], facts: Facts) -> Iterator[Finding]:
+    """A gateway keeps all of a version in mind, and reads all of it whenever something of it changes."""
+    if problem := problem_of_paths([operation.path for operation in facts.operations]):
+        message = f"{problem[0].upper()}{problem[1:]}: every gateway keeps them all. Split the API into several."
+        yield Finding("error", "too_many_operations", message, "/paths")
+
+
 def _ways(document: dict[str, Any], facts: Facts) -> Iterator[Finding]:
     paths = (operation.path for operation in facts.operations if len(operation.path) <= MAX_PATH_CHARS)
     if (ways := most_ways(paths)) > MAX_WAYS:
@@ -277,6 +285,7 @@ def _servers(document: dict[str, Any], facts: Facts) -> Iterator[Finding]:
 _RULES: Final[tuple[Callable[[dict[str, Any], Facts], Iterator[Finding]], ...]] = (
     _structure,
     _duplicates,
+    _amount,
     _ways,
     _references,
     _storable,

@@ -137,8 +137,9 @@ def _checked(documents: list[Document]) -> list[Document]:
     for document in documents:
         kind = snapshot.KIND_OF[type(document)]
         try:
-            snapshot.load(snapshot.dump(document))
-            if problem := bounds.problem_of(document):
+            raw = snapshot.dump(document)
+            snapshot.load(raw)
+            if problem := bounds.problem_of(document) or bounds.problem_of_size(raw):
                 raise InvalidDocument(f"{kind} {getattr(document, 'name', document.key)!r}: {problem}")
         except InvalidDocument as error:
             raise InvalidDeclaration(str(error)) from error

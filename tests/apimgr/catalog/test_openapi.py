@@ -136,6 +136,14 @@ FINDINGS: dict[str, tuple[str, tuple[str, str, str, int]]] = {
         HEAD + "paths:\n  /a/{id}:\n    get: {}",
         ("warning", "parameter_undeclared", "/paths/~1a~1{id}/get", 6),
     ),
+    "operations without end": (
+        HEAD + "paths:\n" + "".join(f"  /r{n}: {{get: {{}}}}\n" for n in range(10_001)),
+        ("error", "too_many_operations", "/paths", 4),
+    ),
+    "paths without end": (
+        HEAD + "paths:\n" + "".join(f"  /{'r' * 490}{n}: {{get: {{}}}}\n" for n in range(2200)),
+        ("error", "too_many_operations", "/paths", 4),
+    ),
     "patterns without end": (
         HEAD + "paths:\n" + "".join(f"  /{{x}}.{n}: {{get: {{}}}}\n" for n in range(1000)),
         ("error", "paths_branch_too_far", "/paths", 4),

@@ -125,6 +125,30 @@ def test_versions_at_one_address(version: Version) -> None:
 
 
 @pytest.mark.parametrize(
+    ("configuration", "says"),
+    [
+        (
+            {"operations": [[n, "GET", f"/r{n}"] for n in range(1, 10_002)]},
+            "there are 10,001 operations, more than the 10,000 of a version",
+        ),
+        (
+            {"operations": [[1, "GET", "/" + "\x01" * 350_000]]},
+            "it has 2,100,577 bytes, more than 2,097,152",
+        ),
+    ],
+    ids=["operations", "bytes"],
+)
+def test_more_than_every_node_should_keep_is_refused(
+    version: Version, configuration: dict[str, Any], says: str
+) -> None:
+    deploy(version, CONFIGURATION | configuration)
+    with pytest.raises(DomainError) as error:
+        compiler.version_changes(version)
+    assert error.value.message == f"The gateway would not load this configuration: {says}."
+    assert error.value.fix == "Correct the version's definition and import it again."
+
+
+@pytest.mark.parametrize(
     "wrong",
     [
         {"name": "X-Api-Key"},

@@ -196,6 +196,15 @@ def test_what_is_wrong_is_said_with_its_place(was: str, becomes: str, says: str)
     assert says in str(caught.value)
 
 
+def test_a_version_is_no_larger_than_a_node_should_keep() -> None:
+    many = "".join(f"GET /r{n}, " for n in range(9_999))
+    with pytest.raises(InvalidDeclaration, match=r"'v1': there are 10,001 operations, more than the 10,000 of a ver"):
+        documents(FILE.replace("[GET /items, ", f"[{many}"))
+    long = "".join(f"GET /{n:0>200}, " for n in range(6_000))
+    with pytest.raises(InvalidDeclaration, match=r"'v1': the paths of all operations have 1,206,017 bytes together"):
+        documents(FILE.replace("[GET /items, ", f"[{long}"))
+
+
 SHARED = """
 apimgr: 1
 apis:
