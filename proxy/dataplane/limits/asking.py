@@ -37,12 +37,16 @@ class Mailbox:
     """A socket in ``folder`` that takes datagrams by name. Paths go by the folder's descriptor: they may be long."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._own = folder / name
-        self._own.unlink(missing_ok=True)
-        self._sweep()
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        self.socket.bind(self._address(name))
+        with contextlib.ExitStack() as had:  # given back if anything fails
+            self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            had.callback(os.close, self._folder)
+            self._own.unlink(missing_ok=True)
+            self._sweep()
+            self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+            had.callback(self.socket.close)
+            self.socket.bind(self._address(name))
+            had.pop_all()
 
     def _address(self, name: str) -> str:
         return f"/proc/self/fd/{self._folder}/{name}"

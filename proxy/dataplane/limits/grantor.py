@@ -21,7 +21,7 @@ import os
 import secrets
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
@@ -146,21 +146,21 @@ class Grantor:
             await asyncio.sleep(LONGEST_PAUSE_SECONDS)
 
     async def _run(self) -> None:
-        lock = await self._only_one()
-        self._table = await self._open_table()
-        cells = self._table.cells
-        cells[NODE_ID] = cells[NODE_ID] or secrets.randbits(62)
-        self._node = f"{self._name}.{cells[NODE_ID]:x}"
-        self._take_up()
-        self._mailbox = Mailbox(self._folder, GRANTOR)
-        asyncio.get_running_loop().add_reader(self._mailbox.socket.fileno(), self._hear)
-        try:
+        # Whatever fails on the way, what was had by then is given back: the next attempt wants it again.
+        with ExitStack() as had:
+            had.callback(os.close, await self._only_one())
+            self._table = await self._open_table()
+            had.callback(self._table.close)
+            cells = self._table.cells
+            cells[NODE_ID] = cells[NODE_ID] or secrets.randbits(62)
+            self._node = f"{self._name}.{cells[NODE_ID]:x}"
+            self._take_up()
+            self._mailbox = Mailbox(self._folder, GRANTOR)
+            had.callback(self._mailbox.close)
+            loop, reading = asyncio.get_running_loop(), self._mailbox.socket.fileno()
+            loop.add_reader(reading, self._hear)
+            had.callback(loop.remove_reader, reading)
             await self._keep_in_touch()
-        finally:
-            asyncio.get_running_loop().remove_reader(self._mailbox.socket.fileno())
-            self._mailbox.close()
-            self._table.close()
-            os.close(lock)
 
     def _take_up(self) -> None:
         """Follow what the agent before us was granted."""
@@ -174,13 +174,13 @@ class Grantor:
     async def _only_one(self) -> int:
         """The lock: while an agent is replaced, two would each say what the node holds."""
         lock = os.open(self._folder / "grantor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+        try:
+            while not _get_lock(lock):
                 await asyncio.sleep(TICK_SECONDS)
-            else:
-                return lock
+        except BaseException:
+            os.close(lock)
+            raise
+        return lock
 
     async def _open_table(self) -> Table:
         """As soon as nobody has it to itself."""
@@ -608,6 +608,14 @@ def _heed_cancellation() -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
+
+
+def _get_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _script(name: str) -> str:

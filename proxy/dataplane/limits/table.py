@@ -236,20 +236,26 @@ class Table:
         self.fd = self._join(now, waits=waits)
         self._index_lock = Lock(self.fd, (_TABLE,), self._stuck)
         if counts_calls:
-            self._take_column()
+            try:
+                self._take_column()
+            except BaseException:
+                self.close()
+                raise
 
     # --- coming and going ---------------------------------------------------------------------------------------
 
     def _join(self, now: float, *, waits: bool) -> int:
         while True:
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            entered = False
             try:
-                if self._enter(fd, now, waits=waits):
-                    return fd
-            except Stuck:
-                os.close(fd)
-                raise
-            os.close(fd)
+                entered = self._enter(fd, now, waits=waits)
+            finally:
+                # Whatever it failed for: a disk that is full has room again, and then our own lock is in nobody's way.
+                if not entered:
+                    _let_go(fd)
+            if entered:
+                return fd
 
     def _enter(self, fd: int, now: float, *, waits: bool) -> bool:
         """Wait until the file may be used. False if it is no longer the one at the path."""
@@ -330,9 +336,7 @@ class Table:
         if self.column >= 0:
             self._clear_column(self.column)
             _try(self.fd, fcntl.F_UNLCK, _COLUMNS + self.column)
-        # Not left to the closing of the file: what maps it keeps it open.
-        _try(self.fd, fcntl.F_UNLCK, _PRESENCE)
-        os.close(self.fd)
+        _let_go(self.fd)
 
     # --- slots --------------------------------------------------------------------------------------------------
 
@@ -590,6 +594,12 @@ def _is_at(fd: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(fd), path.stat())
     except FileNotFoundError:
         return False
+
+
+def _let_go(fd: int) -> None:
+    """Close the file, and its lock first: what maps the file keeps it open."""
+    _try(fd, fcntl.F_UNLCK, _PRESENCE)
+    os.close(fd)
 
 
 def _try(fd: int, kind: int, place: int) -> bool:

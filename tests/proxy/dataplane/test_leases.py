@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import fcntl
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import psutil
 import pytest
 
 from apimgr.contracts.periods import period_bounds
@@ -273,6 +276,40 @@ def test_a_worker_that_stands_still_does_not_keep_the_agent_busy(tmp_path: Path)
     assert agent._rest_seconds == grantor_module.TICK_SECONDS
     worker.close()
     agent._mailbox.close()
+
+
+@pytest.mark.parametrize("step", ["Table", "Mailbox"])
+def test_an_agent_that_could_not_begin_tries_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    """It holds nothing that it would have to wait for itself."""
+    tries = [OSError(errno.EMFILE, "Too many open files")] * 2
+    make = getattr(grantor_module, step)
+
+    def fail_first(*args: Any, **named: Any) -> Any:
+        if tries:
+            raise tries.pop()
+        return make(*args, **named)
+
+    monkeypatch.setattr(grantor_module, step, fail_first)
+    monkeypatch.setattr(grantor_module, "LONGEST_PAUSE_SECONDS", 0.01)
+
+    async def main() -> None:
+        agent = Grantor("unix:///nowhere", tmp_path / "table", "host")
+        serving = asyncio.ensure_future(agent.run())
+        await until(lambda: (tmp_path / "grantor").exists())
+        serving.cancel()
+        await asyncio.wait([serving], timeout=30)
+        with (tmp_path / "grantor.lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert Table(tmp_path / "table", time.time(), may_be_alone=True, waits=False).alone
+
+    run(main)
+
+
+def test_a_mailbox_that_cannot_be_had_leaves_nothing_open(tmp_path: Path) -> None:
+    held = psutil.Process().num_fds()
+    with pytest.raises(OSError, match="too long"):
+        Mailbox(tmp_path, "n" * 101)
+    assert psutil.Process().num_fds() == held
 
 
 class Swallowing:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import os
+import struct
 import subprocess
 import sys
 import tracemalloc
@@ -11,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -194,6 +199,40 @@ def test_a_file_that_is_no_table_is_set_aside(tmp_path: Path) -> None:
     (tmp_path / "table").write_bytes(b"nonsense" * 100)
     assert spend(meter(Table(tmp_path / "table", NOW), quota(1)), [0, 0]) == [True, False]
     assert (tmp_path / "table.corrupt").exists()
+
+
+def test_a_disk_that_was_full_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who could not make the table keeps none of its locks: neither it nor any other would ever get in."""
+
+    def is_full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path, held = tmp_path / "table", psutil.Process().num_fds()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "posix_fallocate", is_full)
+        for _ in range(2):
+            with pytest.raises(OSError, match="No space"):
+                Table(path, NOW, waits=False)
+    assert psutil.Process().num_fds() == held
+    table = Table(path, NOW, waits=False)
+    other = Table(path, NOW, waits=False)
+    assert spend(meter(other, quota(1)), [0, 0]) == [True, False]
+    table.close()
+    other.close()
+
+
+def test_who_gets_no_column_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcntl, "fcntl", refuse_columns)
+    with pytest.raises(RuntimeError, match="processes count calls"):
+        Table(tmp_path / "table", NOW)
+    monkeypatch.undo()
+    assert Table(tmp_path / "table", NOW, may_be_alone=True, waits=False).alone
+
+
+def refuse_columns(fd: int, command: int, lock: bytes, ask: Any = fcntl.fcntl) -> Any:
+    if struct.unpack_from("q", lock, 8)[0] >= (1 << 60) + 16:
+        raise BlockingIOError
+    return ask(fd, command, lock)
 
 
 def test_the_table_grows_and_takes_stale_slots_again(tmp_path: Path) -> None:
