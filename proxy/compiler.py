@@ -7,10 +7,10 @@ load is refused here, while the person who made it is still looking.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 from django.db.models import Q, QuerySet
 from django.utils.functional import Promise
@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy
 
 from apimgr.accounts.access import is_ownerless
 from apimgr.accounts.models import Organisation, OrganisationState
-from apimgr.catalog.models import Selection, Version
+from apimgr.catalog.models import Selection, Version, VersionState
 from apimgr.catalog.models.gateway_settings import FIELDS
 from apimgr.contracts import bounds, snapshot
 from apimgr.contracts.snapshot import (
@@ -44,6 +44,8 @@ from portal.models import Application, Credential, Subscription, SubscriptionSta
 _BASE_PATH: Final = re.compile(rf"/|(?:/[A-Za-z0-9._~-]+){{1,{bounds.MAX_BASE_SEGMENTS}}}")
 _HOST: Final = re.compile(r"(?:[a-z0-9-]+\.)*[a-z0-9-]+")
 _PATH_SEGMENTS_THAT_VANISH: Final = {".", ".."}
+# A retired version's: calls are answered before they come so far (RFC 6761: the name is nobody's).
+_NO_UPSTREAM: Final = UpstreamDocument("http://retired.invalid")
 
 # Where what no gateway would take is put right: not always on the page that somebody has just saved.
 _SETTINGS: Final = gettext_lazy("Correct it in the version's gateway settings.")
@@ -81,9 +83,30 @@ def version_changes(version: Version) -> Changes:
     )
 
 
+def restated(version: Version, told: VersionDocument | None) -> Changes:
+    """What has become of a version that could be published no more, since the gateway has grown stricter.
+
+    Its state, products and limits are those of now; the rest is as gateways were ``told``, and its address is left
+    alone. A version they know nothing of that can be read is not spoken of: they refuse its calls.
+    """
+    if version.state == VersionState.RETIRED:
+        return Changes((_loadable(version_document(version)),))
+    limits = _api_limits(version)
+    if problem := bounds.problem_of_limits(limits):
+        raise _unloadable(problem, _OF_API)
+    if told is None:
+        return Changes()
+    now = {"state": version.state, "limits": limits, **_membership(version)}
+    return Changes((replace(told, **now),))
+
+
 def changes_of(versions: Iterable[Version]) -> Changes:
-    """Several versions' changes as one."""
-    each = [version_changes(version) for version in versions]
+    """Several versions' changes as one. Raises for one that no gateway would take."""
+    return together(version_changes(version) for version in versions)
+
+
+def together(each: Iterable[Changes]) -> Changes:
+    each = list(each)
     return Changes(
         tuple(document for changes in each for document in changes.documents),
         tuple(entry for changes in each for entry in changes.tombstones),
@@ -91,22 +114,46 @@ def changes_of(versions: Iterable[Version]) -> Changes:
 
 
 def version_document(version: Version) -> VersionDocument:
-    configuration, selection = _configuration(version), version.api.selection
+    """A retired one says no more than that it is: whatever it was made of, it can always be told."""
+    if version.state == VersionState.RETIRED:
+        return VersionDocument(base_path=_base_path(version), upstream=_NO_UPSTREAM, **_identity(version))
+    configuration = _configuration(version)
     return VersionDocument(
-        id=version.pk,
-        api_id=version.api_id,
-        organisation_id=version.api.organisation_id,
-        name=version.name,
-        state=version.state,  # type: ignore[arg-type]  # _loadable refuses any other
-        base_path=selection.base_path if selection else configuration["route"]["base_path"],
+        base_path=_base_path(version),
         upstream=_upstream(configuration["upstream"]),
-        product_ids=tuple(sorted(version.products.values_list("pk", flat=True))),
         operations=tuple(OperationDocument(*operation) for operation in configuration["operations"]),
-        **_settings(configuration.get("gateway", {})),
-        deprecated_at=_seconds(version.deprecated_at),
-        sunset_at=_seconds(version.sunset_at),
         limits=_api_limits(version),
+        **_identity(version),
+        **_membership(version),
+        **_settings(configuration.get("gateway", {})),
     )
+
+
+def _identity(version: Version) -> dict[str, Any]:
+    return {
+        "id": version.pk,
+        "api_id": version.api_id,
+        "organisation_id": version.api.organisation_id,
+        "name": version.name,
+        "state": version.state,  # _loadable refuses any that is unknown
+    }
+
+
+def _membership(version: Version) -> dict[str, Any]:
+    """What changes about a version while its revision goes on being served."""
+    return {
+        "product_ids": tuple(sorted(version.products.values_list("pk", flat=True))),
+        "deprecated_at": _seconds(version.deprecated_at),
+        "sunset_at": _seconds(version.sunset_at),
+    }
+
+
+def _base_path(version: Version) -> str:
+    assert version.deployed_revision is not None, "only what is deployed is compiled"
+    if version.api.selection is not None:
+        return version.api.selection.base_path
+    route: dict[str, str] = version.deployed_revision.configuration.get("route", {})
+    return route.get("base_path", "/")
 
 
 def route_document(version: Version) -> RouteDocument:
@@ -235,24 +282,52 @@ def _stopped() -> QuerySet[Organisation]:
     return Organisation.objects.filter(Q(state=OrganisationState.SUSPENDED) | is_ownerless())
 
 
-def everything() -> Iterator[Document]:
-    """Every document there should be, one at a time."""
-    served = Version.objects.exclude(deployed_revision=None).select_related("api__selection", "deployed_revision")
+def everything(unfit: Callable[[Version | Plan, DomainError], None] | None = None) -> Iterator[Document]:
+    """Every document there should be, one at a time.
+
+    What no gateway would take is given to ``unfit`` and left out, so that all else is told; without it, that raises.
+    """
+    fit = _Fit(unfit)
+    served = Version.objects.exclude(deployed_revision=None).select_related(
+        "api__selection", "api__organisation", "deployed_revision"
+    )
     shared: set[str] = set()
-    for version in served.iterator():
-        yield _loadable(version_document(version))
-        if (selection := version.api.selection) is None or str(selection) not in shared:
-            yield _loadable(route_document(version))
+    for version in served.order_by("pk").iterator():
+        selection = version.api.selection
+        told = fit.documents(version, version_document)
+        yield from told
+        if told if selection is None else str(selection) not in shared:
+            yield from fit.documents(version, route_document)
         if selection is not None:
             shared.add(str(selection))
-    for plan in Plan.objects.order_by("pk").iterator():
-        yield plan_document(plan)
+    for plan in Plan.objects.select_related("product__organisation").order_by("pk").iterator():
+        yield from fit.documents(plan, plan_document)
     for application in Application.objects.order_by("pk").iterator():
         yield application_document(application)
     for credential in Credential.objects.order_by("pk").iterator():
         yield from credential_documents(credential)
     for pk in _stopped().order_by("pk").values_list("pk", flat=True).iterator():
         yield OrganisationDocument(pk, "suspended")
+
+
+Thing = TypeVar("Thing", Version, Plan)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """Compiles what can be compiled, and reports the rest."""
+
+    report: Callable[[Version | Plan, DomainError], None] | None
+
+    def documents(self, thing: Thing, compile_: Callable[[Thing], Document]) -> list[Document]:
+        """One, or none."""
+        try:
+            return [_loadable(compile_(thing))]
+        except DomainError as refused:
+            if self.report is None:
+                raise
+            self.report(thing, refused)
+            return []
 
 
 def _configuration(version: Version) -> dict[str, Any]:
@@ -294,9 +369,12 @@ def _upstream_url(url: str) -> str:
 def _loadable(document: Document) -> Document:
     """The document, if a gateway would take it."""
     if problem := _problem_of(document):
-        message = _("The gateway would not load this configuration: %(why)s.") % {"why": problem}
-        raise _refused(message, _place_of_problem(document))
+        raise _unloadable(problem, _place_of_problem(document))
     return document
+
+
+def _unloadable(problem: str, place: Promise) -> DomainError:
+    return _refused(_("The gateway would not load this configuration: %(why)s.") % {"why": problem}, place)
 
 
 def _problem_of(document: Document) -> str:

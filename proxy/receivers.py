@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 
 from apimgr.accounts.events import (
@@ -15,7 +16,8 @@ from apimgr.accounts.models import Organisation
 from apimgr.catalog.events import SelectionChanged, VersionDeprecated, VersionPublished, VersionRestored, VersionRetired
 from apimgr.catalog.models import Version
 from apimgr.contracts import snapshot
-from apimgr.contracts.snapshot import RouteDocument
+from apimgr.contracts.snapshot import InvalidDocument, RouteDocument, VersionDocument
+from apimgr.core.errors import DomainError
 from apimgr.core.events import receives
 from apimgr.products.events import ApiLimitsChanged, PlanChanged, ProductVersionsChanged
 from apimgr.products.models import Plan, Product
@@ -28,21 +30,31 @@ from portal.events import (
 )
 from portal.models import Application, Credential
 from proxy import compiler
+from proxy.compiler import Changes
 from proxy.models import GatewayChange
 from proxy.services import append_changes
+
+log = logging.getLogger(__name__)
 
 _SERVED = Version.objects.exclude(deployed_revision=None).select_related("api__selection", "deployed_revision")
 
 
-@receives(VersionPublished, VersionDeprecated, VersionRestored, VersionRetired)
-def log_version(event: VersionPublished | VersionDeprecated | VersionRestored | VersionRetired) -> None:
+@receives(VersionPublished)
+def log_publication(event: VersionPublished) -> None:
+    versions = [_SERVED.get(pk=event.version_id)]
+    _append(compiler.changes_of(versions), versions)
+
+
+@receives(VersionDeprecated, VersionRestored, VersionRetired)
+def log_version(event: VersionDeprecated | VersionRestored | VersionRetired) -> None:
     _log_versions([_SERVED.get(pk=event.version_id)])
 
 
 @receives(SelectionChanged)
 def log_selection(event: SelectionChanged) -> None:
     """The shared address and every version's own in one go: no moment at which a version is found nowhere."""
-    _log_versions(list(_SERVED.filter(api=event.api_id)))
+    versions = list(_SERVED.filter(api=event.api_id))
+    _append(compiler.changes_of(versions), versions)
 
 
 @receives(ProductVersionsChanged)
@@ -110,7 +122,32 @@ def _log_owned(organisations: Iterable[Organisation]) -> None:
 
 
 def _log_versions(versions: list[Version]) -> None:
-    changes = compiler.changes_of(versions)
+    """What has changed about versions that go on as they were published.
+
+    One that could not be published any more keeps nobody from retiring it, nor from changing what it is part of.
+    """
+    _append(compiler.together(map(_as_it_is, versions)), versions)
+
+
+def _as_it_is(version: Version) -> Changes:
+    try:
+        return compiler.version_changes(version)
+    except DomainError as refused:
+        log.warning("%s goes on as gateways know it: %s", version, refused.message)
+        return compiler.restated(version, _told(version))
+
+
+def _told(version: Version) -> VersionDocument | None:
+    """What the log says of a version last, if it can be read."""
+    latest = _latest("version", str(version.pk))
+    try:
+        document = snapshot.load(latest) if latest else None
+    except InvalidDocument:
+        return None
+    return document if isinstance(document, VersionDocument) else None
+
+
+def _append(changes: Changes, versions: list[Version]) -> None:
     taken = {("route", document.key) for document in changes.documents}
     free = [entry for entry in changes.tombstones if entry not in taken and _belongs_to(entry, versions)]
     append_changes(changes.documents, free)
@@ -118,11 +155,15 @@ def _log_versions(versions: list[Version]) -> None:
 
 def _belongs_to(entry: tuple[str, str], versions: list[Version]) -> bool:
     """Whether the log's last word on an address is one of these versions': a former address may be another's by now."""
-    latest = GatewayChange.objects.filter(kind=entry[0], key=entry[1]).order_by("-sequence").first()
-    if latest is None or latest.document is None:
-        return False
-    route = snapshot.load(latest.document)
+    latest = _latest(*entry)
+    route = snapshot.load(latest) if latest else None
     if not isinstance(route, RouteDocument):
         return False
     there = {route.version_id, *(choice.version_id for choice in route.choices)}
     return not there.isdisjoint(version.pk for version in versions)
+
+
+def _latest(kind: str, key: str) -> str | None:
+    """The log's last word; ``None`` for a tombstone, and for what it never spoke of."""
+    said = GatewayChange.objects.filter(kind=kind, key=key).order_by("-sequence")
+    return said.values_list("document", flat=True).first()

@@ -62,8 +62,8 @@ def most(kind: str, period: str) -> int:
     return MAX_PER_SECOND * PERIOD_SECONDS[period] if kind == "rate" else MAX_AMOUNT
 
 
-def _problem_of_limits(limits: Iterable[LimitDocument]) -> str:
-    """Of one owner."""
+def problem_of_limits(limits: Iterable[LimitDocument]) -> str:
+    """What is wrong with the limits of one owner; empty if nothing is."""
     places = set()
     for limit in limits:
         words = f"{limit.kind}, per {limit.period}" if limit.period != "none" else limit.kind
@@ -107,7 +107,7 @@ def problem_of(document: Document) -> str:
     if isinstance(document, VersionDocument):
         return _problem_of_version(document)
     if isinstance(document, PlanDocument):
-        return _problem_of_limits(document.limits)
+        return problem_of_limits(document.limits)
     return selection.problem_of(document) if isinstance(document, RouteDocument) else ""
 
 
@@ -130,4 +130,4 @@ def _problem_of_version(version: VersionDocument) -> str:
         return f"one path could lead to {ways:,} places of the templates, more than {MAX_WAYS:,}"
     if not is_upstream(version.upstream.url):
         return f"the upstream {version.upstream.url!r} is not an http or https address in ASCII"
-    return _problem_of_limits(version.limits)
+    return problem_of_limits(version.limits)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC
 from io import StringIO
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from apimgr.accounts.models import Organisation, Role, User
 from apimgr.accounts.services import add_member, change_role, disable_user, enable_user, remove_member
 from apimgr.catalog.events import VersionDeprecated, VersionPublished, VersionRestored, VersionRetired
 from apimgr.catalog.models import Revision, Version
+from apimgr.catalog.services.life import deprecate_version, retire_version
 from apimgr.catalog.services.publication import configuration_of
+from apimgr.contracts import bounds
 from apimgr.contracts.snapshot import (
     ApplicationDocument,
     CredentialDocument,
@@ -24,6 +27,7 @@ from apimgr.contracts.snapshot import (
 )
 from apimgr.core.errors import DomainError
 from apimgr.core.events import emit
+from apimgr.core.ids import encode_id
 from apimgr.products import services as products
 from apimgr.products.events import PlanChanged, ProductVersionsChanged
 from apimgr.products.models import Plan
@@ -65,6 +69,88 @@ def test_rebuilding_twice_changes_nothing(free: Plan) -> None:
     assert before >= 1
     call_command("rebuild_gateway", verbosity=0, stdout=StringIO())
     assert GatewayChange.objects.count() == before
+
+
+@pytest.fixture
+def outgrown(acme: Organisation) -> Version:
+    """Published when there was no bound that its templates are beyond by now, and told to gateways then."""
+    version = make_version(make_api(acme))
+    deploy(version)
+    emit(VersionPublished(version.pk))
+    revision = version.deployed_revision
+    assert revision is not None
+    paths = ["/".join("{x}" if way >> bit & 1 else "a" for bit in range(11)) for way in range(2048)]
+    revision.configuration["operations"] = [[number, "GET", f"/{path}"] for number, path in enumerate(paths, 1)]
+    assert bounds.most_ways(path for _, _, path in revision.configuration["operations"]) > bounds.MAX_WAYS
+    Revision.objects.filter(pk=revision.pk).update(configuration=revision.configuration)
+    return version
+
+
+def test_what_cannot_be_compiled_is_named_and_holds_up_nothing_else(outgrown: Version, free: Plan) -> None:
+    sound = free.product.versions.get()
+    deploy(sound)
+    before = last_word("version", outgrown.pk)
+    said, complained = StringIO(), StringIO()
+    with pytest.raises(CommandError, match=r"^1 could not be compiled"):
+        call_command("rebuild_gateway", stdout=said, stderr=complained)
+    assert said.getvalue() == "3 documents compiled.\n"
+    assert last_word("version", sound.pk).id == sound.pk
+    assert last_word("plan", free.pk).id == free.pk
+    assert last_word("version", outgrown.pk) == before
+    named = f"version {outgrown.name} of {outgrown.api.name} by {outgrown.api.organisation.name}"
+    assert complained.getvalue().startswith(f"{named} ({encode_id(outgrown.pk)}): The gateway would not load")
+    assert "Correct the version's definition and import it again." in complained.getvalue()
+
+
+def test_a_version_that_could_not_be_published_any_more_is_retired_all_the_same(outgrown: Version) -> None:
+    deprecate_version(actor=None, version=outgrown)
+    retire_version(actor=None, version=outgrown)
+    told = last_word("version", outgrown.pk)
+    assert (told.state, told.operations) == ("retired", ())
+    assert last_word("route", outgrown.route.base_path).version_id == outgrown.pk
+    call_command("rebuild_gateway", stdout=StringIO())
+
+
+def test_a_retired_version_that_was_never_told_of_and_whose_address_is_refused(outgrown: Version) -> None:
+    revision = outgrown.deployed_revision
+    assert revision is not None
+    Revision.objects.filter(pk=revision.pk).update(configuration={"route": {"base_path": "/a/../b"}, "operations": []})
+    GatewayChange.objects.all().delete()
+    Version.objects.filter(pk=outgrown.pk).update(state="retired")
+    emit(VersionRetired(outgrown.pk))
+    assert last_word("version", outgrown.pk).state == "retired"
+
+
+def test_a_version_that_could_not_be_published_any_more_changes_beside_what_it_serves(
+    outgrown: Version, acme: Organisation, oscar: User
+) -> None:
+    before = last_word("version", outgrown.pk)
+    other = make_version(make_api(acme))
+    deploy(other)
+    product = make_product(outgrown)
+    product.versions.add(other)
+    emit(ProductVersionsChanged(product.pk))
+    told = last_word("version", outgrown.pk)
+    assert told == replace(before, product_ids=(product.pk,))
+    assert last_word("version", other.pk).product_ids == (product.pk,), "nor does it hold up the others"
+    product.versions.clear()
+    emit(ProductVersionsChanged(product.pk))
+    assert last_word("version", outgrown.pk) == before
+    deprecate_version(actor=None, version=outgrown)
+    assert last_word("version", outgrown.pk).state == "deprecated"
+    products.change_api_limits(actor=oscar, api=outgrown.api, limits=[("rate", 100, "minute")])
+    told = last_word("version", outgrown.pk)
+    assert [limit.amount for limit in told.limits] == [100]
+    assert told.operations == before.operations
+    with pytest.raises(DomainError):
+        emit(VersionPublished(outgrown.pk))
+
+
+@pytest.mark.parametrize("unread", [None, '{"format":0}'])
+def test_a_version_gateways_know_nothing_of_holds_up_no_change(outgrown: Version, unread: str | None) -> None:
+    GatewayChange.objects.filter(kind="version").update(document=unread)
+    emit(ProductVersionsChanged(make_product(outgrown).pk))
+    assert GatewayChange.objects.get(kind="version").document == unread
 
 
 @pytest.mark.requirement("K8.3")
