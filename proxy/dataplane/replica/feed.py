@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable
 from typing import Any, Final
@@ -10,23 +11,38 @@ from uuid import UUID
 import psycopg
 from psycopg import AsyncConnection
 
-from proxy.dataplane.replica.writer import Change, Mark, Rejected, ReplicaWriter
+from proxy.dataplane.replica.writer import Change, Mark, Rejected, ReplicaWriter, Step, step_of
 
 log = logging.getLogger(__name__)
 
+# Whichever is met first: a page is held in memory, and committed in one piece.
 PAGE: Final = 2000
+PAGE_BYTES: Final = 2 * 2**20
 CHANNEL: Final = "gateway_change"
 
 _WHERE_THE_LOG_IS: Final = "SELECT log_id, last FROM proxy_changecounter WHERE id = 1"
-_AFTER: Final = (
-    "SELECT sequence, kind, key, document FROM proxy_gatewaychange WHERE sequence > %s ORDER BY sequence LIMIT %s"
-)
-_LATEST: Final = """
+# The rows that follow, up to the one that fills the page. The size of a document is known without reading it.
+_PAGE_OF: Final = """
     SELECT sequence, kind, key, document FROM (
-        SELECT DISTINCT ON (kind, key) sequence, kind, key, document
-        FROM proxy_gatewaychange ORDER BY kind, key, sequence DESC
-    ) AS latest WHERE document IS NOT NULL
+        SELECT *, sum(octet_length(document)) OVER (
+            ORDER BY {order} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+        ) AS bytes_before FROM ({rows}) AS next
+    ) AS sized WHERE coalesce(bytes_before, 0) < %(bytes)s ORDER BY {order}
 """
+_AFTER: Final = _PAGE_OF.format(
+    order="sequence",
+    rows="""
+        SELECT sequence, kind, key, document FROM proxy_gatewaychange
+        WHERE sequence > %(sequence)s ORDER BY sequence LIMIT %(rows)s
+    """,
+)
+_LATEST_AFTER: Final = _PAGE_OF.format(
+    order="kind, key",
+    rows="""
+        SELECT DISTINCT ON (kind, key) sequence, kind, key, document FROM proxy_gatewaychange
+        WHERE (kind, key) > (%(kind)s, %(key)s) ORDER BY kind, key, sequence DESC LIMIT %(rows)s
+    """,
+)
 # The platform is there but has never published anything: a node may be ready with nothing to serve.
 _EMPTY_LOG: Final = Mark(UUID(int=0), 0)
 
@@ -48,17 +64,12 @@ class Feed:
             return True
         if mark.sequence == target.sequence:
             return False
-        while await self._apply_page(connection, target.log_id):
-            pass
+        while steps := await _read_page(connection, _AFTER, sequence=mark.sequence):
+            mark = Mark(target.log_id, steps[-1].change.sequence)
+            self._count(self._writer.take(mark, steps))
+            if mark.sequence >= target.sequence:
+                break
         return True
-
-    async def _apply_page(self, connection: AsyncConnection[Any], log_id: UUID) -> bool:
-        assert self._writer.mark is not None
-        rows = await (await connection.execute(_AFTER, (self._writer.mark.sequence, PAGE))).fetchall()
-        if rows:
-            changes = [Change._make(row) for row in rows]
-            self._count(self._writer.apply(Mark(log_id, changes[-1].sequence), changes))
-        return len(rows) == PAGE
 
     async def _synchronise(self, connection: AsyncConnection[Any]) -> None:
         """Fill a new generation from one consistent view of the log, page by page."""
@@ -66,10 +77,10 @@ class Feed:
             async with connection.transaction():
                 await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
                 mark = await _where_the_log_is(connection)
-                async with connection.cursor(name="latest_changes") as cursor:
-                    await cursor.execute(_LATEST)
-                    while rows := await cursor.fetchmany(PAGE):
-                        self._count(rebuild.add(Change._make(row) for row in rows))
+                kind = key = ""
+                while steps := await _read_page(connection, _LATEST_AFTER, kind=kind, key=key):
+                    self._count(rebuild.take(steps))
+                    _, kind, key, _ = steps[-1].change
             rebuild.finish(mark)
         log.info("The replica was filled up to change %d", mark.sequence)
 
@@ -77,6 +88,12 @@ class Feed:
         for change, reason in rejected:
             self.rejected += 1
             log.error("Change %d (%s %s) was not applied: %s", change.sequence, change.kind, change.key, reason)
+
+
+async def _read_page(connection: AsyncConnection[Any], query: str, **after: str | int) -> list[Step]:
+    rows = await (await connection.execute(query, {**after, "rows": PAGE, "bytes": PAGE_BYTES})).fetchall()
+    # In a thread: to read documents takes its time, and the agent has more to do.
+    return await asyncio.to_thread(lambda: [step_of(Change._make(row)) for row in rows])
 
 
 async def _where_the_log_is(connection: AsyncConnection[Any]) -> Mark:

@@ -54,6 +54,18 @@ class Rejected(NamedTuple):
     reason: str
 
 
+class Step(NamedTuple):
+    """What a change comes to: ``value`` is to stand under ``entry``, ``None`` for nothing; or ``problem`` says why not.
+
+    It is found out before the data is touched: who dies of a document has not met damage.
+    """
+
+    change: Change
+    entry: bytes
+    value: bytes | None
+    problem: str = ""
+
+
 class ReplicaWriter:
     """One writer per node. ``mark`` is ``None`` until something sound has been applied."""
 
@@ -103,27 +115,24 @@ class ReplicaWriter:
         return self._words[IN_TOUCH_AT]
 
     def apply(self, mark: Mark, changes: Iterable[Change]) -> list[Rejected]:
+        """Read and ``take`` changes."""
+        return self.take(mark, [step_of(change) for change in changes])
+
+    def take(self, mark: Mark, steps: list[Step]) -> list[Rejected]:
         """Bring the replica to ``mark`` in one transaction, then move the epochs of what changed.
 
         Raises ``ReplicaDamaged``, and is not ready from then on.
         """
-        kinds: set[str] = set()
-        rejected: list[Rejected] = []
         try:
             with self._care, self._data.begin(write=True) as transaction:
-                for change in changes:
-                    problem = _put(transaction, change)
-                    if problem:
-                        rejected.append(Rejected(change, problem))
-                    else:
-                        kinds.add(change.kind)
+                rejected = [Rejected(step.change, step.problem) for step in steps if not _put(transaction, step)]
                 _put_mark(transaction, mark)
         except (lmdb.CorruptedError, lmdb.PageNotFoundError) as error:
             self._words[DAMAGED] = self._words[GENERATION]
             raise ReplicaDamaged(str(error)) from error
         self._data.reader_check()  # slots of workers that were killed
         self.mark = mark
-        for kind in kinds:
+        for kind in {step.change.kind for step in steps if not step.problem}:
             self._words[EPOCH_WORDS[kind]] += 1
         return rejected
 
@@ -176,16 +185,18 @@ class Rebuild:
         self._data = layout.open_data(path, readonly=False, sync=False)
 
     def add(self, changes: Iterable[Change]) -> list[Rejected]:
-        """Put ``changes`` in. In place of one this node does not understand, what it served until now is kept."""
-        with self._data.begin(write=True) as transaction:
-            problems = [(change, _put(transaction, change)) for change in changes]
-            rejected = [Rejected(change, problem) for change, problem in problems if problem]
-            for change, _ in rejected:
-                self._keep_former(transaction, change)
-        return rejected
+        """Read and ``take`` changes."""
+        return self.take(map(step_of, changes))
 
-    def _keep_former(self, transaction: Any, change: Change) -> None:
-        entry = layout.entry_key(change.kind, change.key)
+    def take(self, steps: Iterable[Step]) -> list[Rejected]:
+        """Put them in. In place of a document this node does not understand, what it served until now is kept."""
+        with self._data.begin(write=True) as transaction:
+            refused = [step for step in steps if not _put(transaction, step)]
+            for step in refused:
+                self._keep_former(transaction, step.entry)
+        return [Rejected(step.change, step.problem) for step in refused]
+
+    def _keep_former(self, transaction: Any, entry: bytes) -> None:
         former = self._writer._stored(entry)
         if former is not None:
             transaction.put(entry, former)
@@ -204,24 +215,33 @@ class Rebuild:
         self._data.close()  # once more does nothing, as LMDB has it
 
 
-def _put(transaction: Any, change: Change) -> str | None:
-    """Store or delete one entry; what is wrong with it, if it was refused."""
-    if change.kind not in KINDS:
-        return f"unknown kind {change.kind!r}"
+def step_of(change: Change) -> Step:
+    """Read a change; what is wrong with it, if it is to be refused."""
     entry = layout.entry_key(change.kind, change.key)
+    if change.kind not in KINDS:
+        return Step(change, entry, None, f"unknown kind {change.kind!r}")
     if len(entry) > layout.MAX_KEY_BYTES:
-        return "the key is too long"
+        return Step(change, entry, None, "the key is too long")
     if change.document is None:
-        transaction.delete(entry)
-        return None
+        return Step(change, entry, None)
     try:
         document = snapshot.load(change.document)
     except InvalidDocument as error:
-        return str(error)
+        return Step(change, entry, None, str(error))
     if (KIND_OF[type(document)], document.key) != (change.kind, change.key):
-        return f"the document is of {KIND_OF[type(document)]} {document.key!r}"
-    transaction.put(entry, layout.seal(entry, change.document.encode()))
-    return None
+        return Step(change, entry, None, f"the document is of {KIND_OF[type(document)]} {document.key!r}")
+    return Step(change, entry, layout.seal(entry, change.document.encode()))
+
+
+def _put(transaction: Any, step: Step) -> bool:
+    """Store or delete one entry; false for one that is refused."""
+    if step.problem:
+        return False
+    if step.value is None:
+        transaction.delete(step.entry)
+    else:
+        transaction.put(step.entry, step.value)
+    return True
 
 
 def _put_mark(transaction: Any, mark: Mark) -> None:
