@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from django.contrib.auth.models import AnonymousUser
 from django.db import connection
-from django.db.models import QuerySet
+from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
 from django.utils import timezone
 
 from apimgr.accounts.access import Permission, organisations_for, require_operator
@@ -82,9 +82,10 @@ def nodes(viewer: Viewer) -> list[NodeStanding]:
 
 
 def changes(viewer: Viewer) -> QuerySet[GatewayChange]:
-    """The log, latest first, without the documents."""
+    """The log, latest first, without the documents: they may be megabytes each."""
     require_operator(viewer)
-    return GatewayChange.objects.order_by("-sequence")
+    is_removal = ExpressionWrapper(Q(document=None), output_field=BooleanField())
+    return GatewayChange.objects.defer("document").annotate(is_removal=is_removal).order_by("-sequence")
 
 
 def last_sequence() -> int:
@@ -93,7 +94,7 @@ def last_sequence() -> int:
 
 def rollout(sequence: int) -> Rollout:
     """Where the change with this number is enforced by now."""
-    change = GatewayChange.objects.filter(sequence=sequence).first()
+    change = GatewayChange.objects.defer("document").filter(sequence=sequence).first()
     if change is None:  # nothing was said yet, or what was has been superseded
         reached = list(_connected().values_list("applied_sequence", flat=True))
         return Rollout(live=sum(applied >= sequence for applied in reached), total=len(reached), ms=None)

@@ -48,7 +48,7 @@ def _as_told(change: GatewayChange, rollout: Rollout) -> dict[str, Any]:
         "sequence": change.sequence,
         "kind": change.kind,
         "key": change.shown_key,
-        "is_removal": change.document is None,
+        "is_removal": change.is_removal,  # type: ignore[attr-defined]  # annotated by selectors.changes
         "created_at": change.created_at,
         "live_nodes": rollout.live,
         "connected_nodes": rollout.total,

@@ -1,17 +1,19 @@
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 from rest_framework.test import APIClient
 
 from apimgr.accounts.models import User
-from apimgr.contracts.snapshot import PlanDocument
+from apimgr.contracts.snapshot import OrganisationDocument, PlanDocument
 from apimgr.core.errors import NotFound
 from apimgr.core.ids import encode_id
 from proxy import selectors
@@ -133,6 +135,25 @@ def test_a_page_of_changes_asks_as_much_as_one(olga: User, django_assert_num_que
         found = list(selectors.changes(olga)[:count])
         with django_assert_num_queries(2):
             assert len(selectors.rollouts(found)) == count
+
+
+def test_no_page_and_no_receipt_fetches_a_document(client: Client, olga: User) -> None:
+    api = APIClient()
+    api.force_authenticate(olga)
+    client.force_login(olga)
+    append_changes([PlanDocument(1, "Free"), OrganisationDocument(2, "suspended")])
+    append_changes(tombstones=[("plan", "1")])
+    with CaptureQueriesContext(connection) as asked:
+        page = client.get(reverse("proxy:changes")).content.decode()
+        client.get(reverse("proxy:overview"))
+        told = api.get(reverse("api-gateway-changes")).json()
+        assert selectors.organisation_rollout(olga, 2) is not None
+    assert [entry["is_removal"] for entry in told] == [True, False, False]
+    assert (page.count("Removed</td>"), page.count("Set</td>")) == (1, 2)
+    fetched = re.compile(r'SELECT(?:(?! FROM ).)*"document"(?! IS NULL)')
+    of_log = [query["sql"] for query in asked if "proxy_gatewaychange" in query["sql"]]
+    assert len(of_log) >= 5
+    assert not [sql for sql in of_log if fetched.match(sql)]
 
 
 @pytest.mark.parametrize(
