@@ -14,6 +14,7 @@ from proxy.dataplane.runtime import NOBODY
 if TYPE_CHECKING:
     from proxy.dataplane.exchange import Exchange
 
+_MOST_MICROSECONDS: Final = 0xFFFF_FFFF  # 71 minutes; streams and tunnels last longer
 _METHOD_NUMBERS: Final = {method.encode(): number for method, number in METHOD_NUMBERS.items()}
 
 
@@ -47,8 +48,8 @@ def record_of(exchange: Exchange, outcome: Outcome, trail: bytes) -> bytes:
     rest = REST.pack(
         exchange.bytes_in,
         exchange.bytes_out,
-        ((exchange.ended_ns or time.monotonic_ns()) - exchange.started_ns) // 1000,
-        exchange.upstream_us,
+        min(((exchange.ended_ns or time.monotonic_ns()) - exchange.started_ns) // 1000, _MOST_MICROSECONDS),
+        min(exchange.upstream_us, _MOST_MICROSECONDS),
         exchange.status,
         exchange.upstream_status,
         outcome.number,

@@ -76,8 +76,11 @@ class Tunnel(Timed):
         """Take both transports over, with what has already come of either side."""
         self._client.transport.set_protocol(self._client)
         self._upstream.transport.set_protocol(self._upstream)
-        for transport in (self._client.transport, self._upstream.transport):
-            transport.resume_reading()
+        self._client.transport.resume_reading()
+        if self._client.transport.get_write_buffer_size() > self._client.transport.get_write_buffer_limits()[1]:
+            self._upstream.transport.pause_reading()  # until the caller has taken what waits for it already
+        else:
+            self._upstream.transport.resume_reading()
         self._worker.tunnels.add(self)
         self._worker.wheel.arm(self, self._idle_seconds)
         if from_upstream:
@@ -144,9 +147,12 @@ class Tunnel(Timed):
         self.exchange.bytes_in, self.exchange.bytes_out = self._client.bytes, self._upstream.bytes
         self.exchange.note()
 
-    def refuse(self, outcome: Outcome, detail: str) -> None:
-        """End it: the caller may not go on."""
-        self._close(outcome, POLICY_VIOLATION, detail or outcome.title)
+    def recheck(self, now: float) -> None:
+        """End it if its caller may not have it any more."""
+        self.note()
+        refusal = self.exchange.recheck(now)
+        if refusal is not None:
+            self._close(refusal.outcome, POLICY_VIOLATION, refusal.detail or refusal.outcome.title)
 
     def drain(self) -> None:
         """The worker is leaving; whoever connects again is served by its successor."""
@@ -182,5 +188,5 @@ class Tunnel(Timed):
             step |= {"messages_in": self._client.reader.messages, "messages_out": self._upstream.reader.messages}
         steps = [step | {"ended": reason}]
         if outcome is not _OK:
-            steps.append({"step": "refused", "code": outcome.code, "detail": reason})
+            steps.append({"step": "ended", "code": outcome.code, "detail": reason})
         return written(steps)

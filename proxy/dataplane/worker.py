@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 DRAIN_SECONDS: Final = 30.0
 _RETRY_FULL_SPOOL_SECONDS: Final = 1.0
 _LOOPS_DESCRIPTORS: Final = 8  # what the event loop opens for itself
+_CHECKED_IN_A_ROUND: Final = 64  # some milliseconds
 
 
 class Calls(Protocol):
@@ -111,6 +112,7 @@ class Worker:
         self._date = (0, b"")
         self._checked_by = b""
         self._check_at = 0.0
+        self._to_check: list[ClientConnection | Tunnel] = []
 
     @property
     def asker(self) -> Asker:
@@ -211,17 +213,26 @@ class Worker:
 
     def _recheck(self, now: float) -> None:
         """See whether what is under way may go on: when the configuration moved, and once a second for what expires."""
+        if self._to_check:  # as many as there are take a while; then it is looked again
+            return
         moved = self.runtime.replica.fingerprint()
         if moved == self._checked_by and now < self._check_at:
             return
         self._checked_by, self._check_at = moved, now + 1.0
-        for connection in list(self.connections):
-            connection.recheck(now)
-        for tunnel in list(self.tunnels):
-            tunnel.note()
-            refusal = tunnel.exchange.recheck(now)
-            if refusal is not None:
-                tunnel.refuse(refusal.outcome, refusal.detail)
+        self._to_check = [*self.connections, *self.tunnels]
+        self._check_some()
+
+    def _check_some(self) -> None:
+        """A few in each round of the event loop: after a change, who calls has to be found anew for each of them."""
+        now = time.time()
+        for under_way in self._to_check[-_CHECKED_IN_A_ROUND:]:
+            try:
+                under_way.recheck(now)
+            except Exception:
+                log.exception("A call that is under way could not be checked")
+        del self._to_check[-_CHECKED_IN_A_ROUND:]
+        if self._to_check:
+            asyncio.get_running_loop().call_soon(self._check_some)
 
     def address_left(self, address: bytes) -> None:
         left = self.addresses[address] - 1

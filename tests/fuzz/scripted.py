@@ -110,6 +110,9 @@ class Pipe(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         return len(self._unsent)
 
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        return 0, 0
+
     def is_closing(self) -> bool:
         return self._is_closing
 

@@ -1,4 +1,4 @@
-"""Calls that are under way while their caller loses the right to them, or tries to have them for nothing."""
+"""Calls that are under way: for hours, while their caller loses the right to them or tries to have them for nothing."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import uvloop
@@ -14,8 +15,11 @@ import uvloop
 from apimgr.contracts.outcomes import BY_NUMBER
 from apimgr.contracts.snapshot import LimitDocument
 from proxy.dataplane import stats
+from proxy.dataplane.exchange import Exchange
 from tests.asynchronous import run
 from tests.proxy.dataplane.support import PATIENCE, Running, World, read_message, read_reply, request, running, until
+from tests.proxy.dataplane.test_tunnel import WebSocketUpstream, closed_with, shake_hands
+from tests.proxy.dataplane.test_tunnel import world as world_with
 
 pytestmark = pytest.mark.processes
 
@@ -205,5 +209,85 @@ def test_an_upload_ends_with_its_key(tmp_path: Path, ends: str) -> None:
         record = gateway.recorder.records[-1]
         assert record.upstream_us
         assert [step["step"] for step in json.loads(record.trail)][-2:] == ["upstream", "ended"]
+
+    play(tmp_path, scenario)
+
+
+# --- for hours --------------------------------------------------------------------------------------------------------
+
+HOURS = 2 * 3600
+
+
+def begin_earlier(*exchanges: Exchange | None) -> None:
+    """As if they had been under way for two hours: more microseconds than 32 bits hold."""
+    for exchange in exchanges:
+        assert exchange is not None
+        exchange.started_ns -= HOURS * 10**9
+        exchange.sent_at -= HOURS * 10**9
+
+
+async def check_recorded(gateway: Running, code: str) -> None:
+    await until(lambda: gateway.recorder.records and not gateway.worker.connections)
+    (record,) = gateway.recorder.records
+    assert (BY_NUMBER[record.outcome].code, record.total_us, record.upstream_us) == (code, 2**32 - 1, 2**32 - 1)
+    assert not gateway.recorder.held
+
+
+def test_a_stream_of_hours_ends_as_others_do(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        go = asyncio.Event()
+
+        async def stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await read_message(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+            await go.wait()
+            writer.write(b"0\r\n\r\n")
+
+        gateway.upstream.handler = stream
+        reader, writer = await gateway.connect()
+        writer.write(request("GET", "/orders/items/1", f"X-Api-Key: {gateway.world.key}", "Connection: close"))
+        await reader.readuntil(b"\r\na\r\n")
+        begin_earlier(*(connection._exchange for connection in gateway.worker.connections))
+        go.set()
+        assert await reader.read(-1) == b"0\r\n\r\n"
+        await check_recorded(gateway, "ok")
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.requirement("K8.2")
+def test_a_web_socket_of_hours_ends_with_its_key(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        upstream = WebSocketUpstream(gateway)
+        _, (reader, _) = await shake_hands(gateway)
+        begin_earlier(*(tunnel.exchange for tunnel in gateway.worker.tunnels))
+        revoke(gateway)
+        assert await closed_with(reader) == 1008
+        await check_recorded(gateway, "key_revoked")
+        upstream.end()
+
+    play(tmp_path, scenario, world_with())
+
+
+def test_many_calls_are_looked_at_a_few_at_a_time(tmp_path: Path) -> None:
+    """In one round of the event loop each would have to be found anew after a change."""
+
+    async def scenario(gateway: Running) -> None:
+        checked = 0
+
+        class Counted:
+            def recheck(self, now: float) -> None:
+                nonlocal checked
+                checked += 1
+                if checked % 7 == 0:
+                    raise RuntimeError
+
+        gateway.worker._to_check = [cast("Any", Counted()) for _ in range(1000)]
+        gateway.worker._check_some()
+        most, before = checked, checked
+        while checked < 1000:
+            await asyncio.sleep(0)
+            most, before = max(most, checked - before), checked
+        assert most == 64
 
     play(tmp_path, scenario)
