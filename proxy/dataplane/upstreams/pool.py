@@ -99,6 +99,8 @@ class Pool:
     async def _open_one(self, ready: Ready) -> None:
         try:
             connection = await self._connect_once_more()
+            if not connection.usable:  # lost before we had it: it will not say so again
+                raise CannotConnect("upstream_unreachable", "The upstream closed the connection at once.", "connect")
         except CannotConnect as error:
             task = asyncio.current_task()
             if task is not None:

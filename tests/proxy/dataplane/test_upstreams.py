@@ -278,6 +278,39 @@ def test_callers_in_line_learn_that_there_is_no_upstream(tmp_path: Path) -> None
     play(tmp_path, scenario, url="http://127.0.0.1:1", max_connections=1)
 
 
+def test_an_upstream_that_resets_what_it_accepts_is_called_again_once_it_is_sound(tmp_path: Path) -> None:
+    """Connections may be lost before anybody has them: then there is nobody to say so, and they must not count."""
+
+    async def scenario(gateway: Running) -> None:
+        is_sound = threading.Event()
+        with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
+            port = server.getsockname()[1]
+            threading.Thread(target=reset_until, args=(server, is_sound), daemon=True).start()
+            gateway.worker.pools.resolve = name_server(["127.0.0.1", "127.0.0.2"])
+            change(gateway, upstream=UpstreamDocument(f"http://two.example:{port}", max_connections=16))
+            for _ in range(3):
+                replies = await asyncio.wait_for(asyncio.gather(*(gateway.get() for _ in range(100))), PATIENCE)
+                assert {reply.status for reply in replies} == {502}
+            found = the_pool(gateway)
+            await until(lambda: not (found._open or found._connecting or found._waiting))
+            is_sound.set()
+            assert (await gateway.get()).status == 200
+
+    play(tmp_path, scenario, egress=EgressRules(["127.0.0.0/8"]))
+
+
+def reset_until(server: socket.socket, is_sound: threading.Event) -> None:
+    """Accept and reset; once ``is_sound`` answer one call."""
+    while True:
+        accepted, _ = server.accept()
+        with accepted:
+            if is_sound.is_set():
+                accepted.recv(65_536)
+                accepted.sendall(response())
+                return
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 def test_the_line_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "_MAX_WAITING", 2)
 
