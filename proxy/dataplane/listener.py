@@ -127,11 +127,15 @@ class ClientConnection(asyncio.Protocol, Timed):
         self._writing_blocked = False
         self._wheel.disarm(self)
         exchange = self._exchange
-        if exchange is not None and exchange.connection is not None:
+        if self._lingering:
+            self._wheel.arm(self, _LINGER_SECONDS)
+        elif self.transport.is_closing():
+            self._watch_writing()
+        elif exchange is not None and exchange.connection is not None:
             exchange.connection.resume()
             if exchange.body is not None:  # answered early: the body's clock stood still for the answer's
                 self._watch_body(exchange)
-        elif exchange is None and not self._lingering and not self.transport.is_closing():
+        elif exchange is None:
             self._wheel.arm(self, self.worker.idle_seconds)
             self._parse()
             self._regulate()
@@ -252,9 +256,9 @@ class ClientConnection(asyncio.Protocol, Timed):
 
     def switch(self, tunnel: Tunnel, head: bytes, from_upstream: bytes) -> None:
         """Answer with ``head`` and leave the connection to ``tunnel``; only its end comes back here."""
-        self._wheel.disarm(self)
         self._exchange = None
         self.write(head)
+        self._wheel.disarm(self)  # the tunnel has a clock of its own
         data, self._buffer = self._buffer, b""
         tunnel.open(data, from_upstream)
 
@@ -368,6 +372,8 @@ class ClientConnection(asyncio.Protocol, Timed):
 
     def _watch_body(self, exchange: Exchange) -> None:
         """Have the body come at a rate that is no attack: looked at once per window, not per piece (H13)."""
+        if self._writing_blocked:
+            return  # the clock runs for the answer that the caller does not take
         if not exchange.expects_body:
             self._body_mark = -1
             self._wheel.disarm(self)

@@ -102,8 +102,8 @@ class UpstreamConnection(asyncio.Protocol, Timed):
         except Malformed as error:
             self._fail("upstream_invalid", error.detail)
             return
-        # Not for a part of a head, so that a trickle buys no time.
-        if self._reader is not None and self.receiver is receiver and self._reads:
+        # Not for a part of a head, so that a trickle buys no time; nor while the caller still sends, whose time it is.
+        if self._reader is not None and self.receiver is receiver and self._reads and receiver.body is None:
             self.pool.wheel.arm(self, self.pool.read_timeout)
 
     def deadline_passed(self) -> None:
@@ -132,7 +132,8 @@ class UpstreamConnection(asyncio.Protocol, Timed):
         """A part of the request's body."""
         if last:
             self._sent_body = True
-            self.pool.wheel.arm(self, self.pool.read_timeout)
+            if self._reads:
+                self.pool.wheel.arm(self, self.pool.read_timeout)
         self.transport.write(data)
 
     def pause(self) -> None:
@@ -143,7 +144,8 @@ class UpstreamConnection(asyncio.Protocol, Timed):
 
     def resume(self) -> None:
         self._reads = True
-        self.pool.wheel.arm(self, self.pool.read_timeout)
+        if self.receiver is None or self.receiver.body is None:
+            self.pool.wheel.arm(self, self.pool.read_timeout)
         self.transport.resume_reading()
 
     def release(self) -> None:

@@ -175,6 +175,76 @@ def test_an_early_answer_nobody_reads(tmp_path: Path) -> None:
 
 
 @pytest.mark.requirement("H13.4")
+def test_who_has_taken_an_answer_that_was_held_up_does_not_stay(tmp_path: Path) -> None:
+    """The gateway has closed its side, and lets the caller send for a moment: also where the last bytes had to wait."""
+
+    async def scenario(gateway: Running) -> None:
+        _, writer = await gateway.connect()
+        await until(lambda: gateway.worker.connections)
+        (connection,) = gateway.worker.connections
+        connection.pause_writing()
+        connection._close(unread=True)
+        connection.resume_writing()
+        while gateway.worker.connections:
+            writer.write(b"x")  # which is read, and dropped
+            await asyncio.sleep(0.05)
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.requirement("H13.4")
+def test_the_end_of_a_body_does_not_excuse_from_reading(tmp_path: Path) -> None:
+    async def scenario(gateway: Running) -> None:
+        async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(response(b"x" * 20_000_000))
+            await reader.read(-1)
+
+        gateway.upstream.handler = early
+        with await small_sockets(gateway) as client:
+            (connection,) = gateway.worker.connections
+            loop = asyncio.get_running_loop()
+            body = request("POST", "/orders/items", key(gateway), "Content-Length: 10") + b"x" * 9
+            await loop.sock_sendall(client, body)
+            await until(lambda: connection._writing_blocked)
+            await loop.sock_sendall(client, b"x")
+            await until(lambda: not gateway.worker.connections)
+
+    play(tmp_path, scenario, read_timeout_ms=900_000)
+
+
+@pytest.mark.requirement("H13.2")
+@pytest.mark.parametrize("steady", [True, False])
+def test_while_a_body_is_to_come_the_clock_is_the_callers(
+    tmp_path: Path, steady: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The upstream has answered in part. Whether it goes on is not asked of it before it was sent everything."""
+    monkeypatch.setattr(listener, "BODY_BYTES_PER_WINDOW", 10)
+
+    async def scenario(gateway: Running) -> None:
+        over = asyncio.Event()
+
+        async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhell")
+            await reader.readexactly(1000)
+            over.set()
+            writer.write(b"o all")
+
+        gateway.upstream.handler = early
+        reader, writer = await gateway.connect()
+        writer.write(request("POST", "/orders/items", key(gateway), "Content-Length: 1000"))
+        await reader.readuntil(b"hell")
+        for _ in range(50 if steady else 0):
+            writer.write(b"x" * 20)
+            await asyncio.sleep(0.02)
+        rest = await reader.read(-1)
+        assert (rest, last_outcome(gateway)) == ((b"o all", "ok") if steady else (b"", "request_timeout"))
+
+    play(tmp_path, scenario, read_timeout_ms=100 if steady else 60_000)
+
+
+@pytest.mark.requirement("H13.4")
 @pytest.mark.parametrize("line", ["Connection: close", "Connection: keep-alive"])
 def test_an_answer_read_slowly_but_steadily(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
     monkeypatch.setattr(listener, "LEAST_TAKEN_PER_WINDOW", 1000)
