@@ -28,7 +28,7 @@ from proxy.dataplane.policies.limit import spend
 from proxy.dataplane.policies.refusal import Refusal
 from proxy.dataplane.policies.select import Fork
 from proxy.dataplane.policies.upgrade import WEBSOCKET, chosen_upgrade, field
-from proxy.dataplane.rebuilt import rebuilt_request
+from proxy.dataplane.rebuilt import may_be_ignored, rebuilt_request
 from proxy.dataplane.records import method_number, record_of, what_is_known
 from proxy.dataplane.request_ids import new_request_id
 from proxy.dataplane.runtime import NOBODY, Caller, Version
@@ -427,7 +427,7 @@ class Exchange:
         connection, self.connection = self.connection, None  # it may be another's while this end waits for the disk
         assert connection is not None, "the response came over it"
         self._end(_OK, self._upstreams_own_failure(connection) if self.upstream_status >= 500 else b"")
-        if connection.in_step and self.body is None:
+        if connection.in_step and self.body is None and not (self.head.body_length and may_be_ignored(self.head)):
             connection.release()
         else:
             connection.close()

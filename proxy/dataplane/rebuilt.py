@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from proxy.dataplane.http.fields import join_fields, without
-from proxy.dataplane.http.request import CHUNKED
+from proxy.dataplane.http.request import CHUNKED, RequestHead
 from proxy.dataplane.policies.identify import passes_on
 
 if TYPE_CHECKING:
@@ -13,6 +13,15 @@ if TYPE_CHECKING:
 
 _EXTENSIONS: Final = frozenset({b"sec-websocket-extensions"})
 _WITH_BODY: Final = frozenset({b"POST", b"PUT", b"PATCH"})
+_MEANS_BODY: Final = _WITH_BODY | {b"QUERY"}
+
+
+def may_be_ignored(head: RequestHead) -> bool:
+    """Whether the body means nothing by its method (RFC 9110 section 9.3).
+
+    Servers that do not read it take it for the next request, so there must be none over the same connection.
+    """
+    return head.body_length != 0 and head.method not in _MEANS_BODY
 
 
 def rebuilt_request(exchange: Exchange, first: bytes) -> bytes:
@@ -34,6 +43,8 @@ def rebuilt_request(exchange: Exchange, first: bytes) -> bytes:
         ]
     if exchange.fork is not None:
         parts.append(exchange.fork.passed_on(block))
+    if head.body_length and not exchange.upgrade and may_be_ignored(head):
+        parts.append(b"Connection: close\r\n")
     if head.body_length == CHUNKED:
         parts += [b"Transfer-Encoding: chunked\r\n\r\n", first]
     elif head.body_length or head.method in _WITH_BODY:

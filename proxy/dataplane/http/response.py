@@ -213,8 +213,10 @@ def _read_framing(head: ResponseHead, length: bytes | None, *, is_http11: bool, 
     head.length = _length(head, length, is_http11=is_http11, to_head=to_head)
     if head.length == UNTIL_CLOSE:
         head.keep_alive = False
-    if status == 204 and (block.encoding is not None or (length is not None and int(length) > 0)):
-        # It announces a body that it must not have. Were one to follow, it would be read as the next response.
+    announces = block.encoding is not None or (length is not None and int(length) > 0)
+    if announces and (to_head or status == 204 or (status == 304 and block.encoding is not None)):
+        # A body that must not come: a HEAD's answer announces a GET's. Were one to follow, it would be read as the
+        # next response, of another caller.
         head.keep_alive = False
 
 

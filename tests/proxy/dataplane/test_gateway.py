@@ -221,7 +221,7 @@ def test_head_and_bodiless_answers(tmp_path: Path) -> None:
         gateway.upstream.reply = response(b"after")
         writer.write(request("GET", "/orders/items/1", f"X-Api-Key: {gateway.world.key}"))
         assert (await read_reply(reader)).body == b"after"
-        assert gateway.upstream.connections == 1, "every exchange used the one kept connection"
+        assert gateway.upstream.connections == 2, "a HEAD's answer announces a body; were it to come, nobody may get it"
 
     play(tmp_path, scenario)
 
@@ -266,13 +266,18 @@ def test_a_worker_looks_again_whatever_failed_in_a_look(tmp_path: Path, caplog: 
     async def scenario(gateway: Running) -> None:
         worker = gateway.worker
         worker.tunnels.add(object())  # type: ignore[arg-type]
+        worker.syncer = object()  # type: ignore[assignment]
         began = worker.wheel.now
         while worker.wheel.now < began + 1.5:
             await asyncio.sleep(0.05)
         worker.tunnels.clear()
+        worker.syncer = None
 
     play(tmp_path, scenario)
-    assert {record.message for record in caplog.records} == {"A worker's look at what it has under way failed"}
+    assert {record.message for record in caplog.records} == {
+        "A worker's look at what it has under way failed",
+        "A call that is under way could not be checked",
+    }
 
 
 @pytest.mark.parametrize("keeps", [False, True], ids=["upstream's", "caller's"])
@@ -888,6 +893,58 @@ def test_upstream_stops_in_the_middle(tmp_path: Path, answer: bytes) -> None:
         assert gateway.recorder.records[-1].upstream_status == 200
 
     play(tmp_path, scenario)
+
+
+@pytest.mark.requirement("H5.1")
+@pytest.mark.parametrize("method", ["GET", "DELETE", "OPTIONS"])
+def test_a_body_that_means_nothing_is_sent_over_a_connection_of_its_own(tmp_path: Path, method: str) -> None:
+    """An upstream that leaves it unread takes it for the next request, and answers that to whoever comes next."""
+
+    async def scenario(gateway: Running) -> None:
+        paths = []
+
+        async def without_bodies(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                paths.append(head.split()[1])
+                writer.write(response(b"answer to " + paths[-1]))
+                if b"\r\nConnection: close\r\n" in head:
+                    return
+
+        gateway.upstream.handler = without_bodies
+        inner = b"DELETE /base/admin HTTP/1.1\r\nHost: x\r\n\r\n"
+        first = request(method, "/orders/items/1", f"X-Api-Key: {gateway.world.key}", body=inner)
+        replies = await asyncio.gather(gateway.send(first), gateway.get("/orders/items/2"))
+        assert [reply.body for reply in replies] == [b"answer to /base/items/1", b"answer to /base/items/2"]
+        assert paths == [b"/base/items/1", b"/base/items/2"]
+
+    world = World()
+    world.version = replace(world.version, operations=(), unknown_operation="pass")
+    play(tmp_path, scenario, world, max_connections=1)
+
+
+@pytest.mark.requirement("H5.1")
+@pytest.mark.parametrize("status", ["200 OK", "304 Not Modified"])
+def test_a_body_that_must_not_come_is_nobodys_answer(tmp_path: Path, status: str) -> None:
+    async def scenario(gateway: Running) -> None:
+        async def with_body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            poison = response(b"poison")
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                if b"/items/2" in head:
+                    writer.write(response(b"mine"))
+                    continue
+                coding = b"%x\r\n%b\r\n0\r\n\r\n" % (len(poison), poison)
+                writer.write(f"HTTP/1.1 {status}\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+                await asyncio.sleep(0.05)
+                writer.write(coding[4:])
+
+        gateway.upstream.handler = with_body
+        first = gateway.get(method="HEAD" if status == "200 OK" else "GET")
+        replies = await asyncio.gather(first, gateway.get("/orders/items/2"))
+        assert (replies[0].status, replies[1].body) == (int(status[:3]), b"mine")
+
+    play(tmp_path, scenario, max_connections=1)
 
 
 @pytest.mark.requirement("H5.1")

@@ -116,7 +116,7 @@ REQUESTS: dict[str, Case] = {
     "a body where none is usual": (
         "GET /orders/items HTTP/1.1|Content-Length: 5",
         b"hello",
-        ["GET /base/items HTTP/1.1", "Content-Length: 5"],
+        ["GET /base/items HTTP/1.1", "Connection: close", "Content-Length: 5"],
         b"hello",
     ),
     "chunks with extensions and trailers": (
