@@ -96,3 +96,22 @@ class AppliedChanges(models.Model):
 
     def __str__(self) -> str:
         return f"{self.node} {self.sequence}"
+
+
+class RejectedDocument(models.Model):
+    """That a node does not understand what was said of ``kind`` and ``key`` from change ``since`` on.
+
+    The last document that it understood is in force there. Gone as soon as it understands what is said last.
+    """
+
+    node = models.CharField(max_length=100)
+    since = models.BigIntegerField()
+    kind = models.CharField(max_length=20)
+    key = models.CharField(max_length=500)
+    reason = models.TextField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["node", "kind", "key"], name="rejected_document_once")]
+
+    def __str__(self) -> str:
+        return f"{self.node} {self.kind} {self.key}"

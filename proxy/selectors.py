@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from django.contrib.auth.models import AnonymousUser
 from django.db import connection
-from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
+from django.db.models import BooleanField, Count, ExpressionWrapper, Q, QuerySet
 from django.utils import timezone
 
 from apimgr.accounts.access import Permission, organisations_for, require_operator
@@ -19,7 +19,7 @@ from apimgr.contracts.usage import BOOKS_OF_ALL, COUNTED
 from apimgr.products.models import Plan
 from portal.models import Credential
 from proxy.books import BootBooks, Counted, Stored
-from proxy.models import ChangeCounter, GatewayBoot, GatewayChange, GatewayNode
+from proxy.models import ChangeCounter, GatewayBoot, GatewayChange, GatewayNode, RejectedDocument
 
 Viewer = User | AnonymousUser | None
 # A node that has not been heard of for so long is away: it goes on with what it knows, but nobody can promise for it.
@@ -35,12 +35,13 @@ class NodeStanding:
     is_connected: bool
     lag: int  # changes not applied yet
     books: BootBooks  # since it started
+    rejected: int = 0  # documents that it does not understand; the last good ones are in force
 
     @property
     def state(self) -> str:
         if not self.is_connected or self.books.lost:
             return "error"
-        wants_a_look = self.lag or self.limits == "unavailable" or self.books.in_database.quarantined
+        wants_a_look = self.lag or self.rejected or self.limits == "unavailable" or self.books.in_database.quarantined
         return "warn" if wants_a_look else "ok"
 
     @property
@@ -56,11 +57,16 @@ class NodeStanding:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """How far one change has come: enforced on ``live`` of ``total`` connected nodes, on the slowest after ``ms``."""
+    """How far one change has come: enforced on ``live`` of ``total`` connected nodes, on the slowest after ``ms``.
+
+    ``rejected`` of them do not understand it, one of them for the ``reason``.
+    """
 
     live: int
     total: int
     ms: int | None
+    rejected: int = 0
+    reason: str = ""
 
     @property
     def is_complete(self) -> bool:
@@ -70,12 +76,14 @@ class Rollout:
 def nodes(viewer: Viewer) -> list[NodeStanding]:
     require_operator(viewer)
     last, stored, now = last_sequence(), _stored(), timezone.now()
+    rejected = dict(RejectedDocument.objects.values_list("node").annotate(Count("pk")))
     return [
         NodeStanding(
             node=node,
             is_connected=now - node.heartbeat_at < CONNECTED,
             lag=max(0, last - node.applied_sequence),
             books=_running_books(node, stored.get((node.name, node.boot), Stored())),
+            rejected=rejected.get(node.name, 0),
         )
         for node in GatewayNode.objects.order_by("name")
     ]
@@ -110,29 +118,47 @@ def rollouts(changes: Iterable[GatewayChange]) -> list[tuple[GatewayChange, Roll
     changes = list(changes)
     connected = {node.name: node for node in _connected()}
     applied: dict[int, dict[str, datetime]] = {}
+    rejected: dict[int, dict[str, str]] = {}
     with connection.cursor() as cursor:
-        cursor.execute(_FIRST_APPLIED, [[change.sequence for change in changes], list(connected)])
-        for sequence, node, at in cursor.fetchall():
-            applied.setdefault(sequence, {})[node] = at
-    return [(change, _rollout(change, connected, applied.get(change.sequence, {}))) for change in changes]
+        cursor.execute(_FIRST_APPLIED, [list(connected), [change.sequence for change in changes]])
+        for sequence, node, at, reason in cursor.fetchall():
+            if reason is not None:
+                rejected.setdefault(sequence, {})[node] = reason
+            elif at is not None:
+                applied.setdefault(sequence, {})[node] = at
+    return [
+        (change, _rollout(change, connected, applied.get(change.sequence, {}), rejected.get(change.sequence, {})))
+        for change in changes
+    ]
 
 
 _FIRST_APPLIED: Final = """
-    SELECT change.sequence, node.name, first.applied_at
-    FROM unnest(%s::bigint[]) AS change (sequence)
+    SELECT change.sequence, node.name, first.applied_at, rejected.reason
+    FROM proxy_gatewaychange AS change
     CROSS JOIN unnest(%s::text[]) AS node (name)
-    CROSS JOIN LATERAL (
+    LEFT JOIN LATERAL (
         SELECT applied_at FROM proxy_appliedchanges AS applied
         WHERE applied.node = node.name AND applied.sequence >= change.sequence ORDER BY applied.sequence LIMIT 1
-    ) AS first
+    ) AS first ON true
+    LEFT JOIN proxy_rejecteddocument AS rejected ON rejected.node = node.name
+        AND rejected.kind = change.kind AND rejected.key = change.key AND rejected.since <= change.sequence
+    WHERE change.sequence = ANY(%s::bigint[])
 """
 
 
-def _rollout(change: GatewayChange, nodes: dict[str, GatewayNode], applied: dict[str, datetime]) -> Rollout:
+def _rollout(
+    change: GatewayChange, nodes: dict[str, GatewayNode], applied: dict[str, datetime], rejected: dict[str, str]
+) -> Rollout:
     # A node tells of a change at once and of itself every two seconds; receipts of long ago are gone.
-    live = applied.keys() | {name for name, node in nodes.items() if node.applied_sequence >= change.sequence}
+    reached = applied.keys() | {name for name, node in nodes.items() if node.applied_sequence >= change.sequence}
     took = [_taken(change, nodes[name], at) for name, at in applied.items()]
-    return Rollout(live=len(live), total=len(nodes), ms=max(took, default=None))
+    return Rollout(
+        live=len(reached - rejected.keys()),
+        total=len(nodes),
+        ms=max(took, default=None),
+        rejected=len(rejected),
+        reason=min(rejected.values(), default=""),
+    )
 
 
 def _taken(change: GatewayChange, node: GatewayNode, applied_at: datetime) -> int:

@@ -69,6 +69,8 @@ class ChangeSerializer(serializers.Serializer[Any]):
     created_at = serializers.DateTimeField()
     live_nodes = serializers.IntegerField(help_text="Connected nodes that enforce it.")
     connected_nodes = serializers.IntegerField()
+    rejecting_nodes = serializers.IntegerField(help_text="Connected nodes that do not understand it.")
+    reason = serializers.CharField(help_text="Why one of them does not understand it; empty if all do.")
     live_after_ms = serializers.IntegerField(
         allow_null=True,
         help_text="From its commit to the slowest of these nodes; null if not known any more.",
@@ -83,6 +85,11 @@ class ReceiptSerializer(serializers.Serializer[Any]):
     live_after_ms = serializers.IntegerField(
         source="ms", allow_null=True, help_text="From its commit to the slowest of these nodes; null if not known."
     )
+    rejecting_nodes = serializers.IntegerField(
+        source="rejected",
+        help_text="Connected nodes that do not understand it: what they knew before is in force. They want an upgrade.",
+    )
+    reason = serializers.CharField(help_text="Why one of them does not understand it; empty if all do.")
     is_complete = serializers.BooleanField(help_text="Whether every connected node enforces it, and there is one.")
 
 
@@ -95,6 +102,9 @@ class NodeSerializer(serializers.Serializer[Any]):
     heartbeat_at = serializers.DateTimeField(source="node.heartbeat_at")
     applied_sequence = serializers.IntegerField(source="node.applied_sequence")
     lag = serializers.IntegerField(help_text="Changes it has not applied yet.")
+    rejected = serializers.IntegerField(
+        help_text="Documents that it does not understand; the last good ones are in force there. It wants an upgrade."
+    )
     limits = serializers.ChoiceField(
         ["host", "shared", "unavailable"],
         help_text="Who counts calls against limits: this host alone, or all hosts. unavailable: the hosts cannot ask "

@@ -52,6 +52,8 @@ def _as_told(change: GatewayChange, rollout: Rollout) -> dict[str, Any]:
         "created_at": change.created_at,
         "live_nodes": rollout.live,
         "connected_nodes": rollout.total,
+        "rejecting_nodes": rollout.rejected,
+        "reason": rollout.reason,
         "live_after_ms": rollout.ms,
     }
 

@@ -72,15 +72,22 @@ class Agent:
         self._shipped_until: datetime | None = None
         self.grantor = _grantor(config)
         config.spool_root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if self.writer.mark is not None:
-            self.heart.applied(self.writer.mark.sequence)
+        if self.writer.remembers and not self.writer.rejected:  # else what is not in force has to be told first
+            self.note_applied()
 
     # --- Jobs ---------------------------------------------------------------------------------------------------
 
     async def keep_replica(self, connection: AsyncConnection[Any]) -> None:
         await listen(connection)
+        told = None
         while True:
-            if await self.feed.pull(connection):
+            has_applied = await self.feed.pull(connection)
+            if self.writer.rejected is not told:
+                rejected = self.writer.rejected
+                await self.heart.tell_rejected(connection, rejected.values())
+                told = rejected
+                self.note_applied()
+            if has_applied:
                 self.note_applied()
                 await self.heart.receipt(connection)
             self.writer.in_touch(time.time())

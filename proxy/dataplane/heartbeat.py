@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -12,6 +13,7 @@ from psycopg import AsyncConnection
 from apimgr.contracts.usage import UPSERT_NODE
 from apimgr.contracts.usage_rows import at
 from proxy.dataplane.config import GatewayConfig, software_version
+from proxy.dataplane.replica.writer import Rejection
 from proxy.dataplane.usage.books import Counted
 
 _BEAT: Final = """
@@ -39,6 +41,11 @@ _BOOT: Final = """
 _APPLIED: Final = """
     INSERT INTO proxy_appliedchanges (node, sequence, applied_at) VALUES (%s, %s, clock_timestamp())
     ON CONFLICT DO NOTHING
+"""
+_FORGET_REJECTED: Final = "DELETE FROM proxy_rejecteddocument WHERE node = %s"
+_REJECTED: Final = """
+    INSERT INTO proxy_rejecteddocument (node, since, kind, key, reason)
+    SELECT %s, * FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[])
 """
 
 
@@ -79,6 +86,14 @@ class Heart:
     async def receipt(self, connection: AsyncConnection[Any]) -> None:
         """Say at once that everything up to the applied sequence is enforced."""
         await connection.execute(_APPLIED, (self._config.node_name, self._sequence))
+
+    async def tell_rejected(self, connection: AsyncConnection[Any], rejected: Iterable[Rejection]) -> None:
+        """Say what is not in force here although it was applied. Before ``receipt``, which would say it is."""
+        columns = [(each.since, each.kind, each.key, each.reason) for each in rejected]
+        async with connection.transaction():
+            await connection.execute(_FORGET_REJECTED, (self._config.node_name,))
+            if columns:
+                await connection.execute(_REJECTED, (self._config.node_name, *map(list, zip(*columns, strict=True))))
 
     async def beat(self, connection: AsyncConnection[Any], counters: Counters, shipped_until: datetime | None) -> None:
         row = {

@@ -43,6 +43,13 @@ _LATEST_AFTER: Final = _PAGE_OF.format(
         WHERE (kind, key) > (%(kind)s, %(key)s) ORDER BY kind, key, sequence DESC LIMIT %(rows)s
     """,
 )
+_THESE: Final = _PAGE_OF.format(
+    order="sequence",
+    rows="""
+        SELECT sequence, kind, key, document FROM proxy_gatewaychange
+        WHERE sequence = ANY(%(wanted)s) AND sequence > %(sequence)s ORDER BY sequence LIMIT %(rows)s
+    """,
+)
 # The platform is there but has never published anything: a node may be ready with nothing to serve.
 _EMPTY_LOG: Final = Mark(UUID(int=0), 0)
 
@@ -53,6 +60,7 @@ class Feed:
     def __init__(self, writer: ReplicaWriter) -> None:
         self._writer = writer
         self.rejected = 0
+        self._has_read_again = False
 
     async def pull(self, connection: AsyncConnection[Any]) -> bool:
         """Apply everything new. Returns whether anything was applied. Raises ``psycopg.Error`` without the database."""
@@ -62,14 +70,33 @@ class Feed:
         if not self._writer.ready or mark is None or mark.log_id != target.log_id or mark.sequence > target.sequence:
             await self._synchronise(connection)
             return True
+        if not self._writer.remembers:  # software of earlier days may have passed over what this one understands
+            await self._synchronise(connection)
+            return True
+        has_read = await self._read_again(connection, mark)
         if mark.sequence == target.sequence:
-            return False
+            return has_read
         while steps := await _read_page(connection, _AFTER, sequence=mark.sequence):
             mark = Mark(target.log_id, steps[-1].change.sequence)
             self._count(self._writer.take(mark, steps))
             if mark.sequence >= target.sequence:
                 break
         return True
+
+    async def _read_again(self, connection: AsyncConnection[Any], mark: Mark) -> bool:
+        """Read what was rejected before this process began: only with the process the software may have become another.
+
+        Returns whether any of it was understood. What has been superseded meanwhile is ahead of us.
+        """
+        if self._has_read_again:
+            return False
+        before, sequence = self._writer.rejected, 0
+        wanted = [rejection.sequence for rejection in before.values()]
+        while wanted and (steps := await _read_page(connection, _THESE, wanted=wanted, sequence=sequence)):
+            self._count(self._writer.take(mark, steps))
+            sequence = steps[-1].change.sequence
+        self._has_read_again = True
+        return self._writer.rejected is not before
 
     async def _synchronise(self, connection: AsyncConnection[Any]) -> None:
         """Fill a new generation from one consistent view of the log, page by page."""
@@ -82,6 +109,7 @@ class Feed:
                     self._count(rebuild.take(steps))
                     _, kind, key, _ = steps[-1].change
             rebuild.finish(mark)
+        self._has_read_again = True
         log.info("The replica was filled up to change %d", mark.sequence)
 
     def _count(self, rejected: Iterable[Rejected]) -> None:
@@ -90,7 +118,7 @@ class Feed:
             log.error("Change %d (%s %s) was not applied: %s", change.sequence, change.kind, change.key, reason)
 
 
-async def _read_page(connection: AsyncConnection[Any], query: str, **after: str | int) -> list[Step]:
+async def _read_page(connection: AsyncConnection[Any], query: str, **after: str | int | list[int]) -> list[Step]:
     rows = await (await connection.execute(query, {**after, "rows": PAGE, "bytes": PAGE_BYTES})).fetchall()
     # In a thread: to read documents takes its time, and the agent has more to do.
     return await asyncio.to_thread(lambda: [step_of(Change._make(row)) for row in rows])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 from uuid import UUID
@@ -29,6 +31,11 @@ from proxy.dataplane.replica.layout import (
 
 _MARK_KEY: Final = b"applied"  # no kind has this name, and entry keys have a colon
 _MARK: Final = struct.Struct("<16sq")
+_REJECTED: Final = b"rejected/"
+# Up to where what was rejected is remembered: software of earlier days moves the mark alone.
+_REMEMBERED_KEY: Final = b"remembered"
+_REMEMBERED: Final = struct.Struct("<q")
+_REASON_CHARS: Final = 500
 
 
 class Change(NamedTuple):
@@ -54,6 +61,19 @@ class Rejected(NamedTuple):
     reason: str
 
 
+class Rejection(NamedTuple):
+    """What a replica remembers of ``kind`` and ``key``: what was said of it from ``since`` on is not in force here.
+
+    ``sequence`` is the last of these changes, the one to read again.
+    """
+
+    since: int
+    sequence: int
+    kind: str
+    key: str
+    reason: str
+
+
 class Step(NamedTuple):
     """What a change comes to: ``value`` is to stand under ``entry``, ``None`` for nothing; or ``problem`` says why not.
 
@@ -75,6 +95,9 @@ class ReplicaWriter:
         self._care = Care(self._words, AGENT)
         self._data: Any = None
         self.mark: Mark | None = None
+        #: By entry; another mapping whenever anything about it changes.
+        self.rejected: Mapping[bytes, Rejection] = {}
+        self.remembers = False  # whether ``rejected`` is all there is
         if self._words[READY] and self._words[DAMAGED] != self._words[GENERATION]:
             self._open_current()
 
@@ -86,7 +109,9 @@ class ReplicaWriter:
         try:
             with self._care:
                 self._data = self._open(self._words[GENERATION])
-                self.mark = self._read_mark()
+                mark = self._read_mark()
+                self.rejected, self.remembers = self._read_rejected(mark)
+                self.mark = mark
         except ReplicaOutOfReach:
             raise
         except (ReplicaDamaged, lmdb.Error):
@@ -106,6 +131,21 @@ class ReplicaWriter:
         log_id, sequence = _MARK.unpack(layout.unseal(_MARK_KEY, value))
         return Mark(UUID(bytes=log_id), sequence)
 
+    def _read_rejected(self, mark: Mark) -> tuple[dict[bytes, Rejection], bool]:
+        found: dict[bytes, Rejection] = {}
+        with self._data.begin() as transaction:
+            up_to = transaction.get(_REMEMBERED_KEY)
+            if up_to is None or _REMEMBERED.unpack(layout.unseal(_REMEMBERED_KEY, up_to)) != (mark.sequence,):
+                return found, False
+            with transaction.cursor() as cursor:
+                cursor.set_range(_REJECTED)
+                for place, value in cursor:
+                    if not place.startswith(_REJECTED):
+                        break
+                    rejection = Rejection(*json.loads(layout.unseal(place, value)))
+                    found[layout.entry_key(rejection.kind, rejection.key)] = rejection
+        return found, True
+
     def in_touch(self, now: float) -> None:
         """Note that there was nothing newer to apply at ``now``, in Unix seconds."""
         self._words[IN_TOUCH_AT] = int(now)
@@ -123,18 +163,26 @@ class ReplicaWriter:
 
         Raises ``ReplicaDamaged``, and is not ready from then on.
         """
+        remembered = dict(self.rejected)
         try:
             with self._care, self._data.begin(write=True) as transaction:
                 rejected = [Rejected(step.change, step.problem) for step in steps if not _put(transaction, step)]
+                for step in steps:
+                    _remember(transaction, remembered, step)
                 _put_mark(transaction, mark)
         except (lmdb.CorruptedError, lmdb.PageNotFoundError) as error:
             self._words[DAMAGED] = self._words[GENERATION]
             raise ReplicaDamaged(str(error)) from error
         self._data.reader_check()  # slots of workers that were killed
-        self.mark = mark
+        self._know(mark, remembered)
         for kind in {step.change.kind for step in steps if not step.problem}:
             self._words[EPOCH_WORDS[kind]] += 1
         return rejected
+
+    def _know(self, mark: Mark, rejected: dict[bytes, Rejection]) -> None:
+        self.mark, self.remembers = mark, True
+        if rejected != self.rejected:
+            self.rejected = rejected
 
     def _stored(self, entry: bytes) -> bytes | None:
         """What is served under ``entry`` now, if it is sound."""
@@ -153,11 +201,11 @@ class ReplicaWriter:
         """Begin the next generation aside; nobody reads it before ``Rebuild.finish``."""
         return Rebuild(self, self._words[GENERATION] + 1)
 
-    def _adopt(self, generation: int, mark: Mark) -> None:
+    def _adopt(self, generation: int, mark: Mark, rejected: dict[bytes, Rejection]) -> None:
         if self._data is not None:
             self._data.close()
         self._data = layout.open_data(layout.data_path(self._path, generation), readonly=False)
-        self.mark = mark
+        self._know(mark, rejected)
         self._words[GENERATION] = generation
         self._words[DEATHS] = 0
         self._words[READY] = 1
@@ -180,6 +228,7 @@ class Rebuild:
     def __init__(self, writer: ReplicaWriter, generation: int) -> None:
         self._writer = writer
         self._generation = generation
+        self._rejected: dict[bytes, Rejection] = {}
         path = layout.data_path(writer._path, generation)
         shutil.rmtree(path, ignore_errors=True)  # left over from a rebuild that was cut off
         self._data = layout.open_data(path, readonly=False, sync=False)
@@ -194,6 +243,7 @@ class Rebuild:
             refused = [step for step in steps if not _put(transaction, step)]
             for step in refused:
                 self._keep_former(transaction, step.entry)
+                _remember(transaction, self._rejected, step, self._writer.rejected.get(step.entry))
         return [Rejected(step.change, step.problem) for step in refused]
 
     def _keep_former(self, transaction: Any, entry: bytes) -> None:
@@ -206,7 +256,7 @@ class Rebuild:
             _put_mark(transaction, mark)
         self._data.sync(True)  # noqa: FBT003 - all at once: a million documents are five hundred transactions
         self._data.close()
-        self._writer._adopt(self._generation, mark)
+        self._writer._adopt(self._generation, mark, self._rejected)
 
     def __enter__(self) -> Self:
         return self
@@ -244,5 +294,22 @@ def _put(transaction: Any, step: Step) -> bool:
     return True
 
 
+def _remember(transaction: Any, rejected: dict[bytes, Rejection], step: Step, before: Rejection | None = None) -> None:
+    """Note that what a step says is not in force, or that nothing of its kind and key is missing any more."""
+    change, entry = step.change, step.entry
+    former = rejected.get(entry, before)
+    # Digested: the key of what was rejected may be longer than one can be.
+    place = _REJECTED + blake2b(entry, digest_size=16).hexdigest().encode()
+    if step.problem:
+        since = change.sequence if former is None else min(former.since, change.sequence)
+        reason = step.problem[:_REASON_CHARS]
+        rejected[entry] = Rejection(since, change.sequence, change.kind, change.key, reason)
+        transaction.put(place, layout.seal(place, json.dumps(rejected[entry]).encode()))
+    elif former is not None:
+        del rejected[entry]
+        transaction.delete(place)
+
+
 def _put_mark(transaction: Any, mark: Mark) -> None:
     transaction.put(_MARK_KEY, layout.seal(_MARK_KEY, _MARK.pack(mark.log_id.bytes, mark.sequence)))
+    transaction.put(_REMEMBERED_KEY, layout.seal(_REMEMBERED_KEY, _REMEMBERED.pack(mark.sequence)))

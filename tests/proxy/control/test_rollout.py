@@ -17,7 +17,7 @@ from apimgr.contracts.snapshot import OrganisationDocument, PlanDocument
 from apimgr.core.errors import NotFound
 from apimgr.core.ids import encode_id
 from proxy import selectors
-from proxy.models import AppliedChanges, GatewayChange, GatewayNode
+from proxy.models import AppliedChanges, GatewayChange, GatewayNode, RejectedDocument
 from proxy.services import append_changes
 from tests.factories import make_api, make_member, make_organisation, make_plan, make_product, make_user, make_version
 
@@ -188,6 +188,41 @@ def test_operators_see_who_counts_limits(
     assert (node["limits"], node["ungranted"]) == (limits, told.get("ungranted", 0))
 
 
+def test_what_a_node_does_not_understand_is_not_live_there(client: Client, olga: User) -> None:
+    append_changes([PlanDocument(1, "Free"), PlanDocument(2, "Paid")])
+    for name in ("node-a", "node-b"):
+        make_node(name, applied=2)
+        AppliedChanges.objects.create(node=name, sequence=2, applied_at=timezone.now())
+    reason = "plan: unknown field 'zones'"
+    RejectedDocument.objects.create(node="node-b", since=1, kind="plan", key="1", reason=reason)
+    RejectedDocument.objects.create(node="gone", since=1, kind="plan", key="2", reason=reason)
+    rollout = selectors.rollout(1)
+    assert (rollout.live, rollout.total, rollout.rejected, rollout.reason) == (1, 2, 1, reason)
+    assert selectors.rollout(2).is_complete
+    assert [(node.rejected, node.state) for node in selectors.nodes(olga)] == [(0, "ok"), (1, "warn")]
+    client.force_login(olga)
+    assert "1 not understood" in client.get(reverse("proxy:nodes")).content.decode()
+    assert "1 does not understand it" in client.get(reverse("proxy:changes")).content.decode()
+    rest = APIClient()
+    rest.force_authenticate(olga)
+    assert [node["rejected"] for node in rest.get(reverse("api-nodes")).json()] == [0, 1]
+    told = rest.get(reverse("api-gateway-changes")).json()
+    assert [(entry["rejecting_nodes"], entry["reason"]) for entry in told] == [(0, ""), (1, reason)]
+
+
+def test_a_receipt_says_why_a_change_is_not_live(client: Client, olga: User) -> None:
+    plan = make_plan(make_product(make_version(make_api(make_organisation("Acme")))))
+    append_changes([PlanDocument(plan.pk, "Free")])
+    make_node("node", applied=1)
+    RejectedDocument.objects.create(node="node", since=1, kind="plan", key=str(plan.pk), reason="unknown field 'zones'")
+    alice = make_member(make_user("alice"), plan.product.organisation, "publisher").user
+    client.force_login(alice)
+    page = client.get(reverse("proxy:plan-receipt", args=[plan.pk])).content.decode()
+    assert "Live on 0 of 1 nodes" in page
+    assert "1 node does not understand it and goes on as before" in page
+    assert "unknown field &#x27;zones&#x27;" in page
+
+
 def test_only_operators_see_nodes(alice: User) -> None:
     with pytest.raises(NotFound):
         selectors.nodes(alice)
@@ -218,6 +253,8 @@ def test_receipts_by_rest(olga: User, dev: User) -> None:
     assert rest.get(path).json() == {
         "live_nodes": 1,
         "connected_nodes": 1,
+        "rejecting_nodes": 0,
+        "reason": "",
         "live_after_ms": 180,
         "is_complete": True,
     }

@@ -6,18 +6,24 @@ import asyncio
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
+import lmdb
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from psycopg import AsyncConnection
 
 from apimgr.contracts import snapshot
 from apimgr.contracts.snapshot import PlanDocument
+from proxy import selectors
+from proxy.dataplane.agent import Agent
+from proxy.dataplane.config import from_environment
 from proxy.dataplane.replica import feed as module
 from proxy.dataplane.replica.feed import Feed
 from proxy.dataplane.replica.layout import AGENT, open_state
 from proxy.dataplane.replica.reader import ReplicaReader
 from proxy.dataplane.replica.writer import ReplicaWriter, Step
+from proxy.models import AppliedChanges, ChangeCounter, GatewayChange, RejectedDocument
 from proxy.services import append_changes
 from tests.asynchronous import run
 from tests.proxy.processes.node import database_url
@@ -129,3 +135,136 @@ def test_documents_are_read_beside_the_agent_s_other_work_and_away_from_the_data
         assert held_while_read == [0]
         append(PlanDocument(pk, "More"))
     writer.close()
+
+
+ODD = '"zones":["eu"],"kind"'  # what a newer platform says of a document: a field that nobody here knows
+
+
+def make_odd(sequence: int) -> None:
+    change = GatewayChange.objects.get(sequence=sequence)
+    assert change.document is not None
+    GatewayChange.objects.filter(pk=sequence).update(document=change.document.replace('"kind"', ODD))
+
+
+def upgraded(monkeypatch: pytest.MonkeyPatch) -> None:
+    load = snapshot.load
+
+    def load_newer(raw: bytes | str) -> snapshot.Document:
+        return load((raw if isinstance(raw, str) else raw.decode()).replace(ODD, '"kind"'))
+
+    monkeypatch.setattr(snapshot, "load", load_newer)
+
+
+@pytest.mark.parametrize("is_new", [False, True], ids=["following", "from scratch"])
+def test_what_a_node_rejects_is_read_again_by_the_next_software(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_new: bool
+) -> None:
+    append(FREE)
+    writer = ReplicaWriter(tmp_path)
+    pull(Feed(writer))
+    append(PlanDocument(1, "Paid"), PlanDocument(2, "More"))
+    make_odd(2)
+    if is_new:
+        GatewayChange.objects.filter(sequence=1).delete()
+        ChangeCounter.objects.update(log_id=uuid4())
+    feed = Feed(writer)
+    assert pull(feed)
+    rejected = list(writer.rejected.values())
+    assert [(each.since, each.sequence, each.kind, each.key) for each in rejected] == [(2, 2, "plan", "1")]
+    assert "zones" in rejected[0].reason
+    assert not pull(feed), "once is enough for one and the same software"
+    writer.close()
+
+    writer = ReplicaWriter(tmp_path)
+    assert list(writer.rejected.values()) == rejected
+    assert not pull(Feed(writer)), "it was not upgraded"
+    assert list(writer.rejected.values()) == rejected
+    writer.close()
+    assert ReplicaReader(tmp_path).get("plan", "1") == FREE
+
+    upgraded(monkeypatch)
+    writer = ReplicaWriter(tmp_path)
+    feed = Feed(writer)
+    assert pull(feed)
+    assert not writer.rejected
+    assert not pull(feed)
+    writer.close()
+    assert not ReplicaWriter(tmp_path).rejected
+    reader = ReplicaReader(tmp_path)
+    assert reader.get("plan", "1") == PlanDocument(1, "Paid")
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_what_takes_the_place_of_a_rejected_document_ends_it(tmp_path: Path, *, removed: bool) -> None:
+    append(FREE)
+    writer = ReplicaWriter(tmp_path)
+    feed = Feed(writer)
+    pull(feed)
+    for number, name in ((2, "Odd"), (3, "Odder")):
+        append(PlanDocument(1, name))
+        make_odd(number)
+        pull(feed)
+        assert [(each.since, each.sequence) for each in writer.rejected.values()] == [(2, number)]
+    if removed:
+        append(removed=(1,))
+    else:
+        append(PlanDocument(1, "Paid"))
+    pull(feed)
+    assert not writer.rejected
+    writer.close()
+    writer = ReplicaWriter(tmp_path)
+    assert not writer.rejected
+    writer.close()
+    assert ReplicaReader(tmp_path).get("plan", "1") == (None if removed else PlanDocument(1, "Paid"))
+
+
+def test_a_replica_of_software_that_remembered_nothing_is_filled_anew(tmp_path: Path) -> None:
+    append(FREE)
+    writer = ReplicaWriter(tmp_path)
+    pull(Feed(writer))
+    writer.close()
+    with lmdb.open(str(next(tmp_path.glob("data-*")))) as data, data.begin(write=True) as entries:
+        entries.delete(b"remembered")
+    writer = ReplicaWriter(tmp_path)
+    assert writer.ready, "it is served by meanwhile"
+    feed = Feed(writer)
+    assert pull(feed)
+    assert not pull(feed)
+    writer.close()
+
+
+def test_receipts_are_not_given_for_what_was_rejected(tmp_path: Path) -> None:
+    append(FREE, PlanDocument(2, "Paid"))
+    make_odd(1)
+    variables = {"APIMGR_VAR": str(tmp_path), "APIMGR_KEY_PEPPER": "p" * 32, "DATABASE_URL": database_url()}
+    agent = Agent(from_environment({**variables, "APIMGR_GATEWAY_NODE_NAME": "odd"}))
+
+    def keep(agent: Agent, until: Callable[[], bool]) -> None:
+        async def scenario() -> None:
+            async with await AsyncConnection.connect(database_url(), autocommit=True) as connection:
+                keeping = asyncio.ensure_future(agent.keep_replica(connection))
+                async with asyncio.timeout(60):
+                    while not await asyncio.to_thread(until):
+                        await asyncio.sleep(0.01)
+                await agent.heart.beat(connection, agent.counters(), None)
+                keeping.cancel()
+                await asyncio.gather(keeping, return_exceptions=True)
+
+        run(scenario)
+
+    def has_receipt(sequence: int) -> bool:
+        try:
+            return AppliedChanges.objects.filter(sequence=sequence).exists()
+        finally:
+            connection.close()
+
+    keep(agent, lambda: has_receipt(2))
+    passed_over, taken = selectors.rollout(1), selectors.rollout(2)
+    assert (passed_over.live, passed_over.total, passed_over.rejected, passed_over.is_complete) == (0, 1, 1, False)
+    assert "zones" in passed_over.reason
+    assert taken.is_complete
+    assert not taken.reason
+    append(PlanDocument(1, "Free again"))
+    keep(agent, lambda: has_receipt(3))
+    assert selectors.rollout(3).is_complete
+    assert not RejectedDocument.objects.exists()
