@@ -50,6 +50,8 @@ class Replica(Protocol):
 
     def get(self, kind: str, key: str) -> Document | None: ...
 
+    def get_other(self, kind: str, key: str, known: bytes) -> tuple[Document | None, bytes]: ...
+
     def holds_under(self, kind: str, prefix: str) -> bool: ...
 
     def epoch(self, kind: str) -> int: ...
@@ -88,12 +90,13 @@ class Version:
     """A version of an API, ready to serve."""
 
     __slots__ = (
-        "api_id", "document", "extra_lines", "id", "is_keyed", "is_retired", "mark", "meter", "products", "target",
-        "trie", "upgrades",
+        "api_id", "digest", "document", "extra_lines", "id", "is_keyed", "is_retired", "mark", "meter", "products",
+        "target", "trie", "upgrades",
     )  # fmt: skip
 
-    def __init__(self, document: VersionDocument) -> None:
+    def __init__(self, document: VersionDocument, digest: bytes = b"") -> None:
         self.document = document
+        self.digest = digest  # of ``document``, as the replica has it
         self.trie = OperationTrie(document.operations)
         self.target = Target(document)
         self.products = frozenset(document.product_ids)
@@ -237,12 +240,17 @@ class Runtime:
         """A version, compiled once per change of its document."""
         version = self._versions.get(version_id)
         if version is None:
-            document = self.replica.get("version", str(version_id))
-            if not isinstance(document, VersionDocument):
-                return None
+            # Whenever anybody's version changes, all are looked up again: only the one that did is to cost anything.
             stale = self._stale_versions.pop(version_id, None)
-            version = stale if stale is not None and stale.document == document else Version(document)
-            version.meter = meter_of_anybody(self.limits, document)
+            known = stale.digest if stale is not None else b""
+            document, digest = self.replica.get_other("version", str(version_id), known)
+            if isinstance(document, VersionDocument):
+                version = Version(document, digest)
+            elif stale is not None and digest and digest == known:
+                version = stale
+            else:
+                return None
+            version.meter = meter_of_anybody(self.limits, version.document)
             if len(self._versions) >= _MAX_VERSIONS:
                 self._versions = {}
             self._versions[version_id] = version

@@ -42,6 +42,11 @@ class MemoryReplica:
         self.lookups.append((kind, key))
         return self.documents.get((kind, key))
 
+    def get_other(self, kind: str, key: str, known: bytes) -> tuple[snapshot.Document | None, bytes]:
+        document = self.get(kind, key)
+        digest = b"" if document is None else snapshot.dump(document)
+        return (None if digest == known else document), digest
+
     def holds_under(self, kind: str, prefix: str) -> bool:
         return any(other == kind and key.startswith(prefix) for other, key in self.documents)
 

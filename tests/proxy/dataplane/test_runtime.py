@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
-from apimgr.contracts.snapshot import RouteDocument
+from apimgr.contracts import snapshot
+from apimgr.contracts.snapshot import KIND_OF, Document, RouteDocument, VersionDocument
 from proxy.dataplane.limits.table import Table
-from proxy.dataplane.runtime import Caller, Runtime
+from proxy.dataplane.policies.select import Fork
+from proxy.dataplane.replica.layout import WORKERS, open_state
+from proxy.dataplane.replica.reader import ReplicaReader
+from proxy.dataplane.replica.writer import Change, Mark, ReplicaWriter
+from proxy.dataplane.runtime import Caller, Runtime, Version
 from tests.proxy.dataplane.support import VERSION, MemoryReplica
 
 ROUTES = {
@@ -109,3 +116,62 @@ def test_a_change_of_configuration_forgets_every_caller(
     replica.put(VERSION)
     runtime.refresh()
     assert [caller(runtime, b"%d" % number) for number in range(3)] == [None] * 3
+
+
+def test_a_version_is_read_anew_when_it_changed_and_not_with_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, sequence = tmp_path / "replica", itertools.count(1)
+    orders, other = replace(VERSION, id=1), replace(VERSION, id=2)
+    reader = ReplicaReader(path)
+    runtime = Runtime(reader, Table(tmp_path / "limits", 0))
+
+    def change(document: Document) -> Change:
+        return Change(next(sequence), KIND_OF[type(document)], document.key, snapshot.dump(document).decode())
+
+    def apply(change: Change) -> None:
+        reader.close()  # of one environment, a process opens one end at a time
+        writer = ReplicaWriter(path)
+        writer.apply(Mark(UUID(int=1), change.sequence), [change])
+        writer.close()
+
+    writer = ReplicaWriter(path)
+    with writer.rebuild() as rebuild:
+        rebuild.add(map(change, (RouteDocument("", "/orders", 1), orders, other)))
+        rebuild.finish(Mark(UUID(int=1), 3))
+    writer.close()
+    held, load = open_state(path), snapshot.load
+    while_held: list[int] = []
+
+    def noted(raw: bytes) -> Document:
+        document = load(raw)
+        if isinstance(document, VersionDocument):
+            while_held.append(held[WORKERS])
+        return document
+
+    monkeypatch.setattr(snapshot, "load", noted)
+
+    def served() -> tuple[Version | Fork, int]:
+        """What serves, and how often a version was read for that."""
+        while_held.clear()
+        runtime.refresh()
+        found = runtime.version_at("", b"/orders/1")
+        assert found is not None
+        assert set(while_held) <= {0}, "who dies of a document has not met damage"
+        return found[0], len(while_held)
+
+    first, reads = served()
+    assert reads == 1
+    for name in "ab":
+        apply(change(replace(other, name=name)))
+        assert served() == (first, 0)
+    apply(change(replace(orders, name="new")))
+    second, reads = served()
+    assert isinstance(second, Version)
+    assert (second is first, second.document.name, reads) == (False, "new", 1)
+    apply(Change(next(sequence), "version", "1", None))
+    runtime.refresh()
+    assert runtime.version_at("", b"/orders/1") is None
+    apply(change(orders))
+    assert served()[1] == 1
+    reader.close()
