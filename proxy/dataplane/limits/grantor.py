@@ -432,6 +432,7 @@ class Grantor:
         cells, at, now = self._table.cells, slot.at, time.time()
         wanted, back = max(wanted, 0), max(-wanted, 0)
         if slot.kind == "concurrency":
+            self._table.give_back_of_dead(at)
             return Word(slot, self._kept(at), wanted, ())
         if slot.kind == "quota":
             if lost_by and _holds_any(cells, slot, lost_by):

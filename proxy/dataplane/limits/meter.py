@@ -80,7 +80,8 @@ class Meter:
         self.is_stuck = False
         try:
             if table.alone:
-                if table.cells[CHANGES] != self._changes:
+                # More than once if one was given up while another was made.
+                while table.cells[CHANGES] != self._changes:
                     self._find_slots(now)
                 return self._decide(now)
             while True:
@@ -105,7 +106,7 @@ class Meter:
         for window in self.windows:
             anchor = window.anchor if isinstance(window, QuotaWindow) else 0
             window.at = self._table.slot(window.owner, window.limit, anchor, now)
-        # What changed meanwhile, by ourselves as well, is found at the next call.
+        # What changed meanwhile, by ourselves as well, is yet to be found.
         self._changes = changes
 
     def _decide(self, now: float) -> int:

@@ -6,7 +6,8 @@ owner, a POSIX lock of one byte, which the kernel releases when its process dies
 
 The file, in 64-bit words::
 
-    0            header: magic, changes, next slot, first free slot, columns; then what the grantor says
+    0            header: magic, changes, next slot, first free slot, columns; what the grantor says; where stale slots
+                 are looked for
     64           buckets: the first slot of each chain of slots whose keys hash alike
     64 + 16384   slots of 32 words, the first one unused because 0 means none
 
@@ -52,6 +53,9 @@ GRANTED_UNTIL: Final = 5  # Unix nanoseconds until which the grantor can be coun
 INCARNATION: Final = 6  # of the grantor's memory to which all that this node holds has been told
 NODE_ID: Final = 7  # by which the grantor knows this table
 SEQUENCE: Final = 8  # of what was said to the grantor last; it grows whatever the clock does
+# In the header, of the round in which stale slots are given up: the slot to look at next, 0 between rounds; when it
+# began, in Unix seconds; and how many were given up in it.
+_LOOK_AT, _LOOKED_SINCE, _GIVEN_UP = 9, 10, 11
 _HEADER_WORDS: Final = 64
 _BUCKETS: Final = 16_384
 _BASE: Final = _HEADER_WORDS + _BUCKETS
@@ -100,6 +104,7 @@ _KNOCK_SECONDS: Final = 0.005
 # A bucket that is full is as good as a new one, and yet its owner may call again in a moment: were such slots taken
 # whenever one is wanted, they would change hands with each call, and every meter would look for its own each time.
 _GIVE_UP_EVERY_SECONDS: Final = 600
+_STEP: Final = 512  # slots that are looked at while others wait for the index
 _STRAIGHT_SECONDS: Final = 60.0  # a clock that goes on by so much more or less than another has leapt
 _DAY: Final = 86_400
 _LOCK: Final = "hhqqi0q"  # struct flock of 64-bit Linux
@@ -227,7 +232,6 @@ class Table:
         self.alone = False
         self.column = -1
         self._capacity = 0
-        self._gave_up_at = 0.0
         self._steady = steady
         self._ahead = now - steady()  # of seconds that no clock can set
         self._stuck: dict[int, tuple[float, float]] = {}
@@ -334,7 +338,7 @@ class Table:
         for settle in self._unsettled:
             settle()
         if self.column >= 0:
-            self._clear_column(self.column)
+            self._clear_column(1, min(self.cells[_NEXT], self._capacity))
             _try(self.fd, fcntl.F_UNLCK, _COLUMNS + self.column)
         _let_go(self.fd)
 
@@ -418,13 +422,9 @@ class Table:
         return at
 
     def _blank(self, now: float) -> tuple[int, bool]:
-        """A slot to fill, and whether it was never used. Before the file grows, what is stale may be given up."""
+        """A slot to fill, and whether it was never used."""
+        self._look_for_stale(now)
         cells = self.cells
-        is_full = not cells[_FREE] and cells[_NEXT] >= self._capacity
-        if is_full and not 0 <= now - self._gave_up_at < _GIVE_UP_EVERY_SECONDS:
-            self._gave_up_at = now
-            if self._clock_ran_straight(now):
-                self._give_up_stale(now)
         if cells[_FREE]:
             number = cells[_FREE]
             cells[_FREE] = cells[_BASE + number * SLOT_WORDS + CHAIN]
@@ -434,19 +434,48 @@ class Table:
             self._map_again()
         return self.cells[_NEXT], True
 
+    def _look_for_stale(self, now: float) -> None:
+        """Before the file grows, what is stale may be given up: in a round, of which each new slot makes one step.
+
+        So however many slots there are, nobody has the index to himself for long; and a round that begins while a
+        quarter of them was never used has come to its end when they are.
+        """
+        cells = self.cells
+        number = cells[_LOOK_AT]
+        if not number:
+            if cells[_FREE] or cells[_NEXT] * 4 < self._capacity * 3:
+                return
+            if 0 <= now - cells[_LOOKED_SINCE] < _GIVE_UP_EVERY_SECONDS:
+                return
+            number, cells[_GIVEN_UP], cells[_LOOKED_SINCE] = 1, 0, int(now)
+        if not self._clock_ran_straight(now):
+            cells[_LOOK_AT], cells[_LOOKED_SINCE] = 0, int(now)
+            return
+        end = min(number + _STEP, cells[_NEXT])
+        cells[_LOOK_AT] = end if end < cells[_NEXT] else 0  # first: who dies in the step does not have it made again
+        self._give_up_stale(number, end, now)
+        if not cells[_LOOK_AT]:
+            log.info("Of the limits' table, %d of %d slots were stale", cells[_GIVEN_UP], self._capacity)
+
     def _clock_ran_straight(self, now: float) -> bool:
         """Since it was asked last. By one that leapt, what must still be known looks stale: then the file grows."""
         before, self._ahead = self._ahead, now - self._steady()
         return abs(self._ahead - before) < _STRAIGHT_SECONDS
 
-    def _give_up_stale(self, now: float) -> None:
-        given_up = 0
-        for number in range(1, self.cells[_NEXT]):
+    def _give_up_stale(self, first: int, end: int, now: float) -> None:
+        cells, is_told = self.cells, False
+        for number in range(first, end):
             at = _BASE + number * SLOT_WORDS
-            owner = self.cells[at + OWNER]
-            if owner and self._is_stale(at, now):
-                given_up += self._give_up(number, owner, now)
-        log.info("Of the limits' table, %d of %d slots were stale", given_up, self._capacity)
+            owner = cells[at + OWNER]
+            if not owner or not self._is_stale(at, now):
+                continue
+            if not is_told:
+                # Once, before the first: who looks for its slots from now on has to wait for the index.
+                cells[CHANGES] = secrets.randbits(62)
+                if self.alone:
+                    self.seen = cells[CHANGES]
+                is_told = True
+            cells[_GIVEN_UP] += self._give_up(number, owner, now)
 
     def _give_up(self, number: int, owner: int, now: float) -> bool:
         """Take a stale slot from its owner, unless the owner is just about to use it."""
@@ -460,9 +489,6 @@ class Table:
                 return False
             cells = self.cells
             self._unchain(number, _bucket(owner, cells[at + LIMIT]))
-            cells[CHANGES] = secrets.randbits(62)
-            if self.alone:
-                self.seen = cells[CHANGES]
             cells[at + OWNER] = 0
             cells[at + CHAIN] = cells[_FREE]
             cells[_FREE] = number
@@ -494,7 +520,7 @@ class Table:
         cells[0] = MAGIC
         used = cells[_NEXT] if 0 < cells[_NEXT] <= self._capacity else self._capacity
         cells[_HEADER_WORDS:_BASE] = memoryview(bytes(_BUCKETS * 8)).cast("q")
-        cells[_FREE] = cells[_COLUMN_COUNT] = 0
+        cells[_FREE] = cells[_COLUMN_COUNT] = cells[_LOOK_AT] = cells[_LOOKED_SINCE] = 0
         cells[CHANGES] = self.seen = secrets.randbits(62)
         for number in range(used - 1, 0, -1):
             self._file(number, now)
@@ -536,33 +562,48 @@ class Table:
                 break
         else:
             raise RuntimeError(f"more than {MAX_COLUMNS} processes count calls in {self.path}")
-        waited = 0
-        while not self._begin_column():
-            waited += 1
-            if waited % 1000 == 0:
-                log.warning("Still waiting for the index of the limits' table")
-            time.sleep(_KNOCK_SECONDS)
+        number, waited = 1, 0
+        while number:
+            try:
+                number = self._begin_column(number)
+            except Stuck:
+                waited += 1
+                if waited % 1000 == 0:
+                    log.warning("Still waiting for the index of the limits' table")
+                time.sleep(_KNOCK_SECONDS)
 
-    def _begin_column(self) -> bool:
-        try:
-            with self._index():
-                self._clear_column(self.column)
-                self.cells[_COLUMN_COUNT] = max(self.cells[_COLUMN_COUNT], self.column + 1)
-        except Stuck:
-            return False
-        return True
+    def _begin_column(self, number: int) -> int:
+        """Clear our column from a slot on, a step of it, for nobody is to wait for us: the slot to go on from, or 0.
 
-    def clear_dead_columns(self) -> None:
-        """Give back the calls of processes that died. Called before concurrency refuses anything."""
+        What is made behind our back is blank.
+        """
+        with self._index():
+            used = self.cells[_NEXT]
+            end = min(number + _STEP, used)
+            self._clear_column(number, end)
+            if end < used:
+                return end
+            self.cells[_COLUMN_COUNT] = max(self.cells[_COLUMN_COUNT], self.column + 1)
+            return 0
+
+    def give_back_of_dead(self, at: int) -> None:
+        """Give back the calls of processes that died, in one slot. Called before concurrency refuses anything.
+
+        No other slot is looked at: who is refused all the time must not have the whole table searched each time.
+        """
+        first = (at + CELLS) * 4
         for column in range(self.columns):
-            if column != self.column and _try(self.fd, fcntl.F_WRLCK, _COLUMNS + column):
-                self._clear_column(column)
+            if not self.calls[first + column] or column == self.column:
+                continue
+            if _try(self.fd, fcntl.F_WRLCK, _COLUMNS + column):
+                self.calls[first + column] = 0
                 _try(self.fd, fcntl.F_UNLCK, _COLUMNS + column)
 
-    def _clear_column(self, column: int) -> None:
-        cells, calls, concurrency = self.cells, self.calls, KINDS.index("concurrency")
-        for at in range(_BASE + SLOT_WORDS, _BASE + cells[_NEXT] * SLOT_WORDS, SLOT_WORDS):
-            if cells[at + FORM] & 255 == concurrency:
+    def _clear_column(self, first: int, end: int) -> None:
+        """Count nothing as ours in these slots. One that counts something stays whose it is, so what it is holds."""
+        cells, calls, concurrency, column = self.cells, self.calls, KINDS.index("concurrency"), self.column
+        for at in range(_BASE + first * SLOT_WORDS, _BASE + end * SLOT_WORDS, SLOT_WORDS):
+            if cells[at + FORM] & 255 == concurrency and calls[(at + CELLS) * 4 + column]:
                 calls[(at + CELLS) * 4 + column] = 0
 
 

@@ -152,7 +152,7 @@ class ConcurrencyWindow:
     def _has_room(self, amount: int) -> bool:
         if self._under_way() < amount:
             return True
-        self.table.clear_dead_columns()
+        self.table.give_back_of_dead(self.at)
         return self._under_way() < amount
 
     def spend(self) -> None:

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from apimgr.contracts.periods import period_bounds
 from apimgr.contracts.snapshot import LimitDocument, OperationDocument, PlanDocument, SubscriptionDocument
 from proxy.dataplane.limits.meter import Meter, meter_of_anybody, meter_of_caller
-from proxy.dataplane.limits.table import CHANGES, Table
+from proxy.dataplane.limits.table import CHANGES, COUNT, START, Table
 from tests.proxy.dataplane.support import SUBSCRIPTION, VERSION, Running, World
 from tests.proxy.dataplane.test_gateway import last_outcome, play
 
@@ -257,11 +257,64 @@ def test_slots_do_not_change_hands_with_each_call(tmp_path: Path) -> None:
     for ms in range(4 * len(meters)):
         assert meters[ms % len(meters)].take(NOW + ms / 1000)
         seen.add(table.cells[CHANGES])
-    assert len(seen) <= 2, "slots were given up once, when the first table was full"
+    assert len(seen) <= 3, "slots were given up once, in two steps, when the first table was nearly full"
     steady = 3600
     for subscription in range(4001, 8001):  # later they are given up again, so that the table does not grow for ever
         assert meter(table, rate(10**9), subscription=subscription).take(NOW + 3600)
     assert table.cells[CHANGES] not in seen
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_stale_slots_are_given_up_in_short_steps(tmp_path: Path, alone: bool) -> None:
+    """However many there are: who looks for them has the index to himself, and all others wait."""
+    steady = 0.0
+    tables = [
+        Table(tmp_path / "table", NOW, may_be_alone=alone, steady=lambda: steady) for _ in range(1 if alone else 2)
+    ]
+    table = tables[0]
+    for owner in range(1, 4001):
+        at = table.slot(owner, rate(1), 0, NOW)
+        table.cells[at + COUNT] = int((NOW + 60) * 1e9)
+    size, steady = (tmp_path / "table").stat().st_size, 3600.0
+    owners = set(range(1, 4001))
+    given_up = []
+    for owner in range(5001, 5021):
+        tables[owner % len(tables)].slot(owner, rate(1), 0, NOW + steady)
+        left = owners & {slot.owner for slot in table.slots()}
+        given_up.append(len(owners) - len(left))
+        owners = left
+    assert max(given_up) <= 512
+    assert not owners, "each was looked at"
+    for owner in range(5021, 8001):
+        tables[owner % len(tables)].slot(owner, rate(1), 0, NOW + steady)
+    assert (tmp_path / "table").stat().st_size == size
+    assert {slot.owner for slot in table.slots()} >= set(range(5001, 8001))
+    for one in tables:
+        one.close()
+
+
+def test_a_clock_that_leaps_in_the_middle_ends_the_round(tmp_path: Path) -> None:
+    steady = 0.0
+    table = Table(tmp_path / "table", NOW, steady=lambda: steady)
+    for owner in range(1, 4001):
+        at = table.slot(owner, quota(1), 0, NOW)
+        table.cells[at + START] = int(NOW)
+    steady = 700.0
+    table.slot(5000, quota(1), 0, NOW + steady)  # a round begins
+    for owner in range(5001, 5101):
+        steady += 1
+        table.slot(owner, quota(1), 0, NOW + 40 * 86_400 + steady)
+    assert {slot.owner for slot in table.slots()} >= set(range(1, 4001))
+
+
+def test_a_call_whose_own_slot_is_stale_while_it_is_decided_has_two(tmp_path: Path) -> None:
+    """Of its first limit it has a new slot, as good as any that is stale, when that of the second is looked for."""
+    table = Table(tmp_path / "table", NOW, may_be_alone=True)
+    for subscription in range(1, 1200):
+        limited = meter(table, rate(10), quota(10), subscription=subscription)
+        assert limited.take(NOW)
+        assert len({window.at for window in limited.windows}) == 2
+        assert b'"quota-day";r=9' in limited.fields(NOW)
 
 
 def test_a_meter_is_small(tmp_path: Path) -> None:
@@ -379,6 +432,59 @@ def test_a_killed_process_gives_its_calls_back_but_not_its_quota(tmp_path: Path)
     holder = meter(Table(tmp_path / "table", NOW), at_once(1))
     assert holder.take(NOW)
     assert not meter(left, at_once(1)).take(NOW)
+
+
+def die(table: Table) -> None:
+    """Leave as who is killed does: the kernel takes the lock of the column, and what is counted there stays."""
+    lock = struct.pack("hhqqi0q", fcntl.F_UNLCK, os.SEEK_SET, (1 << 60) + 16 + table.column, 1, 0)
+    fcntl.fcntl(table.fd, fcntl.F_OFD_SETLK, lock)
+
+
+def test_calls_of_the_dead_are_given_back_to_who_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """… and to nobody else: else a limit that refuses call after call would have all others searched each time."""
+    killed, left, *gone = (Table(tmp_path / "table", NOW) for _ in range(6))
+    for table in gone:
+        table.close()
+    assert [meter(killed, at_once(1), subscription=owner).take(NOW) for owner in (5, 6)] == [True, True]
+    limited, other = (meter(left, at_once(1), subscription=owner) for owner in (5, 6))
+    assert spend(limited, [0]) == [False]
+    die(killed)
+    assert spend(limited, [0, 0]) == [True, False]
+    asked = []
+    monkeypatch.setattr(fcntl, "fcntl", lambda *lock: asked.append(lock))
+    assert spend(limited, [0, 0]) == [False, False]
+    monkeypatch.undo()
+    assert not asked, "where nothing is under way, nobody has died"
+    assert spend(other, [0, 0]) == [True, False]
+
+
+@pytest.mark.processes
+def test_who_is_killed_gives_back_the_calls_it_had(tmp_path: Path) -> None:
+    left = Table(tmp_path / "table", NOW)
+    limited = meter(left, at_once(1))
+    for _ in range(3):
+        holder = subprocess.Popen(
+            [sys.executable, "-c", _HOLDER, str(tmp_path / "table"), str(NOW)], stdout=subprocess.PIPE, text=True
+        )
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "True\n"
+        assert spend(limited, [0]) == [False]
+        holder.kill()
+        holder.communicate()
+        assert spend(limited, [0, 0]) == [True, False]
+        limited.ended(counts=True, began=NOW)
+
+
+_HOLDER = """
+import sys, time
+from pathlib import Path
+from proxy.dataplane.limits.table import Table
+from tests.proxy.dataplane.test_limits import at_once, meter
+now = float(sys.argv[2])
+limited = meter(Table(Path(sys.argv[1]), now), at_once(1))
+print(bool(limited.take(now)), flush=True)
+time.sleep(60)
+"""
 
 
 # --- through a worker -------------------------------------------------------------------------------------------------
