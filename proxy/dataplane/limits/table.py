@@ -22,6 +22,11 @@ life) and ``_OWNERS``. Whoever holds a lock of an owner never waits for that of 
 A process may be stopped, or wait for a page of the disk, while it holds a lock. Nobody waits for one longer than
 ``PATIENCE_SECONDS``: then it is ``Stuck``, and until it is had again further attempts do not wait at all.
 
+The magic says how all of this is laid out; its last digit grows with every change of that. Who finds the file in use by
+processes that lay it out otherwise keeps out (``OtherVersion``): an upgrade is given up rather than that two versions
+count in each other's words. Who finds it so at a start, and nobody there, sets it aside. From the first release on what
+was spent must not be forgotten for that: ADR 0009 says what has to come with the next change.
+
 A process that is *alone* does not lock to spend. A newcomer *knocks* by changing the word ``CHANGES``, which is read
 before each spending, and waits until the one who was alone has taken note.
 """
@@ -45,7 +50,9 @@ from apimgr.contracts.snapshot import LimitDocument
 
 log = logging.getLogger(__name__)
 
-MAGIC: Final = int.from_bytes(b"APIMGRL2", "little")
+_FAMILY: Final = b"APIMGRL"
+_MAGIC_BYTES: Final = _FAMILY + b"2"
+MAGIC: Final = int.from_bytes(_MAGIC_BYTES, "little")
 CHANGES: Final = 1  # in the header: another number whenever a slot changed hands or somebody knocked
 _NEXT, _FREE, _COLUMN_COUNT = 2, 3, 4
 # In the header, of limits that several hosts share (``grantor``):
@@ -61,6 +68,7 @@ _BUCKETS: Final = 16_384
 _BASE: Final = _HEADER_WORDS + _BUCKETS
 SLOT_WORDS: Final = 32
 _FIRST_SLOTS: Final = 1024
+_LEAST_BYTES: Final = (_BASE + 2 * SLOT_WORDS) * 8
 
 # The words of a slot. What a limit is (the first five) can be read by whoever wants to know who needs what.
 OWNER: Final = 0  # a subscription's ``spender``, or an API's below zero; 0 in a slot that is free
@@ -101,6 +109,7 @@ _AT_ONCE: Final = 16  # attempts before the first pause: who holds it is mostly 
 _PAUSE_SECONDS: Final = 0.00005
 _FORGOTTEN_SECONDS: Final = 1.0  # without an attempt: that a lock was stuck says nothing any more
 _KNOCK_SECONDS: Final = 0.005
+_SETS_ASIDE_SECONDS: Final = 1.0  # by then, who is alone with a file of another version has set it aside, or uses it
 # A bucket that is full is as good as a new one, and yet its owner may call again in a moment: were such slots taken
 # whenever one is wanted, they would change hands with each call, and every meter would look for its own each time.
 _GIVE_UP_EVERY_SECONDS: Final = 600
@@ -134,6 +143,16 @@ class Stuck(Exception):
     def __init__(self, seconds: float) -> None:
         super().__init__(f"a lock of the limits' table has been held for {seconds:.3f} s")
         self.seconds = seconds
+
+
+class OtherVersion(Exception):
+    """The table is in use by processes that lay it out otherwise."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"The limits' table {path} is in use by processes of another version, which lay it out otherwise:"
+            " stop them all before this one is started"
+        )
 
 
 class Lock:
@@ -207,7 +226,8 @@ class Lock:
 
 
 class Table:
-    """The table at ``path``. A file that is not one is set aside as ``*.corrupt`` and a new one begun.
+    """The table at ``path``. A file that is not one is set aside as ``*.corrupt`` and a new one begun; one of another
+    version as ``*.other-version``, unless it is in use: then this raises ``OtherVersion``.
 
     ``may_be_alone``: nobody else is meant to spend here, so do without locks while that is so. ``counts_calls``: this
     process has calls under way, so give it a column. ``shared``: the limits are those of several hosts, and what may be
@@ -268,11 +288,11 @@ class Table:
             if _try(fd, fcntl.F_WRLCK, _PRESENCE):
                 return self._be_first(fd, now)
             if _try(fd, fcntl.F_RDLCK, _PRESENCE):
-                if not _is_at(fd, self.path):
-                    return False
-                self._map(fd)
-                return True
-            if os.fstat(fd).st_size >= _BASE * 8:
+                return self._be_another(fd)
+            is_other = not _is_ours(fd)
+            if is_other and waited * _KNOCK_SECONDS >= _SETS_ASIDE_SECONDS:
+                raise OtherVersion(self.path)
+            if not is_other and os.fstat(fd).st_size >= _BASE * 8:
                 os.pwrite(fd, secrets.randbits(62).to_bytes(8, "little"), CHANGES * 8)
             if not waits:
                 raise Stuck(0)
@@ -285,12 +305,11 @@ class Table:
         """With the file to ourselves: put in order what the last process may have left undone."""
         if not _is_at(fd, self.path):
             return False
-        if not _is_table(fd):
-            aside = self.path.with_name(self.path.name + ".corrupt")
-            log.error("The limits' table %s is damaged and was set aside as %s", self.path, aside)
-            self.path.replace(aside)
+        size = os.fstat(fd).st_size
+        if not _is_ours(fd) or (_is_laid_out(fd) and size < _LEAST_BYTES):
+            self._set_aside(fd)
             return False
-        if not os.fstat(fd).st_size:
+        if size < _LEAST_BYTES:
             _grow(fd, _FIRST_SLOTS)
         self._map(fd)
         self._rebuild(now)
@@ -299,8 +318,30 @@ class Table:
             _try(fd, fcntl.F_RDLCK, _PRESENCE)
         return True
 
+    def _be_another(self, fd: int) -> bool:
+        """Beside others, who have put it in order."""
+        if not _is_at(fd, self.path):
+            return False
+        if not _is_ours(fd):
+            raise OtherVersion(self.path)
+        if not _is_laid_out(fd):
+            return False  # who was to do so died in this moment
+        self._map(fd)
+        return True
+
+    def _set_aside(self, fd: int) -> None:
+        is_other = os.pread(fd, len(_FAMILY), 0) == _FAMILY and not _is_ours(fd)
+        aside = self.path.with_name(f"{self.path.name}.{'other-version' if is_other else 'corrupt'}")
+        self.path.replace(aside)
+        log.error(
+            "The limits' table %s is %s and was set aside as %s: what was spent begins at nothing",
+            self.path,
+            "of another version" if is_other else "damaged",
+            aside,
+        )
+
     def _map(self, fd: int) -> None:
-        size = os.fstat(fd).st_size
+        size = os.fstat(fd).st_size // 8 * 8  # where a disk is full, a file that was to grow may end anywhere
         pages = memoryview(mmap.mmap(fd, size))
         # What was mapped before stays mapped for as long as somebody counts in it: the pages are the same.
         self.cells, self.calls = pages.cast("q"), pages.cast("H")
@@ -616,13 +657,13 @@ def _bucket(owner: int, limit_id: int) -> int:
     return _HEADER_WORDS + (mixed >> 40) % _BUCKETS
 
 
-def _is_table(fd: int) -> bool:
-    size = os.fstat(fd).st_size
-    if not size:
-        return True
-    slots, rest = divmod(size - _BASE * 8, SLOT_WORDS * 8)
-    # A process that died right after it made the file leaves zeroes.
-    return slots >= 2 and not rest and os.pread(fd, 8, 0) in (MAGIC.to_bytes(8, "little"), bytes(8))
+def _is_laid_out(fd: int) -> bool:
+    return os.pread(fd, 8, 0) == _MAGIC_BYTES
+
+
+def _is_ours(fd: int) -> bool:
+    """Laid out as we do, or yet to be: who died right after making the file, or had no room, leaves zeroes or less."""
+    return _is_laid_out(fd) or not any(os.pread(fd, 8, 0))
 
 
 def _grow(fd: int, slots: int) -> None:

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from apimgr.contracts.periods import period_bounds
 from apimgr.contracts.snapshot import LimitDocument, OperationDocument, PlanDocument, SubscriptionDocument
 from proxy.dataplane.limits.meter import Meter, meter_of_anybody, meter_of_caller
-from proxy.dataplane.limits.table import CHANGES, COUNT, START, Table
+from proxy.dataplane.limits.table import CHANGES, COUNT, START, OtherVersion, Table
 from tests.proxy.dataplane.support import SUBSCRIPTION, VERSION, Running, World
 from tests.proxy.dataplane.test_gateway import last_outcome, play
 
@@ -199,6 +199,56 @@ def test_a_file_that_is_no_table_is_set_aside(tmp_path: Path) -> None:
     (tmp_path / "table").write_bytes(b"nonsense" * 100)
     assert spend(meter(Table(tmp_path / "table", NOW), quota(1)), [0, 0]) == [True, False]
     assert (tmp_path / "table.corrupt").exists()
+
+
+def write_magic(path: Path, magic: bytes) -> None:
+    with path.open("r+b") as file:
+        file.write(magic)
+
+
+def test_a_table_of_another_version_is_set_aside_at_a_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "table"
+    Table(path, NOW).close()
+    write_magic(path, b"APIMGRL1")
+    assert spend(meter(Table(path, NOW), quota(1)), [0, 0]) == [True, False]
+    assert (tmp_path / "table.other-version").exists()
+    assert not (tmp_path / "table.corrupt").exists()
+    assert "is of another version and was set aside" in caplog.text
+
+
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("magic", [b"APIMGRL1", b"nonsense"])
+def test_a_table_that_another_version_uses_is_let_be(tmp_path: Path, alone: bool, magic: bytes) -> None:
+    """Two versions would write into each other's words: who comes later keeps out."""
+    path = tmp_path / "table"
+    other = Table(path, NOW, may_be_alone=alone)
+    write_magic(path, magic)
+    before = path.read_bytes()
+    with pytest.raises(OtherVersion, match="stop them all"):
+        Table(path, NOW)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+    other.tick()
+    assert other.alone is alone
+    other.close()
+    assert Table(path, NOW, may_be_alone=True, waits=False).alone
+
+
+@pytest.mark.parametrize("size", [1, 8, 5000, 16_384 * 8, 300_001])
+def test_what_a_disk_had_room_for_of_a_new_table_is_made_whole(tmp_path: Path, size: int) -> None:
+    (tmp_path / "table").write_bytes(bytes(size))
+    table = Table(tmp_path / "table", NOW)
+    assert spend(meter(table, quota(1)), [0, 0]) == [True, False]
+    assert list(tmp_path.iterdir()) == [tmp_path / "table"]
+
+
+def test_what_was_spent_survives_a_disk_that_had_no_room_for_more(tmp_path: Path) -> None:
+    first = Table(tmp_path / "table", NOW)
+    assert spend(meter(first, quota(2)), [0]) == [True]
+    first.close()
+    with (tmp_path / "table").open("ab") as file:
+        file.write(bytes(4096 + 8))
+    assert spend(meter(Table(tmp_path / "table", NOW), quota(2)), [0, 0]) == [True, False]
 
 
 def test_a_disk_that_was_full_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

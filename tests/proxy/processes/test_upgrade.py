@@ -132,6 +132,31 @@ def test_a_successor_whose_worker_does_not_start_gives_up(published: Published, 
         assert node.call("/echo/things/1", published.key)[0] == 200
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_successor_that_lays_out_what_was_spent_otherwise_gives_up(
+    published: Published, tmp_path: Path, workers: int
+) -> None:
+    with running(tmp_path / "node", workers=workers) as node:
+        node.wait_ready()
+        before = family(node)
+        table = node.var / "gateway" / "limits" / "table"
+        with table.open("r+b") as file:
+            ours = file.read(8)
+            file.seek(0)
+            file.write(b"APIMGRL0")
+        with calling(node, published.key) as callers:
+            os.kill(node.pid, signal.SIGUSR2)
+            wait_for(lambda: log_says(node, f"ended with status 1; process {node.pid} carries on"))
+            assert set(callers.stop()) == {200}
+        assert log_says(node, "is in use by processes of another version")
+        assert family(node) == before
+        assert [path.name for path in table.parent.iterdir() if path.name.startswith("table")] == ["table"]
+        with table.open("r+b") as file:
+            file.write(ours)
+        node.upgrade()
+        assert node.call("/echo/things/1", published.key)[0] == 200
+
+
 def test_signals_during_an_upgrade(published: Published, tmp_path: Path) -> None:
     with running(tmp_path / "node") as node:
         node.wait_ready()
