@@ -16,6 +16,8 @@ class GatewayChange(models.Model):
     key = models.CharField(max_length=500)
     document = models.TextField(null=True)  # contracts.snapshot JSON; null is a tombstone
     created_at = models.DateTimeField(auto_now_add=True)
+    # Which change this is: after a failover or a restored backup another one may get the number.
+    token = models.UUIDField(db_default=RandomUUID(), editable=False)
 
     class Meta:
         indexes = [models.Index(fields=["kind", "key", "-sequence"])]

@@ -94,7 +94,8 @@ def _write(last: int, fresh: list[tuple[Entry, str | None]]) -> None:
 def compact_changes() -> int:
     """Delete rows that a later one of the same kind and key supersedes, and receipts nobody asks for any more.
 
-    A node that lags behind loses nothing: the row that superseded is still ahead of it. Returns how many changes went.
+    A node that lags behind loses nothing: the row that superseded is still ahead of it. If the last one that it read
+    went, it reads all anew. Returns how many changes went.
     """
     AppliedChanges.objects.filter(applied_at__lt=timezone.now() - RECEIPTS_KEPT).delete()
     with connection.cursor() as cursor:

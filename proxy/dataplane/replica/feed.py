@@ -20,10 +20,14 @@ PAGE: Final = 2000
 PAGE_BYTES: Final = 2 * 2**20
 CHANNEL: Final = "gateway_change"
 
-_WHERE_THE_LOG_IS: Final = "SELECT log_id, last FROM proxy_changecounter WHERE id = 1"
+# With the token of one change: the last, or another.
+_WHERE_THE_LOG_IS: Final = """
+    SELECT log_id, last, (SELECT token FROM proxy_gatewaychange WHERE sequence = coalesce(%s, last))
+    FROM proxy_changecounter WHERE id = 1
+"""
 # The rows that follow, up to the one that fills the page. The size of a document is known without reading it.
 _PAGE_OF: Final = """
-    SELECT sequence, kind, key, document FROM (
+    SELECT sequence, kind, key, document, token FROM (
         SELECT *, sum(octet_length(document)) OVER (
             ORDER BY {order} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
         ) AS bytes_before FROM ({rows}) AS next
@@ -32,21 +36,21 @@ _PAGE_OF: Final = """
 _AFTER: Final = _PAGE_OF.format(
     order="sequence",
     rows="""
-        SELECT sequence, kind, key, document FROM proxy_gatewaychange
+        SELECT sequence, kind, key, document, token FROM proxy_gatewaychange
         WHERE sequence > %(sequence)s ORDER BY sequence LIMIT %(rows)s
     """,
 )
 _LATEST_AFTER: Final = _PAGE_OF.format(
     order="kind, key",
     rows="""
-        SELECT DISTINCT ON (kind, key) sequence, kind, key, document FROM proxy_gatewaychange
+        SELECT DISTINCT ON (kind, key) sequence, kind, key, document, token FROM proxy_gatewaychange
         WHERE (kind, key) > (%(kind)s, %(key)s) ORDER BY kind, key, sequence DESC LIMIT %(rows)s
     """,
 )
 _THESE: Final = _PAGE_OF.format(
     order="sequence",
     rows="""
-        SELECT sequence, kind, key, document FROM proxy_gatewaychange
+        SELECT sequence, kind, key, document, token FROM proxy_gatewaychange
         WHERE sequence = ANY(%(wanted)s) AND sequence > %(sequence)s ORDER BY sequence LIMIT %(rows)s
     """,
 )
@@ -64,20 +68,25 @@ class Feed:
 
     async def pull(self, connection: AsyncConnection[Any]) -> bool:
         """Apply everything new. Returns whether anything was applied. Raises ``psycopg.Error`` without the database."""
-        target = await _where_the_log_is(connection)
         mark = self._writer.mark
-        # Another log, or one that was set back to an earlier backup: its numbers do not follow on from ours.
-        if not self._writer.ready or mark is None or mark.log_id != target.log_id or mark.sequence > target.sequence:
+        # What software of earlier days did not understand it passed over, and this one may: so all is read again.
+        if not self._writer.ready or mark is None or not self._writer.remembers:
             await self._synchronise(connection)
             return True
-        if not self._writer.remembers:  # software of earlier days may have passed over what this one understands
+        target = await _where_the_log_is(connection, mark.sequence)
+        if not _follows_on(mark, target):
+            log.warning(
+                "The change log is not the one that was followed up to %d: it was restored or failed over, or "
+                "changes that came after were compacted before they were read",
+                mark.sequence,
+            )
             await self._synchronise(connection)
             return True
         has_read = await self._read_again(connection, mark)
         if mark.sequence == target.sequence:
             return has_read
         while steps := await _read_page(connection, _AFTER, sequence=mark.sequence):
-            mark = Mark(target.log_id, steps[-1].change.sequence)
+            mark = Mark(target.log_id, steps[-1].change.sequence, steps[-1].change.token)
             self._count(self._writer.take(mark, steps))
             if mark.sequence >= target.sequence:
                 break
@@ -107,7 +116,7 @@ class Feed:
                 kind = key = ""
                 while steps := await _read_page(connection, _LATEST_AFTER, kind=kind, key=key):
                     self._count(rebuild.take(steps))
-                    _, kind, key, _ = steps[-1].change
+                    kind, key = steps[-1].change.kind, steps[-1].change.key
             rebuild.finish(mark)
         self._has_read_again = True
         log.info("The replica was filled up to change %d", mark.sequence)
@@ -124,9 +133,20 @@ async def _read_page(connection: AsyncConnection[Any], query: str, **after: str 
     return await asyncio.to_thread(lambda: [step_of(Change._make(row)) for row in rows])
 
 
-async def _where_the_log_is(connection: AsyncConnection[Any]) -> Mark:
-    row = await (await connection.execute(_WHERE_THE_LOG_IS)).fetchone()
+async def _where_the_log_is(connection: AsyncConnection[Any], sequence: int | None = None) -> Mark:
+    """How far the log is, with the token of change ``sequence``: of the last one unless told."""
+    row = await (await connection.execute(_WHERE_THE_LOG_IS, (sequence,))).fetchone()
     return Mark._make(row) if row else _EMPTY_LOG
+
+
+def _follows_on(mark: Mark, target: Mark) -> bool:
+    """Whether what comes after ``mark`` in the log is all that a replica of this mark lacks.
+
+    Not of another log, nor of one set back to a backup or to a standby that lacked the last changes: it may have given
+    their numbers to others. A token is drawn for each change, and numbers are in the order of commits: whoever has the
+    same one at our mark has all that we have. If it has gone, superseded before we read on, nothing can be said.
+    """
+    return mark.log_id == target.log_id and mark.sequence <= target.sequence and mark.token == target.token
 
 
 async def listen(connection: AsyncConnection[Any]) -> None:

@@ -32,9 +32,10 @@ from proxy.dataplane.replica.layout import (
 _MARK_KEY: Final = b"applied"  # no kind has this name, and entry keys have a colon
 _MARK: Final = struct.Struct("<16sq")
 _REJECTED: Final = b"rejected/"
-# Up to where what was rejected is remembered: software of earlier days moves the mark alone.
+# Up to where what was rejected is remembered, and the mark's token: software of earlier days moves the mark alone.
 _REMEMBERED_KEY: Final = b"remembered"
-_REMEMBERED: Final = struct.Struct("<q")
+_REMEMBERED: Final = struct.Struct("<q16s")
+_NO_TOKEN: Final = UUID(int=0)
 _REASON_CHARS: Final = 500
 
 
@@ -45,13 +46,18 @@ class Change(NamedTuple):
     kind: str
     key: str
     document: str | None
+    token: UUID | None = None
 
 
 class Mark(NamedTuple):
-    """How far which log has been applied. Committed with what was applied."""
+    """How far which log has been applied. Committed with what was applied.
+
+    ``token`` is that of the change with this number. One of another history has the number too, but not the token.
+    """
 
     log_id: UUID
     sequence: int
+    token: UUID | None = None
 
 
 class Rejected(NamedTuple):
@@ -110,7 +116,10 @@ class ReplicaWriter:
             with self._care:
                 self._data = self._open(self._words[GENERATION])
                 mark = self._read_mark()
-                self.rejected, self.remembers = self._read_rejected(mark)
+                token = self._read_token(mark)
+                if token is not None:
+                    self.rejected, self.remembers = self._read_rejected(), True
+                    mark = mark._replace(token=None if token == _NO_TOKEN else token)
                 self.mark = mark
         except ReplicaOutOfReach:
             raise
@@ -131,20 +140,26 @@ class ReplicaWriter:
         log_id, sequence = _MARK.unpack(layout.unseal(_MARK_KEY, value))
         return Mark(UUID(bytes=log_id), sequence)
 
-    def _read_rejected(self, mark: Mark) -> tuple[dict[bytes, Rejection], bool]:
-        found: dict[bytes, Rejection] = {}
+    def _read_token(self, mark: Mark) -> UUID | None:
+        """The mark's token; ``None`` if other software moved the mark and remembered nothing."""
         with self._data.begin() as transaction:
-            up_to = transaction.get(_REMEMBERED_KEY)
-            if up_to is None or _REMEMBERED.unpack(layout.unseal(_REMEMBERED_KEY, up_to)) != (mark.sequence,):
-                return found, False
-            with transaction.cursor() as cursor:
-                cursor.set_range(_REJECTED)
-                for place, value in cursor:
-                    if not place.startswith(_REJECTED):
-                        break
-                    rejection = Rejection(*json.loads(layout.unseal(place, value)))
-                    found[layout.entry_key(rejection.kind, rejection.key)] = rejection
-        return found, True
+            value = transaction.get(_REMEMBERED_KEY)
+        remembered = b"" if value is None else layout.unseal(_REMEMBERED_KEY, value)
+        if len(remembered) != _REMEMBERED.size:
+            return None
+        sequence, token = _REMEMBERED.unpack(remembered)
+        return UUID(bytes=token) if sequence == mark.sequence else None
+
+    def _read_rejected(self) -> dict[bytes, Rejection]:
+        found: dict[bytes, Rejection] = {}
+        with self._data.begin() as transaction, transaction.cursor() as cursor:
+            cursor.set_range(_REJECTED)
+            for place, value in cursor:
+                if not place.startswith(_REJECTED):
+                    break
+                rejection = Rejection(*json.loads(layout.unseal(place, value)))
+                found[layout.entry_key(rejection.kind, rejection.key)] = rejection
+        return found
 
     def in_touch(self, now: float) -> None:
         """Note that there was nothing newer to apply at ``now``, in Unix seconds."""
@@ -312,4 +327,5 @@ def _remember(transaction: Any, rejected: dict[bytes, Rejection], step: Step, be
 
 def _put_mark(transaction: Any, mark: Mark) -> None:
     transaction.put(_MARK_KEY, layout.seal(_MARK_KEY, _MARK.pack(mark.log_id.bytes, mark.sequence)))
-    transaction.put(_REMEMBERED_KEY, layout.seal(_REMEMBERED_KEY, _REMEMBERED.pack(mark.sequence)))
+    remembered = _REMEMBERED.pack(mark.sequence, (mark.token or _NO_TOKEN).bytes)
+    transaction.put(_REMEMBERED_KEY, layout.seal(_REMEMBERED_KEY, remembered))

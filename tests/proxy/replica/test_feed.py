@@ -24,7 +24,7 @@ from proxy.dataplane.replica.layout import AGENT, open_state
 from proxy.dataplane.replica.reader import ReplicaReader
 from proxy.dataplane.replica.writer import ReplicaWriter, Step
 from proxy.models import AppliedChanges, ChangeCounter, GatewayChange, RejectedDocument
-from proxy.services import append_changes
+from proxy.services import append_changes, compact_changes
 from tests.asynchronous import run
 from tests.proxy.processes.node import database_url
 
@@ -135,6 +135,94 @@ def test_documents_are_read_beside_the_agent_s_other_work_and_away_from_the_data
         assert held_while_read == [0]
         append(PlanDocument(pk, "More"))
     writer.close()
+
+
+def lose(after: int) -> None:
+    """A standby that lacks what was committed after that takes over, or a backup is restored."""
+    GatewayChange.objects.filter(sequence__gt=after).delete()
+    ChangeCounter.objects.update(last=after)
+
+
+@pytest.mark.parametrize("further", [1, 2, 3, 9])
+def test_a_log_that_lost_its_last_changes_is_not_taken_for_the_one_that_was_followed(
+    tmp_path: Path, further: int
+) -> None:
+    """Whether it has come less far by then, as far, or farther than the node."""
+    append(FREE, PlanDocument(2, "More"))
+    writer = ReplicaWriter(tmp_path)
+    feed = Feed(writer)
+    pull(feed)
+    append(PlanDocument(3, "Lost"), PlanDocument(4, "Lost"))
+    pull(feed)
+    lose(after=2)
+    append(PlanDocument(1, "Revoked"), *(PlanDocument(10 + number, "New") for number in range(1, further)))
+    assert pull(feed)
+    assert writer.mark is not None
+    assert writer.mark.sequence == 2 + further
+    assert not pull(feed)
+    writer.close()
+    reader = ReplicaReader(tmp_path)
+    assert reader.get("plan", "1") == PlanDocument(1, "Revoked")
+    assert reader.get("plan", "2") == PlanDocument(2, "More")
+    assert reader.get("plan", "4") is None
+
+
+def test_a_node_that_was_away_meanwhile_finds_that_the_log_is_another(tmp_path: Path) -> None:
+    append(FREE, PlanDocument(2, "Lost"))
+    writer = ReplicaWriter(tmp_path)
+    pull(Feed(writer))
+    writer.close()
+    lose(after=1)
+    append(PlanDocument(1, "Revoked"), PlanDocument(3, "New"))
+    writer = ReplicaWriter(tmp_path)
+    assert pull(Feed(writer))
+    writer.close()
+    assert ReplicaReader(tmp_path).get("plan", "1") == PlanDocument(1, "Revoked")
+
+
+def generation(path: Path) -> str:
+    (found,) = path.glob("data-*")
+    return found.name
+
+
+def test_a_node_in_step_is_never_filled_anew_and_one_whose_change_was_compacted_is(tmp_path: Path) -> None:
+    append(FREE)
+    writer = ReplicaWriter(tmp_path)
+    feed = Feed(writer)
+    pull(feed)
+    first = generation(tmp_path)
+    for name in ("a", "b", "c"):
+        append(PlanDocument(1, name), PlanDocument(2, name))
+        pull(feed)
+        compact_changes()
+        assert not pull(feed)
+    append(removed=(2,))
+    append(PlanDocument(3, "Other"))
+    pull(feed)
+    compact_changes()
+    assert generation(tmp_path) == first
+    append(PlanDocument(3, "Renamed"))
+    compact_changes()
+    assert pull(feed)
+    assert generation(tmp_path) != first, "nobody can say any more that the log goes on from there"
+    assert not pull(feed)
+    writer.close()
+    reader = ReplicaReader(tmp_path)
+    assert reader.get("plan", "1") == PlanDocument(1, "c")
+    assert reader.get("plan", "2") is None
+    assert reader.get("plan", "3") == PlanDocument(3, "Renamed")
+
+
+def test_an_empty_log_is_followed(tmp_path: Path) -> None:
+    writer = ReplicaWriter(tmp_path)
+    feed = Feed(writer)
+    assert pull(feed)
+    assert not pull(feed)
+    append(FREE)
+    assert pull(feed)
+    assert not pull(feed)
+    writer.close()
+    assert ReplicaReader(tmp_path).get("plan", "1") == FREE
 
 
 ODD = '"zones":["eu"],"kind"'  # what a newer platform says of a document: a field that nobody here knows
