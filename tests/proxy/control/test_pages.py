@@ -11,6 +11,7 @@ from playwright.sync_api import Page
 
 from apimgr.accounts.models import User
 from apimgr.contracts.snapshot import PlanDocument
+from proxy.models import RejectedDocument
 from proxy.services import append_changes
 from tests.browser import every_look, look, sign_in
 from tests.proxy.control.test_rollout import make_node
@@ -27,6 +28,8 @@ def test_operators_pages_look_right(browser_page: Page, live_server: Any, olga: 
     )
     make_node("gateway-b", silent_s=60)
     make_node("gateway-c", applied=2, limits="unavailable", ungranted=1234)
+    make_node("gateway-d", applied=2)
+    RejectedDocument.objects.create(node="gateway-d", since=1, kind="plan", key="1", reason="unknown field 'zones'")
     sign_in(browser_page, live_server, olga)
     for name in ("overview", "nodes", "books", "changes"):
         browser_page.goto(live_server.url + reverse(f"proxy:{name}"))
