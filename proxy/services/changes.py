@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Final
+from secrets import randbits
+from typing import Any, Final, NamedTuple
 
 from django.db import connection, transaction
 from django.utils import timezone
@@ -22,18 +23,30 @@ RECEIPTS_KEPT: Final = timedelta(days=2)
 
 Entry = tuple[str, str]
 
+
+class Said(NamedTuple):
+    """The log's last word on an entry, and whether it is the one that is wanted."""
+
+    sequence: int
+    is_wanted: bool
+
+
 # Making the row and locking it is one statement: no migration has to have made it.
 _LOCK: Final = """
     INSERT INTO proxy_changecounter AS counter (id, last) VALUES (1, 0)
     ON CONFLICT (id) DO UPDATE SET last = counter.last RETURNING last
 """
 _LATEST: Final = """
-    SELECT wanted.kind, wanted.key, latest.document
+    SELECT wanted.kind, wanted.key, latest.sequence{document}
     FROM unnest(%s::text[], %s::text[]) AS wanted (kind, key)
     JOIN LATERAL (
-        SELECT document FROM proxy_gatewaychange AS change
-        WHERE change.kind = wanted.kind AND change.key = wanted.key ORDER BY sequence DESC LIMIT 1
+        SELECT sequence, document FROM proxy_gatewaychange AS change
+        WHERE change.kind = wanted.kind AND change.key = wanted.key AND sequence > 0 ORDER BY sequence DESC LIMIT 1
     ) AS latest ON true
+"""
+_NUMBER: Final = """
+    UPDATE proxy_gatewaychange AS change SET sequence = %s + draft.place, created_at = %s
+    FROM unnest(%s::bigint[]) WITH ORDINALITY AS draft (sequence, place) WHERE change.sequence = draft.sequence
 """
 
 
@@ -49,12 +62,19 @@ def append_changes(documents: Iterable[Document] = (), tombstones: Iterable[Entr
     wanted.update({(KIND_OF[type(item)], _checked(item.key)): snapshot.dump(item).decode() for item in documents})
     if not wanted:
         return 0
+    # All writers wait for the lock, and documents may have megabytes: they are compared and written before. Only what
+    # others said in between is looked at again.
+    said = _said(wanted)
+    drafts = _draft(_news(wanted, said))
     last = _lock_counter()
-    known = _latest_documents(wanted)
-    fresh = [(entry, document) for entry, document in wanted.items() if known.get(entry) != document]
-    if fresh:
-        _write(last, fresh)
-    return last + len(fresh)
+    if since := _spoken_of_since(said, wanted):
+        said.update(_said({entry: wanted[entry] for entry in since}))
+    news = _news(wanted, said)
+    drafts.update(_draft({entry: document for entry, document in news.items() if entry not in drafts}))
+    _discard(draft for entry, draft in drafts.items() if entry not in news)
+    if news:
+        _number(last, [drafts[entry] for entry in news])
+    return last + len(news)
 
 
 def _checked(key: str) -> str:
@@ -70,23 +90,61 @@ def _lock_counter() -> int:
         return last
 
 
-def _latest_documents(entries: Iterable[Entry]) -> dict[Entry, str | None]:
-    kinds, keys = zip(*entries, strict=True)
+def _said(wanted: dict[Entry, str | None]) -> dict[Entry, Said]:
+    """The last word on each that there is one on."""
+    rows = _latest(wanted, ", latest.document")
+    return {(kind, key): Said(sequence, wanted[kind, key] == document) for kind, key, sequence, document in rows}
+
+
+def _news(wanted: dict[Entry, str | None], said: dict[Entry, Said]) -> dict[Entry, str | None]:
+    """What is yet to be said. Of what was never spoken of, there is nothing to take back."""
+    return {
+        entry: document
+        for entry, document in wanted.items()
+        if (not said[entry].is_wanted if entry in said else document is not None)
+    }
+
+
+def _spoken_of_since(said: dict[Entry, Said], entries: Iterable[Entry]) -> list[Entry]:
+    """Those on which there is a later word by now. No row ever changes, so the number tells."""
+    return [
+        (kind, key)
+        for kind, key, sequence in _latest(entries, "")
+        if (kind, key) not in said or said[kind, key].sequence != sequence
+    ]
+
+
+def _latest(entries: Iterable[Entry], document: str) -> list[tuple[Any, ...]]:
+    kinds, keys = [kind for kind, _ in entries], [key for _, key in entries]
     with connection.cursor() as cursor:
-        cursor.execute(_LATEST, [list(kinds), list(keys)])
-        return {(kind, key): document for kind, key, document in cursor.fetchall()}
+        cursor.execute(_LATEST.format(document=document), [kinds, keys])
+        return list(cursor.fetchall())
 
 
-def _write(last: int, fresh: list[tuple[Entry, str | None]]) -> None:
+def _draft(news: dict[Entry, str | None]) -> dict[Entry, int]:
+    """Write rows under numbers below 0, which no node asks for and nobody else takes. Returns those."""
+    first = -1 - randbits(62)
+    drafts = {entry: first - place for place, entry in enumerate(news)}
     GatewayChange.objects.bulk_create(
         (
-            GatewayChange(sequence=sequence, kind=kind, key=key, document=document)
-            for sequence, ((kind, key), document) in enumerate(fresh, last + 1)
+            GatewayChange(sequence=drafts[kind, key], kind=kind, key=key, document=document)
+            for (kind, key), document in news.items()
         ),
         batch_size=1000,
     )
+    return drafts
+
+
+def _discard(drafts: Iterable[int]) -> None:
+    if unwanted := list(drafts):
+        GatewayChange.objects.filter(sequence__in=unwanted).delete()
+
+
+def _number(last: int, drafts: list[int]) -> None:
+    """Give drafts the numbers after ``last``, in their order. A document stays where it was written."""
     with connection.cursor() as cursor:
-        cursor.execute("UPDATE proxy_changecounter SET last = %s WHERE id = 1", [last + len(fresh)])
+        cursor.execute(_NUMBER, [last, timezone.now(), drafts])
+        cursor.execute("UPDATE proxy_changecounter SET last = %s WHERE id = 1", [last + len(drafts)])
         cursor.execute("SELECT pg_notify(%s, '')", [CHANNEL])
 
 

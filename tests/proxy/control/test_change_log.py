@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
 import threading
 
 import pytest
 from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from apimgr.contracts.snapshot import PlanDocument
 from apimgr.core.errors import DomainError
@@ -116,6 +118,56 @@ def test_many_writers_and_one_reader_agree() -> None:
         rows = GatewayChange.objects.filter(sequence__gt=after).order_by("sequence")
         seen.extend(rows.values_list("sequence", flat=True))
     assert seen == list(range(1, 61))
+
+
+@pytest.mark.django_db
+def test_no_writer_waits_while_a_document_is_compared_or_written() -> None:
+    append_changes([plan(1, "a"), plan(2, "unchanged " * 50)])
+    with CaptureQueriesContext(connection) as asked:
+        append_changes([plan(1, "changed " * 50), plan(2, "unchanged " * 50), plan(3, "changed " * 50)])
+    statements = [query["sql"] for query in asked]
+    lock = next(place for place, sql in enumerate(statements) if "proxy_changecounter" in sql)
+    assert sum("changed changed" in sql for sql in statements[:lock]) == 1
+    assert len(statements[lock:]) >= 5
+    assert not [sql for sql in statements[lock:] if "document" in sql.partition("FROM unnest")[0] or len(sql) > 500]
+    assert [change.sequence for change in GatewayChange.objects.order_by("sequence")] == [1, 2, 3, 4]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("wanted", "log"),
+    [
+        ("was", ["was", "theirs", "was"]),  # what was so before is not so any more
+        ("theirs", ["was", "theirs"]),  # what was news is none any more
+        ("ours", ["was", "theirs", "ours"]),
+        (None, ["was", "theirs", None]),
+    ],
+)
+def test_who_waits_speaks_of_what_was_said_meanwhile(wanted: str | None, log: list[str | None]) -> None:
+    def write() -> None:
+        with transaction.atomic():
+            append_changes([plan(2, "ours"), *([plan(1, wanted)] if wanted else [])], [] if wanted else [("plan", "1")])
+        connection.close()
+
+    with transaction.atomic():
+        append_changes([plan(1, "was")])
+    with transaction.atomic():
+        append_changes([plan(1, "theirs")])
+        writer = threading.Thread(target=write)
+        writer.start()
+        while not _somebody_waits():
+            assert writer.is_alive()
+    writer.join()
+    changes = list(GatewayChange.objects.order_by("sequence"))
+    assert [change.sequence for change in changes] == list(range(1, len(log) + 2))
+    told = [change.document and json.loads(change.document)["name"] for change in changes if change.key == "1"]
+    assert told == log
+
+
+def _somebody_waits() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return bool(cursor.fetchone()[0])
 
 
 @pytest.mark.django_db
