@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -18,6 +20,7 @@ from portal.lifecycle import Move, Side, next_step
 from portal.models import Application, Subscription, SubscriptionState
 from portal.services.applications import lock_application
 
+MAX_SUBSCRIPTIONS: Final = 1_000  # per application: all are one document, on every gateway
 COUNTS = (SubscriptionState.REQUESTED, SubscriptionState.ACTIVE, SubscriptionState.SUSPENDED)
 _PAST = {
     Move.APPROVE: "approved",
@@ -172,6 +175,12 @@ def _check_free(application: Application, plan: Plan) -> None:
             % {"application": application, "product": plan.product},
             code="subscribed_already",
             fix=_("Change the plan of that subscription."),
+        )
+    if application.subscriptions.filter(state__in=COUNTS).count() >= MAX_SUBSCRIPTIONS:
+        raise Conflict(
+            _("An application has at most %(most)d subscriptions.") % {"most": MAX_SUBSCRIPTIONS},
+            code="too_many_subscriptions",
+            fix=_("Cancel one, or subscribe another application."),
         )
 
 

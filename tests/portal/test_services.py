@@ -69,6 +69,17 @@ class TestSubscriptions:
         assert subscription.product == plan.product
         assert heard == [SubscriptionChanged(subscription.pk, application.pk)]
 
+    def test_there_is_an_end_to_them(
+        self, dev: User, subscription: Subscription, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("portal.services.subscriptions.MAX_SUBSCRIPTIONS", 1)
+        other = make_plan(make_product(make_version(make_api(subscription.product.organisation, name="Other"))))
+        with pytest.raises(Conflict) as caught:
+            services.subscribe(actor=dev, application=subscription.application, plan=other)
+        assert caught.value.code == "too_many_subscriptions"
+        services.cancel_subscription(actor=dev, subscription=subscription)
+        services.subscribe(actor=dev, application=subscription.application, plan=other)
+
     def test_waits_where_the_plan_asks(self, dev: User, oscar: User, application: Application, gold: Plan) -> None:
         subscription = services.subscribe(actor=dev, application=application, plan=gold)
         assert subscription.state == "requested"
