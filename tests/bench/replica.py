@@ -35,7 +35,7 @@ TABLES = f"""
     CREATE SCHEMA {SCHEMA};
     CREATE TABLE {SCHEMA}.proxy_gatewaychange (
         sequence bigint PRIMARY KEY, kind varchar(20) NOT NULL, key varchar(500) NOT NULL, document text,
-        created_at timestamptz NOT NULL DEFAULT now()
+        created_at timestamptz NOT NULL DEFAULT now(), token uuid NOT NULL DEFAULT gen_random_uuid()
     );
     CREATE INDEX ON {SCHEMA}.proxy_gatewaychange (kind, key, sequence DESC);
     CREATE TABLE {SCHEMA}.proxy_changecounter (
