@@ -20,6 +20,7 @@ CHANNEL: Final = "gateway_change"
 # A node's store takes no longer key than 511 bytes, its kind included.
 MAX_KEY_BYTES: Final = 490
 RECEIPTS_KEPT: Final = timedelta(days=2)
+UNTOLD: Final = timedelta(hours=1)  # longer than any node that is there takes to tell what it has read
 
 Entry = tuple[str, str]
 
@@ -152,17 +153,19 @@ def _number(last: int, drafts: list[int]) -> None:
 def compact_changes() -> int:
     """Delete rows that a later one of the same kind and key supersedes, and receipts nobody asks for any more.
 
-    A node that lags behind loses nothing: the row that superseded is still ahead of it. If the last one that it read
-    went, it reads all anew. Returns how many changes went.
+    A node that lags behind loses nothing: the row that superseded is still ahead of it. The last row that it read
+    stays, for it asks for it (docs/adr/0004): the one it last told of, and what is too new for it to have told. Returns
+    how many changes went.
     """
     AppliedChanges.objects.filter(applied_at__lt=timezone.now() - RECEIPTS_KEPT).delete()
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            DELETE FROM proxy_gatewaychange AS old WHERE EXISTS (
+            DELETE FROM proxy_gatewaychange AS old WHERE created_at < %s AND EXISTS (
                 SELECT FROM proxy_gatewaychange AS newer
                 WHERE newer.kind = old.kind AND newer.key = old.key AND newer.sequence > old.sequence
-            )
-            """
+            ) AND NOT EXISTS (SELECT FROM proxy_gatewaynode AS node WHERE node.applied_sequence = old.sequence)
+            """,
+            [timezone.now() - UNTOLD],
         )
         return int(cursor.rowcount)
