@@ -6,8 +6,8 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 import uvloop
@@ -16,6 +16,7 @@ from apimgr.contracts.outcomes import BY_NUMBER
 from apimgr.contracts.snapshot import LimitDocument
 from proxy.dataplane import stats
 from proxy.dataplane.exchange import Exchange
+from proxy.dataplane.listener import ClientConnection
 from tests.asynchronous import run
 from tests.proxy.dataplane.support import PATIENCE, Running, World, read_message, read_reply, request, running, until
 from tests.proxy.dataplane.test_tunnel import WebSocketUpstream, closed_with, shake_hands
@@ -273,21 +274,14 @@ def test_many_calls_are_looked_at_a_few_at_a_time(tmp_path: Path) -> None:
     """In one round of the event loop each would have to be found anew after a change."""
 
     async def scenario(gateway: Running) -> None:
-        checked = 0
-
-        class Counted:
-            def recheck(self, now: float) -> None:
-                nonlocal checked
-                checked += 1
-                if checked % 7 == 0:
-                    raise RuntimeError
-
-        gateway.worker._to_check = [cast("Any", Counted()) for _ in range(1000)]
-        gateway.worker._check_some()
-        most, before = checked, checked
-        while checked < 1000:
+        worker = gateway.worker
+        worker._to_check = [ClientConnection(worker) for _ in range(1000)]
+        worker._check_some()
+        left = [len(worker._to_check)]
+        while worker._to_check:
             await asyncio.sleep(0)
-            most, before = max(most, checked - before), checked
-        assert most == 64
+            left.append(len(worker._to_check))
+        assert left[0] == 1000 - 64
+        assert max(before - after for before, after in pairwise(left)) == 64
 
     play(tmp_path, scenario)
