@@ -427,7 +427,7 @@ class Exchange:
         connection, self.connection = self.connection, None  # it may be another's while this end waits for the disk
         assert connection is not None, "the response came over it"
         self._end(_OK, self._upstreams_own_failure(connection) if self.upstream_status >= 500 else b"")
-        if connection.in_step and self.body is None and not (self.head.body_length and may_be_ignored(self.head)):
+        if connection.in_step and self.body is None and not may_be_ignored(self.head):
             connection.release()
         else:
             connection.close()

@@ -43,7 +43,7 @@ def rebuilt_request(exchange: Exchange, first: bytes) -> bytes:
         ]
     if exchange.fork is not None:
         parts.append(exchange.fork.passed_on(block))
-    if head.body_length and not exchange.upgrade and may_be_ignored(head):
+    if not exchange.upgrade and may_be_ignored(head):
         parts.append(b"Connection: close\r\n")
     if head.body_length == CHUNKED:
         parts += [b"Transfer-Encoding: chunked\r\n\r\n", first]

@@ -4,41 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-import uvloop
 
 from apimgr.contracts.outcomes import BY_NUMBER
-from apimgr.contracts.snapshot import LimitDocument
 from proxy.dataplane import stats
 from proxy.dataplane.exchange import Exchange
 from proxy.dataplane.listener import ClientConnection
-from tests.asynchronous import run
-from tests.proxy.dataplane.support import PATIENCE, Running, World, read_message, read_reply, request, running, until
+from tests.proxy.dataplane.support import Running, read_message, read_reply, request, until
+from tests.proxy.dataplane.test_gateway import play
+from tests.proxy.dataplane.test_limits import limited, quota
 from tests.proxy.dataplane.test_tunnel import WebSocketUpstream, closed_with, shake_hands
 from tests.proxy.dataplane.test_tunnel import world as world_with
 
 pytestmark = pytest.mark.processes
-
-
-def play(
-    folder: Path, scenario: Callable[[Running], Awaitable[None]], world: World | None = None, **upstream: object
-) -> None:
-    async def whole() -> None:
-        async with running(folder, world, **upstream) as gateway:
-            await asyncio.wait_for(scenario(gateway), 3 * PATIENCE)
-
-    run(whole, uvloop.new_event_loop)
-
-
-def with_quota(amount: int) -> World:
-    world = World()
-    world.plan = replace(world.plan, limits=(LimitDocument(1, "quota", amount, "month"),))
-    return world
 
 
 def revoke(gateway: Running) -> None:
@@ -94,7 +76,7 @@ def test_a_call_that_its_caller_breaks_off_is_paid_for(tmp_path: Path, more: byt
         assert outcomes(gateway)[:2] == [code, code]
         assert all(record.upstream_us for record in gateway.recorder.records[:2])
 
-    world = with_quota(2)
+    world = limited(quota(2, "month"))
     world.version = replace(world.version, max_body_bytes=100)
     play(tmp_path, scenario, world)
 
@@ -107,7 +89,7 @@ def test_a_call_whose_upstream_was_never_asked_is_not(tmp_path: Path) -> None:
         assert not any(record.upstream_us for record in gateway.recorder.records)
         assert [(await gateway.get()).status for _ in range(2)] == [200, 429]
 
-    world = with_quota(1)
+    world = limited(quota(1, "month"))
     world.version = replace(world.version, max_body_bytes=100)
     play(tmp_path, scenario, world)
 
@@ -133,7 +115,7 @@ def test_who_leaves_the_line_pays_nothing(tmp_path: Path) -> None:
         go.set()
         assert [(await first).status, (await gateway.get()).status, (await gateway.get()).status] == [200, 200, 429]
 
-    play(tmp_path, scenario, with_quota(2), max_connections=1)
+    play(tmp_path, scenario, limited(quota(2, "month")), max_connections=1)
 
 
 @pytest.mark.requirement("K8.2")
@@ -152,7 +134,7 @@ def test_streams_that_a_revocation_ends_are_paid_for(tmp_path: Path) -> None:
         assert upstream.asked == 2
         assert outcomes(gateway) == ["key_revoked", "key_revoked", "quota_exceeded"]
 
-    play(tmp_path, scenario, with_quota(2))
+    play(tmp_path, scenario, limited(quota(2, "month")))
 
 
 @pytest.mark.requirement("K8.2")
