@@ -194,7 +194,8 @@ WORKER = (
 @pytest.mark.parametrize(("program", "key"), [(AGENT, b"applied"), (WORKER, b"plan:3")])
 def test_damage_that_kills_whoever_reads_is_left_alone_and_rebuilt(tmp_path: Path, program: str, key: bytes) -> None:
     """A worker may read much before it comes to it, each time: deaths are counted, not failures in a row."""
-    three = [change(number, PlanDocument(id=number, name="A plan")) for number in (1, 2, 3)]
+    names = "A plan", "Like plan:3, applied", "A plan"  # a key's text lies elsewhere, too
+    three = [change(number, PlanDocument(id=number, name=name)) for number, name in enumerate(names, 1)]
     filled(tmp_path, *three).close()
     point_beyond_the_end(data_file(tmp_path), key)
     ends = [ends_with(tmp_path, program) for _ in range(MOST_DEATHS + 2)]
