@@ -67,15 +67,20 @@ class Finding:
 
 
 def check(source: Source) -> tuple[Facts, list[Finding]]:
-    """Read the facts and everything worth saying, worst first. Raises ``UnreadableDocument`` for what is no OpenAPI."""
+    """Read the facts and everything worth saying, worst first. Raises ``UnreadableDocument`` for what is no OpenAPI.
+
+    Of a document that could not be kept or used whatever else it holds nothing more is said: it would take long.
+    """
     facts = describe(source.value)
-    found = [
-        Finding("error", "duplicate_key", f"The key {pointer!r} is there twice.", pointer, line)
-        for pointer, line in source.duplicates
-    ]
-    for rule in _RULES:
-        found += _capped(rule(source.value, facts))
-    found += _capped(_departures(source, facts, {finding.pointer for finding in found}))
+    found = [finding for rule in _FIRST_RULES for finding in _capped(rule(source.value, facts))]
+    if not found:
+        found += [
+            Finding("error", "duplicate_key", f"The key {pointer!r} is there twice.", pointer, line)
+            for pointer, line in source.duplicates
+        ]
+        for rule in _RULES:
+            found += _capped(rule(source.value, facts))
+        found += _capped(_departures(source, facts, {finding.pointer for finding in found}))
     unplaced = {finding.pointer for finding in found if not finding.line}
     lines = source.lines(unplaced) if unplaced else {}
     placed = [_placed(finding, lines) for finding in found]
@@ -282,12 +287,6 @@ def _servers(document: dict[str, Any], facts: Facts) -> Iterator[Finding]:
         yield Finding("info", "openapi_3_2", message, "/openapi")
 
 
-_RULES: Final[tuple[Callable[[dict[str, Any], Facts], Iterator[Finding]], ...]] = (
-    _structure,
-    _duplicates,
-    _amount,
-    _ways,
-    _references,
-    _storable,
-    _servers,
-)
+Rule = Callable[[dict[str, Any], Facts], Iterator[Finding]]
+_FIRST_RULES: Final[tuple[Rule, ...]] = (_amount, _storable)
+_RULES: Final[tuple[Rule, ...]] = (_structure, _duplicates, _ways, _references, _servers)

@@ -83,15 +83,20 @@ def _below(place: Place | None, step: str | int) -> Place | None:
 
 
 def locate(tokens: Iterable[Token], wanted: set[str]) -> dict[str, int]:
-    """The line of each pointer, or of the nearest thing around it."""
+    """The line of each pointer, or of the nearest thing around it. Reads no further than to the last of them."""
     root = Place()
+    missing: set[Place] = set()
     for pointer in wanted:
         place = root
         for step in pointer.split("/")[1:]:
             place = place.below.setdefault(step, Place())
+        missing.add(place)
     for _, found, line, _, _ in walk(tokens, root):
         if found is not None and not found.line:
             found.line = line
+            missing.discard(found)
+            if not missing:
+                break
     return {pointer: _nearest(root, pointer) for pointer in wanted}
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from apimgr.catalog.openapi import lint, syntax
 from apimgr.catalog.openapi.json_text import json_tokens
 from apimgr.catalog.openapi.parse import resolve
+from apimgr.catalog.openapi.pointers import locate
 from apimgr.catalog.openapi.syntax import UnreadableDocument
 from tests.effort import in_copies
 from tests.here import needs_corpus
@@ -176,6 +177,19 @@ def test_finding_says_what_and_where(name: str) -> None:
     text, expected = FINDINGS[name]
     _facts, findings = lint.check(syntax.read(text.encode()))
     assert expected in [(each.severity, each.code, each.pointer, each.line) for each in findings]
+
+
+def test_of_what_can_be_neither_kept_nor_used_only_that_is_said() -> None:
+    many = {f"/{number}": {"get": {}} for number in range(10_001)}
+    text = json.dumps({"openapi": "3.1.0", "info": {"title": "\ud800"}, "paths": many})
+    _facts, findings = lint.check(syntax.read(text.encode()))
+    assert [each.code for each in findings] == ["too_many_operations", "bad_character"]
+
+
+def test_a_text_is_read_no_further_than_to_the_last_that_is_wanted() -> None:
+    tokens = iter(json_tokens('{"a": 1, "b": {"c":\n2}, "d": 3}'))
+    assert locate(tokens, {"/a", "/b/c"}) == {"/a": 1, "/b/c": 1}
+    assert next(tokens) == ("=", "2", 2)
 
 
 @pytest.mark.parametrize(
