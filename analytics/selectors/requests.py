@@ -15,10 +15,13 @@ from analytics.models import UsageEvent
 from analytics.selectors import scope
 from analytics.selectors.labels import labels
 from apimgr.accounts.models import User
+from apimgr.audit.models import AuditEntry
 from apimgr.catalog.models import API
 from apimgr.contracts.outcomes import BY_CODE
+from apimgr.contracts.usage import FLAG_OLD_SECRET
 from apimgr.core.errors import DomainError, NotFound
 from apimgr.core.ids import encode_id
+from apimgr.products.models import Product
 from portal.models import Application
 
 PAGE: Final = 50
@@ -138,6 +141,20 @@ def reason(trail: Any) -> str:
             return detail
         case _:
             return ""
+
+
+def product_of(event: UsageEvent) -> str:
+    """The product whose plan the call was made on; both who sells and who bought it know it."""
+    return Product.objects.filter(plans=event.plan_id).values_list("name", flat=True).first() or ""
+
+
+def key_end(viewer: User, event: UsageEvent) -> str:
+    """How the secret of the call ends; empty if ``viewer`` may not know, or if it was rolled away since."""
+    credential = scope.recognisable(viewer, event.credential_id)
+    since = AuditEntry.objects.filter(target_id=event.credential_id, created_at__gt=event.started_at)
+    if credential is None or since.filter(action="portal.credential.rolled").exists():
+        return ""
+    return credential.former_last4 if event.flags & FLAG_OLD_SECRET else credential.last4
 
 
 def names_of(events: Sequence[UsageEvent]) -> dict[str, dict[int, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from django.db.models import Model, QuerySet
+from django.db.models import Model, Q, QuerySet
 from django.utils.translation import gettext as _
 
 from apimgr.accounts.access import Permission, organisations_for, require_operator
@@ -12,6 +12,7 @@ from apimgr.accounts.models import User
 from apimgr.catalog.models import API
 from apimgr.core.errors import NotAllowed, NotFound
 from portal.models import Application, Credential
+from portal.selectors import OPEN, consumers_for
 
 T = TypeVar("T", bound=Model)
 
@@ -66,6 +67,13 @@ def applications_of(viewer: User, slug: str) -> QuerySet[Application]:
 def credential(viewer: User, credential_id: int) -> Credential:
     found = Credential.objects.filter(pk=credential_id, application__in=applications(viewer))
     return _one(found.select_related("application"))
+
+
+def recognisable(viewer: User, credential_id: int) -> Credential | None:
+    """A key of ``viewer``'s own, or of a consumer of theirs, as "Whose key is this?" shows it, too."""
+    consumers = consumers_for(viewer).filter(state__in=OPEN).order_by().values("application")
+    seen = Q(application__in=applications(viewer)) | Q(application__in=consumers)
+    return Credential.objects.filter(seen, pk=credential_id).first()
 
 
 def _one(found: QuerySet[T]) -> T:

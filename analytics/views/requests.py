@@ -2,55 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.utils.functional import Promise
-from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET
 
 from analytics.selectors import periods, requests, scope, usage
 from analytics.selectors.labels import labels
+from analytics.views import trail
 from analytics.views.shared import id_in, person
 from apimgr.catalog.models import API, Operation
 from apimgr.contracts.outcomes import OUTCOMES
+from apimgr.contracts.usage import FLAG_OLD_SECRET, FLAG_TEST_KEY
 from apimgr.core.errors import DomainError
 from apimgr.core.ids import encode_id
-
-STEPS: Final[dict[str, str | Promise]] = {
-    "route": _("Route"),
-    "operation": _("Operation"),
-    "credential": _("Key"),
-    "application": _("Application"),
-    "subscription": _("Subscription"),
-    "plan": _("Plan"),
-    "limit": _("Limit"),
-    "upstream": _("Upstream"),
-    "tunnel": _("Tunnel"),
-    "refused": _("Refused"),
-    "ended": _("Ended"),
-}
-
-CONNECTIONS: Final[dict[str, str | Promise]] = {"kept": _("kept connection"), "new": _("new connection")}
-# How far it had come when it ended.
-STAGES: Final[dict[str, str | Promise]] = {
-    "wait": _("gave up while it waited for a connection"),
-    "resolve": _("gave up while the name was looked up"),
-    "connect": _("gave up while it connected"),
-    "answer": _("ended before anything was heard"),
-    "head": _("ended in the middle of the answer's head"),
-    "body": _("ended in the middle of the answer's body"),
-    "whole": _("answered in full"),
-}
-LIMITS: Final[dict[str, str | Promise]] = {
-    "connect_timeout_ms": _("limit for connecting"),
-    "read_timeout_ms": _("limit for each part of the answer"),
-}
 
 
 @login_required
@@ -85,8 +53,20 @@ def detail(request: HttpRequest, request_id: UUID) -> HttpResponse:
     event = requests.one(viewer, request_id)
     row = requests.as_row(event, requests.names_of([event]))
     plan = labels("plan_id", [event.plan_id])[event.plan_id] if event.plan_id else ""
-    context = {**row, "plan": plan, "trail": steps(event.trail, row["operation"])}
-    context |= {"reason": requests.reason(event.trail), "is_publisher": scope.reads_usage(viewer)}
+    call = trail.Call(
+        at=event.started_at,
+        outcome=event.verdict.code,
+        version=row["version"],
+        operation=row["operation"],
+        application=row["application"],
+        product=requests.product_of(event),
+        key_end=requests.key_end(viewer, event),
+        is_test_key=bool(event.flags & FLAG_TEST_KEY),
+        is_former_secret=bool(event.flags & FLAG_OLD_SECRET),
+    )
+    context = {**row, "plan": plan, "trail": trail.rows(event.trail, call)}
+    reason = trail.with_grouped_numbers(requests.reason(event.trail))
+    context |= {"reason": reason, "is_publisher": scope.reads_usage(viewer)}
     return render(request, "analytics/request.html", context)
 
 
@@ -96,70 +76,6 @@ def rows_context(request: HttpRequest, page: requests.Page) -> dict[str, Any]:
         "next": _address(request, before=page.next) if page.next else "",
         "is_first": not request.GET.get("before"),
     }
-
-
-def steps(trail: Any, operation: str = "") -> list[tuple[str, str]]:
-    """A decision trail (``proxy.dataplane.trail``) as lines to read: what each step looked at, and what it found."""
-    match trail:
-        case dict():
-            return [(str(name), _text(value)) for name, value in trail.items()]
-        case list():
-            return [_step(number, item, operation) for number, item in enumerate(trail, 1)]
-        case _:
-            return []
-
-
-def _step(number: int, item: Any, operation: str) -> tuple[str, str]:
-    match item:
-        case {"step": "operation"} if operation:
-            return str(STEPS["operation"]), operation
-        case {"step": "refused" | "ended" as name, "detail": detail}:
-            return str(STEPS[name]), str(detail)
-        case {"step": "limit", "more": int(count)}:
-            return str(STEPS["limit"]), ngettext(
-                "%(count)s more, not listed for want of room", "%(count)s more, not listed for want of room", count
-            ) % {"count": count}
-        case {"step": "upstream"}:
-            return str(STEPS["upstream"]), " · ".join(upstream_facts(item))
-        case {"step": name, **facts}:
-            return str(STEPS.get(name, name)), " · ".join(_text(value) for value in facts.values())
-        case [name, *rest]:
-            return str(STEPS.get(name, name)), " · ".join(_text(value) for value in rest)
-        case _:
-            return str(number), _text(item)
-
-
-def upstream_facts(facts: dict[str, Any]) -> Iterator[str]:
-    """An attempt to have the upstream answer, in the order in which things happened."""
-    told = {
-        "attempt": _("attempt %s"),
-        "host": "%s",
-        "connection": CONNECTIONS.get(facts.get("connection", ""), "%s"),
-        "resolve_ms": _("name resolved in %s ms"),
-        "connect_ms": _("connected in %s ms"),
-        "sent_after_ms": _("sent after %s ms"),
-        "stage": STAGES.get(facts.get("stage", ""), "%s"),
-        "took_ms": _("after %s ms"),
-        "status": _("with status %s"),
-        "relayed_bytes": _("%s bytes relayed"),
-        "limit": LIMITS.get(facts.get("limit", ""), "%s"),
-        "limit_ms": _("%s ms"),
-    }
-    for name, sentence in told.items():
-        if name in facts:
-            yield str(sentence) % _text(facts[name]) if "%s" in str(sentence) else str(sentence)
-
-
-def _text(value: Any) -> str:
-    match value:
-        case dict():
-            return ", ".join(f"{key}: {_text(item)}" for key, item in value.items())
-        case list():
-            return ", ".join(_text(item) for item in value)
-        case bool():
-            return "yes" if value else "no"
-        case _:
-            return str(value)
 
 
 def _page(request: HttpRequest, api: API | None) -> tuple[requests.Page, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from datetime import datetime, timedelta
 from typing import Any
@@ -81,6 +82,54 @@ def test_insights_look_right(browser_page: Page, live_server: Any, lively: Scene
     look(browser_page, live_server, reverse("analytics:requests"), "requests")
     look(browser_page, live_server, reverse("analytics:request", args=[UUID(bytes=record.request_id)]), "request")
     look(browser_page, live_server, reverse("analytics:request", args=[UUID(bytes=failed.request_id)]), "failed")
+
+
+CALLER = [
+    {"step": "route", "base_path": "/orders/v1", "version": "v1"},
+    {"step": "operation", "id": "7"},
+    {"step": "credential", "state": "active"},
+    {"step": "application", "state": "active"},
+    {"step": "subscription", "state": "active"},
+    {"step": "plan", "name": "Free"},
+]
+RATE = {"step": "limit", "name": "rate-minute", "amount": 60, "left": 12, "reset_s": 48}
+QUOTA = {"step": "limit", "name": "quota-month", "amount": 10_000, "left": 61, "reset_s": 418_653}
+AT_ONCE = {"step": "limit", "name": "concurrency", "amount": 10, "left": 7}
+MANY = [
+    {**RATE, "name": f"{name}-{period}-operation"} for name in ("rate", "api-rate") for period in ("second", "hour")
+]
+# What was decided before the end, how it ended, and what the gateway said of it.
+EXPLAINED: dict[str, tuple[list[dict[str, Any]], str, str]] = {
+    "rate": (
+        [*CALLER, {**RATE, "left": 0, "reset_s": 60}, QUOTA, AT_ONCE],
+        "rate_limited",
+        "The plan allows 60 calls per minute.",
+    ),
+    "quota": ([*CALLER, RATE, {**QUOTA, "left": 0}], "quota_exceeded", "The plan allows 10000 calls per month."),
+    "at-once": ([*CALLER, RATE, {**AT_ONCE, "left": 0}], "concurrency_exceeded", "The plan allows 10 calls at once."),
+    "key": (CALLER[:2], "key_unknown", "The API key is not known."),
+    "many": (
+        [*CALLER, *MANY * 5, {**QUOTA, "left": 0}, {"step": "limit", "more": 28}],
+        "quota_exceeded",
+        "The plan allows 10000 calls per month.",
+    ),
+}
+
+
+@every_look
+def test_explanations_look_right(browser_page: Page, live_server: Any, scene: Scene, dev: User) -> None:
+    sign_in(browser_page, live_server, dev)
+    for name, (steps, code, detail) in EXPLAINED.items():
+        trail = json.dumps([*steps, {"step": "refused", "code": code, "detail": detail}]).encode()
+        record = scene.refusal(timezone.now(), code, trail=trail)
+        store(record)
+        address = reverse("analytics:request", args=[UUID(bytes=record.request_id)])
+        look(browser_page, live_server, address, f"explained-{name}")
+        marked = browser_page.get_by_role("row").filter(has_text="Refused this call")
+        assert marked.count() == (0 if name == "key" else 1)
+    good = scene.call(timezone.now())
+    store(good)
+    look(browser_page, live_server, reverse("analytics:request", args=[UUID(bytes=good.request_id)]), "explained-good")
 
 
 def test_the_tail_moves_by_itself(browser_page: Page, live_server: Any, scene: Scene, oscar: User) -> None:

@@ -3,16 +3,20 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from datetime import datetime, timedelta
 from uuid import UUID
 
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from analytics.export import neutral
 from apimgr.accounts.models import User
+from apimgr.contracts.usage import FLAG_OLD_SECRET, FLAG_TEST_KEY, UsageRecord
 from apimgr.core.ids import encode_id
+from portal.services.credentials import roll_credential
 from tests.analytics.calls import store
 from tests.analytics.test_api import UPSTREAM_TRAIL
 from tests.analytics.world import Scene, told
@@ -149,7 +153,7 @@ def test_a_call_is_explained_to_its_owners(client: Client, oscar: User, dev: Use
             "A quota of the plan or the API is used up",
             "if there is a larger plan",
             "10,000 of 10,000",
-            "v1 · /orders/v1",
+            "Orders v1 at /orders/v1",
             "203.0.113.7",
             logs[viewer],
         ):
@@ -174,13 +178,12 @@ def test_an_upstream_s_failure_reads_as_it_happened(
     for viewer in (oscar, dev):
         text = page(client, viewer, "request", request_id=UUID(bytes=record.request_id))
         for expected in (
-            "attempt 1",
+            "Attempt 1",
             "new connection",
             "name resolved in 1.2 ms",
             "connected in 3.4 ms",
-            "ended before anything was heard",
-            "after 30000.1 ms",
-            "limit for each part of the answer · 30000 ms",
+            "Ended 30,000 ms later, before anything was heard.",
+            "Each part of the answer may take 30,000 ms.",
             "/docs/outcomes/upstream_timeout/",
         ):
             assert expected in text
@@ -195,8 +198,80 @@ def test_an_upstream_s_own_failure_reads_as_it_happened(client: Client, dev: Use
     record = busy.call(now, status=503, upstream_status=503, trail=json.dumps(steps).encode())
     store(record)
     text = page(client, dev, "request", request_id=UUID(bytes=record.request_id))
-    assert "attempt 1 · answered in full · after 12.5 ms · with status 503 · 4 bytes relayed" in text
+    assert "Attempt 1. Answered in full 12.5 ms later. Relayed by then: status 503 and 4 bytes." in text
     assert "The upstream itself answered 503" in text
+
+
+LIMITED = json.dumps(
+    [
+        {"step": "route", "base_path": "/orders/v1", "version": "v1"},
+        {"step": "operation", "id": "7"},
+        {"step": "credential", "state": "active"},
+        {"step": "application", "state": "active"},
+        {"step": "subscription", "state": "active"},
+        {"step": "plan", "name": "Free"},
+        {"step": "limit", "name": "rate-minute", "amount": 60, "left": 12, "reset_s": 48},
+        {"step": "limit", "name": "quota-month", "amount": 10_000, "left": 0, "reset_s": 418_653},
+        {"step": "refused", "code": "quota_exceeded", "detail": "The plan allows 10000 calls per month."},
+    ]
+).encode()
+
+
+def test_the_limit_that_refused_a_call_stands_out(client: Client, dev: User, scene: Scene, now: datetime) -> None:
+    record = scene.refusal(now, "quota_exceeded", trail=LIMITED)
+    store(record)
+    client.force_login(dev)
+    shown = page(client, dev, "request", request_id=UUID(bytes=record.request_id))
+    marked = re.findall(r'<tr class="is-decisive">.*?</tr>', shown, re.DOTALL)
+    assert len(marked) == 1
+    assert "Quota of the month, 10,000 calls: none left, starts anew on" in marked[0]
+    assert "Refused this call" in marked[0], "not by its looks alone"
+    assert "10000" not in shown
+
+
+def test_a_key_is_shown_by_its_end_to_who_may_know_it(
+    client: Client, oscar: User, dev: User, scene: Scene, now: datetime
+) -> None:
+    record = scene.refusal(now, "quota_exceeded", trail=LIMITED)
+    tested = scene.refusal(now, "quota_exceeded", trail=LIMITED, flags=FLAG_TEST_KEY)
+    store(record, tested)
+
+    def shown(viewer: User, record: UsageRecord) -> str:
+        return page(client, viewer, "request", request_id=UUID(bytes=record.request_id))
+
+    for viewer in (dev, oscar):
+        text = shown(viewer, record)
+        assert "Live key ending in wxyz" in text
+        assert f"To {scene.plan.product}" in text
+        assert f"Free, a plan of {scene.plan.product}" in text
+    assert "Test key ending in wxyz" in shown(dev, tested)
+    # A publisher's view ends with the subscription, as that of "Whose key is this?" does.
+    scene.application.subscriptions.update(state="cancelled")
+    assert "Live key ending in wxyz" in shown(dev, record)
+    assert "wxyz" not in shown(oscar, record)
+    # A call that was made before the key was rolled had another secret.
+    roll_credential(actor=dev, credential=scene.credential, overlap=timedelta(hours=1))
+    text = shown(dev, record)
+    assert "Live key" in text
+    assert "ending in" not in text
+    later = scene.refusal(timezone.now(), "quota_exceeded", trail=LIMITED, flags=FLAG_OLD_SECRET)
+    store(later)
+    assert "Former secret, ending in wxyz, of a key that was rolled" in shown(dev, later)
+
+
+def test_a_key_of_no_credential_any_more(client: Client, dev: User, scene: Scene, now: datetime) -> None:
+    record = scene.refusal(now, "quota_exceeded", trail=LIMITED, credential_id=5, plan_id=6, version_id=7)
+    store(record)
+    text = page(client, dev, "request", request_id=UUID(bytes=record.request_id))
+    assert "Live key" in text
+    assert "<td>Free</td>" in text
+
+
+def test_who_looks_for_the_steps_of_a_good_call_is_told(client: Client, dev: User, scene: Scene, now: datetime) -> None:
+    record = scene.call(now)
+    store(record)
+    text = page(client, dev, "request", request_id=UUID(bytes=record.request_id))
+    assert "How the gateway decided is kept of calls that were refused or failed." in text
 
 
 def test_the_first_call_waits_then_tells_a_refusal_then_a_success(

@@ -97,7 +97,7 @@ def test_limits_that_were_left_out_are_counted_where_a_trail_is_read(
     store(record)
     client.force_login(dev)
     page = client.get(reverse("analytics:request", args=[UUID(bytes=record.request_id)]))
-    assert "<td>Limit</td><td>31 more, not listed for want of room</td>" in page.text
+    assert "<td>Limit</td><td>31 more limits, not listed for want of room</td>" in page.text
     assert "<td>Refused</td><td>The plan allows 5 calls per day.</td>" in page.text
 
 
