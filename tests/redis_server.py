@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from tests.here import NO_REDIS, do_without
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class RedisServer:

@@ -130,6 +130,10 @@ class Upstream:
         await writer.drain()
         return True
 
+    @property
+    def connections(self) -> int:
+        return len(self._connections)
+
     def drop(self) -> None:
         """Close every connection, and go on."""
 
@@ -182,7 +186,7 @@ class Load:
         self._pause = connections / rate
         self._over = False
         self._broken = 0
-        self._last_began = [0.0] * connections  # by caller, of calls that have ended
+        self._last = [Call(0, 0.0, 0.0, 0)] * connections  # by caller, of calls that have ended
         self._callers = [loop.start(self._keep_calling(caller)) for caller in range(connections)]
 
     @property
@@ -192,7 +196,11 @@ class Load:
 
     def all_called_since(self, moment: float) -> bool:
         """Whether every caller has made a call since, and knows what became of it."""
-        return min(self._last_began) > moment
+        return all(call.began_at > moment for call in self._last)
+
+    def all_answered_since(self, moment: float, status: int) -> bool:
+        """Whether every caller has, and was answered ``status`` in the end."""
+        return all(call.began_at > moment and call.status == status for call in self._last)
 
     def stop(self) -> list[Call]:
         self._over = True
@@ -212,8 +220,8 @@ class Load:
             except (OSError, TimeoutError, asyncio.IncompleteReadError):
                 status, request_id, keep = 0, "", False
                 self._broken += 1
-            self.calls.append(Call(number, began, time.monotonic(), status, request_id))
-            self._last_began[caller] = began
+            self._last[caller] = Call(number, began, time.monotonic(), status, request_id)
+            self.calls.append(self._last[caller])
             if not keep and streams is not None:
                 streams[1].close()
                 streams = None

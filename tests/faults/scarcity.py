@@ -17,9 +17,9 @@ import psycopg
 from apimgr.contracts.outcomes import BY_CODE
 from apimgr.contracts.snapshot import LimitDocument
 from tests.faults.checker import Verdict
-from tests.faults.faults import RESTART_SECONDS, Scale, fault
+from tests.faults.faults import Scale, fault
 from tests.faults.host import disk, memory_group
-from tests.faults.load import Load, request_head
+from tests.faults.load import request_head
 from tests.faults.stage import Stage, stopping, wait_until
 
 MIB: Final = 1024 * 1024
@@ -51,9 +51,11 @@ def descriptors_run_out(stage: Stage, scale: Scale, chance: random.Random) -> Ve
     """From one moment to the next there is not one more: kept connections are served, no record is lost."""
     load = stage.load(connections=8, rate=scale.rate)
     stage.upstream.manner, stage.upstream.takes = "slow", 0.5
-    time.sleep(1.2)  # each caller has a connection to the upstream of its own by now, which is kept
+    wait_until(
+        lambda: stage.upstream.connections >= 8, 60, "each caller has a connection to the upstream, which is kept"
+    )
     stage.upstream.manner = "answer"
-    time.sleep(0.6)
+    stage.wait_for_answers(200)
     workers = stage.node.children("worker")
     limits = [worker.rlimit(psutil.RLIMIT_NOFILE) for worker in workers]
     for worker, (_, hard) in zip(workers, limits, strict=True):
@@ -63,11 +65,12 @@ def descriptors_run_out(stage: Stage, scale: Scale, chance: random.Random) -> Ve
     used = sum(_cpu_seconds(worker) for worker in workers)
     time.sleep(2)
     assert sum(_cpu_seconds(worker) for worker in workers) - used < 1.5, "two workers that spin use four seconds"
-    with stage.excused(0.5):  # the upstream's connections go, and there can be no others
+    with stage.excused():  # the upstream's connections go, and there can be no others
         stage.upstream.drop()
-        time.sleep(1)
-    for worker, limit in zip(workers, limits, strict=True):
-        worker.rlimit(psutil.RLIMIT_NOFILE, limit)
+        stage.wait_for_answers(503)
+        for worker, limit in zip(workers, limits, strict=True):
+            worker.rlimit(psutil.RLIMIT_NOFILE, limit)
+        stage.wait_for_answers(200)
     statuses = {call.status for call in load.calls[before:]}
     assert statuses == {200, 503}, statuses
     assert crowd.call_and_leave() == {200: 50}
@@ -102,7 +105,7 @@ def memory_runs_out(stage: Stage, scale: Scale, chance: random.Random) -> Verdic
         assert not group.kills, "what waits for callers is bounded"
         for _ in range(max(2, scale.kills // 10)):
             victim = chance.choice(stage.node.children(chance.choice(["worker", "worker", "agent"])))
-            with stage.excused(RESTART_SECONDS), group.hog(victim):
+            with stage.excused_until_noticed(), group.hog(victim):
                 wait_until(lambda victim=victim: not victim.is_running(), 60, "the kernel kills it")  # type: ignore[misc]
             assert group.kills
             stage.node.wait_ready()
@@ -122,12 +125,13 @@ def the_spool_is_full(stage: Stage, scale: Scale, chance: random.Random) -> Verd
         load = stage.load(rate=scale.rate)
         stage.database.stop()  # so that no segment is shipped, and its room given back
         small.fill()
-        with stage.excused(RESTART_SECONDS):
+        with stage.excused():
             stage.node.kill("worker")  # their successors need segments
-            _see_that_nothing_is_passed_on(stage, load)
+            _see_that_nothing_is_passed_on(stage)
             small.free()
+            stage.wait_for_answers(200)
         stage.database.start()
-        _wait_for_answers(load, 200)
+        time.sleep(1)
         return stage.verdict(load)
 
 
@@ -142,22 +146,18 @@ def the_spool_can_only_be_read(stage: Stage, scale: Scale, chance: random.Random
             stack.enter_context(stopping(stage.node))
             small.remount("ro")
             stage.node.start()
-            _see_that_nothing_is_passed_on(stage, load)
+            _see_that_nothing_is_passed_on(stage)
             small.remount("rw")
-            _wait_for_answers(load, 200)
+            stage.wait_for_answers(200)
         time.sleep(1)
         return stage.verdict(load)
 
 
-def _see_that_nothing_is_passed_on(stage: Stage, load: Load) -> None:
-    _wait_for_answers(load, BY_CODE["usage_unavailable"].status)
+def _see_that_nothing_is_passed_on(stage: Stage) -> None:
+    stage.wait_for_answers(BY_CODE["usage_unavailable"].status)
     reached = len(stage.upstream.reached)
     time.sleep(1)
     assert len(stage.upstream.reached) == reached, "nothing that could not be recorded is passed on"
-
-
-def _wait_for_answers(load: Load, status: int) -> None:
-    wait_until(lambda: {call.status for call in load.calls[-20:]} == {status}, 30, f"callers are answered {status}")
 
 
 @fault
@@ -175,10 +175,10 @@ def the_database_is_out_of_disk(stage: Stage, scale: Scale, chance: random.Rando
             load = stage.load(rate=scale.rate)
             small.fill()
             stored = len(database.rows())
+            wait_until(lambda: "No space left on device" in stage.node.log.read_text(), 60, "some cannot be stored")
             time.sleep(min(scale.outage_seconds, 30))
             assert stage.node.metric("spooled_total") > stage.node.metric("acknowledged_total"), "some of it waits"
             assert len(database.rows()) < len(load.calls) + stored
-            assert "No space left on device" in stage.node.log.read_text()
             small.free()
             verdict = stage.verdict(load)
         finally:

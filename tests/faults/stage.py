@@ -47,7 +47,7 @@ _APPEND = """
         ON CONFLICT (id) DO UPDATE SET last = counter.last + 1 RETURNING last
     )
     INSERT INTO proxy_gatewaychange (sequence, kind, key, document, created_at)
-    SELECT last, %s, %s, %s, now() FROM counter
+    SELECT last, %s, %s, %s, now() FROM counter RETURNING sequence
 """
 
 
@@ -102,13 +102,17 @@ class Database:
                 with suppress(psutil.NoSuchProcess):
                     member.resume()
 
-    def append(self, *documents: snapshot.Document) -> None:
-        """Say ``documents`` in the change log, as the control plane does."""
+    def append(self, *documents: snapshot.Document) -> int:
+        """Say ``documents`` in the change log, as the control plane does. Gives the number of the last change."""
+        sequence = 0
         with psycopg.connect(self.url) as connection:
             for document in documents:
                 body = snapshot.dump(document).decode()
-                connection.execute(_APPEND, (snapshot.KIND_OF[type(document)], document.key, body))
+                said = connection.execute(_APPEND, (snapshot.KIND_OF[type(document)], document.key, body)).fetchone()
+                assert said is not None
+                (sequence,) = said
             connection.execute("SELECT pg_notify('gateway_change', '')")
+        return sequence
 
     def execute(self, *statements: str) -> None:
         """Each in a transaction of its own."""
@@ -178,14 +182,14 @@ class Node:
             self.process = subprocess.Popen(command, cwd=BASE_DIR, env=environment, stderr=log, stdout=log)
 
     def wait_ready(self) -> None:
-        wait_until(lambda: self.admin("/ready")[0] == 200, 30, f"the node is ready; {self.log.read_text()[-2000:]}")
+        wait_until(lambda: self.admin("/ready")[0] == 200, 60, f"the node is ready; {self.log.read_text()[-2000:]}")
 
     def admin(self, path: str) -> tuple[int, str]:
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.admin_port}{path}", headers={"Authorization": f"Bearer {TOKEN}"}
         )
         try:
-            with DIRECTLY.open(request, timeout=5) as reply:
+            with DIRECTLY.open(request, timeout=30) as reply:
                 return reply.status, reply.read().decode()
         except urllib.error.HTTPError as error:
             error.close()
@@ -227,9 +231,12 @@ class Node:
         return found
 
     def kill(self, role: str) -> None:
-        for child in self.children(role):
+        """And wait until they, and with them their connections, are gone."""
+        victims = self.children(role)
+        for child in victims:
             with suppress(psutil.NoSuchProcess):
                 child.kill()
+        wait_until(lambda: all(map(has_ended, victims)), 30, "who was killed is gone")
 
     def kill_all(self) -> None:
         """The supervisor alone: the rest must follow by itself."""
@@ -240,6 +247,7 @@ class Node:
         assert not alive, "no orphan outlives its supervisor"
 
     def stop(self) -> None:
+        """Its ports stay its own, for the next start."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             self.process.wait(60)
@@ -249,7 +257,13 @@ class Node:
                 if successor.environ().get("APIMGR_VAR") == str(self.home):
                     successor.terminate()
                     wait_until(lambda: has_ended(successor), 60, "the successor has ended")
-        self._ports.close()
+
+    def close(self) -> None:
+        """For good."""
+        try:
+            self.stop()
+        finally:
+            self._ports.close()
 
 
 @contextmanager
@@ -283,8 +297,9 @@ class Stage:
         self._crowds_calls: list[Call] = []
         self._load: Load | None = None
 
-    def publish(self, *, port: int = 0, limits: tuple[LimitDocument, ...] = (), **upstream: int) -> None:
-        self.database.append(
+    def publish(self, *, port: int = 0, limits: tuple[LimitDocument, ...] = (), **upstream: int) -> int:
+        """Gives the number of the last change."""
+        return self.database.append(
             VersionDocument(
                 id=2,
                 api_id=1,
@@ -304,7 +319,7 @@ class Stage:
 
     def load(self, *, connections: int = 16, rate: float = 300) -> Load:
         self._load = load = Load(self._loop, self.node.port, self.key, connections=connections, rate=rate)
-        wait_until(lambda: sum(call.status == 200 for call in load.calls) > 20, 20, "calls get through")
+        wait_until(lambda: sum(call.status == 200 for call in load.calls) > 20, 60, "calls get through")
         return load
 
     def crowd(self, count: int, port: int = 0, *, hosts: int = 1) -> Crowd:
@@ -340,13 +355,25 @@ class Stage:
 
     @contextmanager
     def excused_until_noticed(self) -> Iterator[None]:
-        """Calls may fail until every steady caller has made one since: on a connection that broke, that is the last."""
+        """Calls may fail until every steady caller has made one since: on a connection that broke, that is the last.
+
+        An event, and no margin: how soon a caller notices is up to the machine.
+        """
         load = self._load
         assert load is not None, "somebody calls"
         with self.excused():
             yield
             done = time.monotonic()
             wait_until(lambda: load.all_called_since(done), 60, "every caller has noticed")
+
+    def wait_for_answers(self, status: int) -> None:
+        """Until every steady caller has made a call from now on that was answered ``status``."""
+        load, began = self._load, time.monotonic()
+        assert load is not None, "somebody calls"
+        wait_until(lambda: load.all_answered_since(began, status), 60, f"callers are answered {status}")
+
+    def wait_applied(self, sequence: int) -> None:
+        wait_until(lambda: self.node.metric("applied_sequence") >= sequence, 60, f"change {sequence} is in force")
 
     def revoke(self) -> None:
         gone = CredentialDocument(self.credential.id, self.credential.application_id, self.credential.digest, "revoked")
@@ -376,6 +403,6 @@ class Stage:
             self._load.stop()
         for crowd in self._crowds:
             crowd.leave()
-        self.node.stop()
+        self.node.close()
         self.upstream.close()
         self._loop.close()

@@ -32,6 +32,9 @@ def test_the_promise_holds(name: str, database: Database, tmp_path: Path) -> Non
         verdict = FAULTS[name](stage, SHORT, random.Random(seed))
     except NotHere as reason:
         pytest.skip(not_here(str(reason)))
+    except Exception as error:
+        error.add_note(f"seed {seed}\n{stage.node.log.read_text()[-3000:]}")
+        raise
     finally:
         stage.close()
     assert verdict.is_clean, f"seed {seed}: {verdict}\n{stage.node.log.read_text()[-3000:]}"
