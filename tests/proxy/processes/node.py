@@ -23,21 +23,24 @@ from django.db import connection
 from tests.stack import has_ended, kept_ports
 
 TOKEN = "admin-token-of-this-test-node-000000"
-PATIENCE = 30.0  # seconds to await what must come: a bound on hanging, not on speed
+PATIENCE = 60.0  # seconds to await what must come: a bound on hanging, not on speed
 
 
 def wait_for(
     condition: Callable[[], object], seconds: float = PATIENCE, *, every: float = 0.02, what: str = "what was awaited"
 ) -> float:
-    """Seconds until ``condition`` held, but for those in which a busy machine did not let us look. Fails if it does
-    not hold in time."""
-    began, kept = time.monotonic(), 0.0
-    while not condition():
+    """For how long ``condition`` did not hold: the seconds to the beginning of the last look that found it so, but for
+    those in which a busy machine did not let us look. Fails if it does not hold in time."""
+    began, kept, lasted = time.monotonic(), 0.0, 0.0
+    while True:
+        looked_at = time.monotonic()
+        if condition():
+            return lasted
+        lasted = looked_at - began - kept
         before = time.monotonic()
         assert before - began < seconds, f"{what}: not within {seconds} s"
         time.sleep(every)
         kept += max(0.0, time.monotonic() - before - 2 * every)
-    return time.monotonic() - began - kept
 
 
 def database_url() -> str:

@@ -19,12 +19,18 @@ from tests.proxy.processes.test_node import rows_per_request
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
 
 STALL = 3
+# Python runs this first in every process of a node: a worker that starts while there is the file stops itself.
+STOP_WHO_STARTS = """
+import os, pathlib, signal, sys
+if "worker" in sys.orig_argv and pathlib.Path(os.environ["STOP_WHO_STARTS"]).exists():
+    os.kill(os.getpid(), signal.SIGSTOP)
+"""
 
 
 @contextmanager
-def stoppable(var: Path, stall: int = STALL) -> Iterator[Node]:
+def stoppable(var: Path, stall: int = STALL, **more: str) -> Iterator[Node]:
     """A node of two workers of which processes may be stopped; none is at the end."""
-    with running(var, workers=2, APIMGR_GATEWAY_STALL_SECONDS=str(stall)) as node:
+    with running(var, workers=2, APIMGR_GATEWAY_STALL_SECONDS=str(stall), **more) as node:
         try:
             yield node.wait_ready()
         finally:
@@ -118,12 +124,19 @@ def test_an_agent_that_stands_still_is_killed_and_calls_notice_nothing(published
 
 
 def test_a_worker_that_stands_still_while_it_starts_is_killed_too(published: Published, tmp_path: Path) -> None:
-    with stoppable(tmp_path / "node") as node:
+    stop = tmp_path / "stop"
+    (tmp_path / "sitecustomize.py").write_text(STOP_WHO_STARTS)
+    with stoppable(tmp_path / "node", PYTHONPATH=str(tmp_path), STOP_WHO_STARTS=str(stop)) as node:
         known = family(node)
+        stop.touch()
         node.children("worker")[0].kill()
-        wait_for(lambda: {worker.pid for worker in node.children("worker")} - known, every=0.001)
-        (started,) = (worker for worker in node.children("worker") if worker.pid not in known)
-        started.suspend()
+
+        def new() -> list[psutil.Process]:
+            return [worker for worker in node.children("worker") if worker.pid not in known]
+
+        wait_for(lambda: [worker for worker in new() if worker.status() == psutil.STATUS_STOPPED])
+        stop.unlink()
+        (started,) = new()
         wait_for(lambda: has_ended(started))
         wait_for(lambda: len(node.children("worker")) == 2)
         assert f"process {started.pid}, has stood still for 20 s and is killed" in node.log.read_text()

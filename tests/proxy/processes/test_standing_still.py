@@ -50,4 +50,4 @@ def test_a_revocation_reaches_the_node(
                 assert node.metric("limits_shared") == 1
             published.revoke()
             assert wait_for(lambda: node.call("/echo/things/1", published.key)[0] == 401) < 1
-            assert f"Process {holder.pid} stands still" in node.log.read_text()
+            wait_for(lambda: f"Process {holder.pid} stands still" in node.log.read_text())
