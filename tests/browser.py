@@ -39,7 +39,7 @@ every_look = pytest.mark.parametrize(
 )
 
 # How long an action or an expectation may wait for the page: a bound on hanging, not on speed.
-PATIENCE_MS = 15_000
+PATIENCE_MS = 60_000
 expect.set_options(timeout=PATIENCE_MS)
 
 
@@ -77,7 +77,7 @@ def browser() -> Iterator[Browser]:
         arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
         # Own background traffic of the browser would count as foreign requests of the page.
         arguments += ["--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"]
-        chromium = playwright.chromium.launch(executable_path=path, args=arguments)
+        chromium = playwright.chromium.launch(executable_path=path, args=arguments, timeout=PATIENCE_MS)
         yield chromium
         chromium.close()
 

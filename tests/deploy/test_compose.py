@@ -129,6 +129,7 @@ def container(fresh_database: str, redis_url: str, tmp_path: Path) -> Iterator[C
 
 
 @pytest.mark.processes
+@pytest.mark.timeout(300)
 def test_each_command_runs(container: Callable[[str], Container], fresh_database: str, tmp_path: Path) -> None:
     """In one go, as they need each other: migrate first, the others beside each other."""
     (tmp_path / "static").mkdir()
@@ -149,7 +150,7 @@ def test_each_command_runs(container: Callable[[str], Container], fresh_database
     finally:
         for process in running:
             process.terminate()
-        codes = [process.wait(30) for process in running]
+        codes = [process.wait(60) for process in running]
     assert codes == [0, 0, 0, 0], [each.said()[-2_000:] for each in (web, gateway, worker, beat)]
 
 

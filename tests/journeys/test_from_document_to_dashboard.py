@@ -92,7 +92,7 @@ def test_from_document_to_dashboard(open_page: Callable[..., Page], platform: Pl
 
     # The four answers of the plain road.
     wait_for(lambda: status(call, **{"X-Api-Key": key}) == 200, what="the key opens the gateway")
-    answer = httpx.get(call, headers={"X-Api-Key": key}, trust_env=False)
+    answer = httpx.get(call, headers={"X-Api-Key": key}, trust_env=False, timeout=30)
     assert answer.json()["url"].endswith("/get"), "httpbin's own body"
     expect(developer.locator("#first-call")).to_contain_text("Your first request arrived", timeout=60 * SECONDS)
     assert status(call) == 401
@@ -108,7 +108,7 @@ def test_from_document_to_dashboard(open_page: Callable[..., Page], platform: Pl
 
 
 def over_the_limit(call: str, key: str) -> httpx.Response:
-    with httpx.Client(headers={"X-Api-Key": key}, trust_env=False) as client:
+    with httpx.Client(headers={"X-Api-Key": key}, trust_env=False, timeout=30) as client:
         for _ in range(100):
             answer = client.get(call)
             if answer.status_code == 429:
@@ -145,5 +145,5 @@ def revoke(page: Page, platform: Platform, call: str, key: str) -> None:
     confirm.get_by_role("button", name="Revoke key").click()
     took = wait_for(lambda: status(call, **{"X-Api-Key": key}) == 401, what="the revoked key is refused")
     assert took < 1.5
-    answer: dict[str, Any] = httpx.get(call, headers={"X-Api-Key": key}, trust_env=False).json()
+    answer: dict[str, Any] = httpx.get(call, headers={"X-Api-Key": key}, trust_env=False, timeout=30).json()
     assert answer["code"] == "key_revoked"
