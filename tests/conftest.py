@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,18 @@ def pytest_configure() -> None:
     Path(settings.STATIC_ROOT).mkdir(parents=True, exist_ok=True)
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Quotas of a day and a month begin anew at midnight (UTC): nothing that spends them begins shortly before.
+
+    As much before as a test may take; and outside of that time, which a fixture would have to share.
+    """
+    left = 86_400 - time.time() % 86_400
+    if left < float(item.config.getini("timeout") or 0) and item.get_closest_marker("processes"):
+        time.sleep(left)
+    return (yield)
+
+
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     """A thread or process of a test may hold its session to the end, and a database in use cannot be dropped."""
@@ -64,14 +76,6 @@ def names_of_nobody() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket, "getaddrinfo", answer)
         yield
-
-
-@pytest.fixture(autouse=True)
-def no_midnight_within(request: pytest.FixtureRequest) -> None:
-    """Quotas of a day and a month begin anew at midnight (UTC): nothing that spends them begins shortly before."""
-    left = 86_400 - time.time() % 86_400
-    if left < 40 and request.node.get_closest_marker("processes"):
-        time.sleep(left)
 
 
 @pytest.fixture(autouse=True)
