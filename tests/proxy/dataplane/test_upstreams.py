@@ -596,8 +596,8 @@ def test_the_next_address_is_tried(tmp_path: Path) -> None:
 
 
 @contextmanager
-def full_listener(host: str, port: int) -> Iterator[None]:
-    """A port whose queue is full: a connection to it is neither accepted nor refused."""
+def full_listener(host: str, port: int = 0) -> Iterator[int]:
+    """A port whose queue is full: a connection to it is neither accepted nor refused. 0 is whichever is free."""
     with socket.socket() as listener:
         listener.bind((host, port))
         listener.listen(0)
@@ -607,7 +607,7 @@ def full_listener(host: str, port: int) -> Iterator[None]:
             client.setblocking(False)  # noqa: FBT003
             client.connect_ex((host, listener.getsockname()[1]))
             held.append(client)
-        yield
+        yield listener.getsockname()[1]
         for client in held:
             client.close()
 
@@ -637,12 +637,8 @@ def test_connecting_has_a_deadline(tmp_path: Path) -> None:
         assert (await gateway.get()).status == 504
         assert last_outcome(gateway) == "upstream_timeout"
         gateway.worker.pools.resolve = name_server(["127.0.0.9"])
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.9", 0))
-            port = probe.getsockname()[1]
-        upstream = UpstreamDocument(url=f"http://i.example:{port}", connect_timeout_ms=300)
-        change(gateway, upstream=upstream)
-        with full_listener("127.0.0.9", port):
+        with full_listener("127.0.0.9") as port:
+            change(gateway, upstream=UpstreamDocument(url=f"http://i.example:{port}", connect_timeout_ms=300))
             assert (await gateway.get()).status == 504
         assert last_outcome(gateway) == "upstream_timeout"
         assert len(gateway.recorder.records) == 2
