@@ -134,6 +134,9 @@ USAGE_RETENTION_DAYS = {
     "hour": env.number("APIMGR_USAGE_HOUR_DAYS", 760, minimum=32),
 }
 
+# Days after which a gateway node that was not heard, and of which no call is outstanding, is known no more.
+GATEWAY_NODE_DAYS = env.number("APIMGR_GATEWAY_NODE_DAYS", 30, minimum=1)
+
 # --- Accounts -----------------------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.User"
 AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]

@@ -7,4 +7,4 @@ class ProxyConfig(AppConfig):
     name = "proxy"
 
     def ready(self) -> None:
-        from proxy import receivers  # noqa: F401
+        from proxy import receivers, sentences  # noqa: F401  # registers them

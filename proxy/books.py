@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Literal
 
+State = Literal["running", "open", "closed", "given_up"]
+
 
 @dataclass(frozen=True, slots=True)
 class Counted:
@@ -33,13 +35,14 @@ class Stored:
 class BootBooks:
     """One boot of one node. ``counted`` is ``None`` for calls that came another way than from a gateway.
 
-    ``running`` counts go on; ``open`` ones are those of a boot that ended and may have left records in its spool.
+    ``running`` counts go on; ``open`` ones are those of a boot that ended and may have left records in its spool. Of a
+    ``closed`` one nothing waits, says the node; of one that was ``given_up`` nothing is expected, says the platform.
     """
 
     node: str
     boot: int
     started_at: datetime
-    state: Literal["running", "open", "closed"]
+    state: State
     counted: Counted | None
     in_database: Stored
 
@@ -54,7 +57,7 @@ class BootBooks:
     @property
     def waiting(self) -> int:
         """Records in the spool, on their way to the database."""
-        if self.counted is None or self.state == "closed":
+        if self.counted is None or self.is_over:
             return 0
         arrived = self.in_database.stored - self.in_database.cut_off + self.in_database.quarantined
         return max(0, self.counted.spooled - arrived)
@@ -64,22 +67,43 @@ class BootBooks:
         return max(0, self.in_database.stored - self.in_database.rolled_up)
 
     @property
+    def is_over(self) -> bool:
+        return self.state in {"closed", "given_up"}
+
+    @property
+    def outstanding(self) -> int:
+        """Calls that must have a row and have none yet: what is lost if nothing more comes of this boot."""
+        return max(0, -self._beyond)
+
+    @property
+    def is_even(self) -> bool:
+        """Whether nothing of it has yet to come, as far as the node told."""
+        return not self.outstanding and not self.waiting
+
+    @property
     def lost(self) -> int:
         """Calls that must have a row and have none, and do not wait anywhere."""
         if self.counted is None:
             return 0
-        if self.state != "closed":
-            return self.counted.missing
-        explained = self.in_database.stored + self.in_database.quarantined + self.counted.unrecorded
-        return max(0, self.counted.generated - explained)
+        return self.outstanding if self.is_over else self.counted.missing
+
+    @property
+    def given_up(self) -> int:
+        """Of the lost ones, those that were written off with their node."""
+        return self.lost if self.state == "given_up" else 0
 
     @property
     def uncounted(self) -> int:
-        """Rows beyond what a closed boot counted: its process was killed between writing a record and counting it."""
-        if self.counted is None or self.state != "closed":
+        """Rows beyond what an ended boot counted: its process was killed between writing a record and counting it."""
+        return max(0, self._beyond) if self.is_over else 0
+
+    @property
+    def _beyond(self) -> int:
+        """Calls that are explained beyond those that were generated; below zero, how many are not."""
+        if self.counted is None:
             return 0
         explained = self.in_database.stored + self.in_database.quarantined + self.counted.unrecorded
-        return max(0, explained - self.counted.generated)
+        return explained - self.counted.generated
 
 
 @dataclass(slots=True)
@@ -99,6 +123,7 @@ class Totals:
     rolled_up: int = 0
     to_roll_up: int = 0
     lost: int = 0
+    given_up: int = 0
     uncounted: int = 0
 
 

@@ -67,7 +67,9 @@ class GatewayNode(models.Model):
 class GatewayBoot(models.Model):
     """What a node counted from one start to the next. Its rows of the ledger carry the same node and boot.
 
-    ``closed_at``: the node said that nothing of that boot waits any more; the counts are final.
+    ``closed_at``: nothing more is expected, so the counts are final. The node said that nothing of that boot waits any
+    more, or the platform gave it up. The row outlives its node: what was generated and never stored stays to be seen,
+    and a node that comes back goes on with its own counts.
     """
 
     pk = models.CompositePrimaryKey("node", "boot")
@@ -84,6 +86,14 @@ class GatewayBoot(models.Model):
 
     def __str__(self) -> str:
         return f"{self.node}/{self.boot}"
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether the platform closed it: later than the node, which closes with its last word, spoke of it.
+
+        There is no mark of it besides, so whatever the node says afterwards, of any software, undoes it.
+        """
+        return self.closed_at is not None and self.closed_at > self.seen_at
 
 
 class AppliedChanges(models.Model):

@@ -2,11 +2,23 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from celery.schedules import crontab
+
 SCHEDULE: Final[dict[str, dict[str, Any]]] = {
     "proxy.compact_changes": {
         "task": "proxy.tasks.compact_changes",
         "schedule": 900.0,
         "options": {"expires": 600},
+    },
+    "proxy.remove_gone_nodes": {
+        "task": "proxy.tasks.remove_gone_nodes",
+        "schedule": crontab(minute=37),
+        "options": {"expires": 1800},
+    },
+    "proxy.close_boots": {
+        "task": "proxy.tasks.close_boots",
+        "schedule": crontab(minute=47),
+        "options": {"expires": 1800},
     },
     # Each run looks two minutes back, so that several in a row may be missed.
     "proxy.touch_credentials": {

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Final, Literal
+from typing import Final
 
 from django.contrib.auth.models import AnonymousUser
 from django.db import connection
@@ -15,10 +15,10 @@ from django.utils import timezone
 from apimgr.accounts.access import Permission, organisations_for, require_operator
 from apimgr.accounts.models import User
 from apimgr.catalog.models import Version
-from apimgr.contracts.usage import BOOKS_OF_ALL, COUNTED
+from apimgr.contracts.usage import BOOKS_OF_ALL, BOOKS_OF_BOOT, COUNTED
 from apimgr.products.models import Plan
 from portal.models import Credential
-from proxy.books import BootBooks, Counted, Stored
+from proxy.books import BootBooks, Counted, State, Stored
 from proxy.models import ChangeCounter, GatewayBoot, GatewayChange, GatewayNode, RejectedDocument
 
 Viewer = User | AnonymousUser | None
@@ -36,6 +36,7 @@ class NodeStanding:
     lag: int  # changes not applied yet
     books: BootBooks  # since it started
     rejected: int = 0  # documents that it does not understand; the last good ones are in force
+    outstanding: int = 0  # calls of it and of its earlier boots that have no row yet: lost if it never comes back
 
     @property
     def state(self) -> str:
@@ -75,18 +76,32 @@ class Rollout:
 
 def nodes(viewer: Viewer) -> list[NodeStanding]:
     require_operator(viewer)
-    last, stored, now = last_sequence(), _stored(), timezone.now()
+    last, stored = last_sequence(), _stored()
     rejected = dict(RejectedDocument.objects.values_list("node").annotate(Count("pk")))
-    return [
+    found = [
         NodeStanding(
             node=node,
-            is_connected=now - node.heartbeat_at < CONNECTED,
+            is_connected=is_connected(node),
             lag=max(0, last - node.applied_sequence),
             books=_running_books(node, stored.get((node.name, node.boot), Stored())),
             rejected=rejected.get(node.name, 0),
         )
         for node in GatewayNode.objects.order_by("name")
     ]
+    earlier: dict[str, int] = {}
+    running = {(standing.node.name, standing.node.boot) for standing in found}
+    for boot in GatewayBoot.objects.filter(closed_at=None):
+        if (boot.node, boot.boot) not in running:
+            books = books_of(boot, stored.get((boot.node, boot.boot), Stored()))
+            earlier[boot.node] = earlier.get(boot.node, 0) + books.outstanding
+    return [
+        replace(standing, outstanding=standing.books.outstanding + earlier.get(standing.node.name, 0))
+        for standing in found
+    ]
+
+
+def is_connected(node: GatewayNode) -> bool:
+    return timezone.now() - node.heartbeat_at < CONNECTED
 
 
 def changes(viewer: Viewer) -> QuerySet[GatewayChange]:
@@ -217,14 +232,20 @@ def boots(viewer: Viewer) -> list[BootBooks]:
     for boot in GatewayBoot.objects.order_by("-boot", "node"):
         key = boot.node, boot.boot
         if key not in running:
-            counted = Counted(boot.generated, boot.spooled, boot.unrecorded, boot.acknowledged)
-            state: Literal["open", "closed"] = "closed" if boot.closed_at else "open"
-            found.append(BootBooks(*key, boot.started_at, state, counted, stored.pop(key, Stored())))
+            found.append(books_of(boot, stored.pop(key, Stored())))
     others = [
         BootBooks(node, boot, _boot_time(boot), "closed", None, of_database)
         for (node, boot), of_database in sorted(stored.items())
     ]
     return found + others
+
+
+def books_of(boot: GatewayBoot, stored: Stored | None = None) -> BootBooks:
+    """The books of a boot that does not run; ``stored`` is asked for unless it is given."""
+    state: State = "given_up" if boot.is_given_up else "closed" if boot.closed_at else "open"
+    counted = Counted(boot.generated, boot.spooled, boot.unrecorded, boot.acknowledged)
+    of_database = stored_of(boot.node, boot.boot) if stored is None else stored
+    return BootBooks(boot.node, boot.boot, boot.started_at, state, counted, of_database)
 
 
 def counted_calls(viewer: Viewer) -> int:
@@ -244,6 +265,14 @@ def _running_books(node: GatewayNode, stored: Stored) -> BootBooks:
 def _boot_time(boot: int) -> datetime:
     """Boots are numbered by the millisecond they began in."""
     return datetime.fromtimestamp(min(boot, _LAST_MS) / 1000, tz=UTC)
+
+
+def stored_of(node: str, boot: int) -> Stored:
+    """What the database holds of one boot."""
+    with connection.cursor() as cursor:
+        cursor.execute(BOOKS_OF_BOOT, [node, boot])
+        row = cursor.fetchone()
+    return Stored(*map(int, row[2:])) if row else Stored()
 
 
 def _stored() -> dict[tuple[str, int], Stored]:

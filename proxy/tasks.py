@@ -13,5 +13,15 @@ def compact_changes() -> None:
 
 
 @shared_task(acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator,unused-ignore]
+def remove_gone_nodes() -> None:
+    services.remove_gone_nodes()
+
+
+@shared_task(acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator,unused-ignore]
+def close_boots() -> None:
+    services.close_boots()
+
+
+@shared_task(acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator,unused-ignore]
 def touch_credentials() -> None:
     services.touch_credentials()

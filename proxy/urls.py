@@ -8,6 +8,7 @@ app_name = "proxy"
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", views.overview, name="overview"),
     path("nodes/", views.nodes, name="nodes"),
+    path("nodes/<str:name>/remove/", views.remove_node, name="node-remove"),
     path("usage/", views.books, name="books"),
     path("changes/", views.changes, name="changes"),
     path("receipts/versions/<id:version_id>/", views.receipt, name="receipt"),

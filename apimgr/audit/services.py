@@ -16,7 +16,8 @@ def record(
 ) -> AuditEntry:
     """Add one entry, in the caller's transaction. ``actor`` is ``None`` for the platform itself.
 
-    ``action`` is ``app.thing.happened``; ``data`` is what its sentence needs, as JSON.
+    ``action`` is ``app.thing.happened``; ``data`` is what its sentence needs, as JSON. A thing that goes by its name,
+    with no id of ours, has ``target_id`` 0.
     """
     if not ACTION.fullmatch(action):
         raise ValueError(f"an audit action is app.thing.happened, not {action!r}")
@@ -24,7 +25,7 @@ def record(
         actor=actor,
         action=action,
         target_type=target._meta.model_name or "",
-        target_id=target.pk,
+        target_id=target.pk if isinstance(target.pk, int) else 0,
         target_name=str(target)[:200],
         organisation_id=organisation_id,
         data=data,

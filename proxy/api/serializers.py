@@ -24,6 +24,7 @@ class TotalsSerializer(serializers.Serializer[Any]):
     rolled_up = serializers.IntegerField(help_text="Of these, how many the counts of the dashboards took.")
     to_roll_up = serializers.IntegerField(help_text="Of these, how many the counts have still to take.")
     lost = serializers.IntegerField(help_text="Calls without a row that wait nowhere; 0 when nothing is lost.")
+    given_up = serializers.IntegerField(help_text="Of the lost, how many were written off with a node.")
     uncounted = serializers.IntegerField(help_text="Rows of calls whose process was killed before it had counted them.")
 
 
@@ -41,8 +42,9 @@ class BootSerializer(serializers.Serializer[Any]):
     boot = serializers.IntegerField()
     started_at = serializers.DateTimeField()
     state = serializers.ChoiceField(
-        ["running", "open", "closed"],
-        help_text="open: it ended, and may have left records in its spool. closed: nothing of it waits any more.",
+        ["running", "open", "closed", "given_up"],
+        help_text="open: it ended, and may have left records in its spool. closed: nothing of it waits any more. "
+        "given_up: nothing of it is expected any more; what it owed is lost.",
     )
     books = BooksSerializer(source="*")
 
@@ -114,3 +116,14 @@ class NodeSerializer(serializers.Serializer[Any]):
         help_text="Calls since it started that passed a limit of several hosts without a grant."
     )
     books = BooksSerializer()
+    outstanding = serializers.IntegerField(
+        help_text="Calls of it and of its earlier boots that have no row yet: lost if it never comes back."
+    )
+
+
+class RemovalSerializer(serializers.Serializer[Any]):
+    """What went with a gateway node."""
+
+    name = serializers.CharField()
+    given_up = serializers.IntegerField(help_text="Boots of it whose books were open.")
+    lost = serializers.IntegerField(help_text="Calls of these that have no row: lost, and shown so in the books.")

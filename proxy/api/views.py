@@ -8,14 +8,15 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apimgr.core.rest_views import RestView
-from proxy import selectors
+from apimgr.core.rest_views import NothingSerializer, RestView
+from proxy import selectors, services
 from proxy.api.serializers import (
     ChangeSerializer,
     ChangesQuerySerializer,
     NodeSerializer,
     ReceiptSerializer,
     ReconciliationSerializer,
+    RemovalSerializer,
 )
 from proxy.books import totals
 from proxy.models import GatewayChange
@@ -115,3 +116,18 @@ class NodeList(RestView):
     )
     def get(self, request: Request) -> Response:
         return Response(NodeSerializer(selectors.nodes(request.user), many=True).data)
+
+
+class NodeRemove(RestView):
+    @extend_schema(
+        operation_id="nodes_remove",
+        summary="Remove a gateway node that is gone",
+        description="What it still owed is given up: those calls count as lost from now on. 409 `node_connected` while"
+        " it is heard. It comes back by itself if it is started again. For operators.",
+        request=None,
+        responses=RemovalSerializer,
+        tags=["nodes"],
+    )
+    def post(self, request: Request, name: str) -> Response:
+        self.given(NothingSerializer)
+        return Response(RemovalSerializer(services.remove_node(actor=self.actor, name=name)).data)

@@ -13,7 +13,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
@@ -29,7 +29,7 @@ from proxy.dataplane.heartbeat import Counters, Heart
 from proxy.dataplane.lifeline import Lifeline
 from proxy.dataplane.replica.feed import Feed, listen
 from proxy.dataplane.replica.file_feed import FileFeed
-from proxy.dataplane.replica.writer import ReplicaWriter
+from proxy.dataplane.replica.writer import Rejection, ReplicaWriter
 from proxy.dataplane.stats import SPOOLED_BYTES, Snapshot, StatsReader
 from proxy.dataplane.usage.books import Shipped, counted, earlier_boots
 from proxy.dataplane.usage.durability import Durability
@@ -69,6 +69,7 @@ class Agent:
         self._of_database: dict[str, int] = {}  # its books of this boot, when it was asked last
         self._of_database_at = -BOOKS_SECONDS
         self._missing = 0
+        self._told_rejected: Mapping[bytes, Rejection] | None = None  # what the platform knows of, if we do
         self._shipped_until: datetime | None = None
         self.grantor = _grantor(config)
         config.spool_root.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -79,13 +80,12 @@ class Agent:
 
     async def keep_replica(self, connection: AsyncConnection[Any]) -> None:
         await listen(connection)
-        told = None
+        self._told_rejected = None
         while True:
             has_applied = await self.feed.pull(connection)
-            if self.writer.rejected is not told:
-                rejected = self.writer.rejected
-                await self.heart.tell_rejected(connection, rejected.values())
-                told = rejected
+            if self.writer.rejected is not self._told_rejected:
+                self._told_rejected = self.writer.rejected
+                await self.heart.tell_rejected(connection, self._told_rejected.values())
                 self.note_applied()
             if has_applied:
                 self.note_applied()
@@ -124,7 +124,8 @@ class Agent:
             if time.monotonic() >= self._of_database_at + BOOKS_SECONDS:
                 self._of_database = await store.books(self.config.boot)
                 self._of_database_at = time.monotonic()
-            await self.heart.beat(connection, self.counters(), self._shipped_until)
+            if not await self.heart.beat(connection, self.counters(), self._shipped_until):
+                self._told_rejected = None  # a node that was removed is remembered nothing of
             await self.close_earlier_boots(connection)
             await asyncio.sleep(BEAT_SECONDS)
 

@@ -25,6 +25,7 @@ _BEAT: Final = """
         boot = excluded.boot, software_version = excluded.software_version, workers = excluded.workers,
         applied_sequence = excluded.applied_sequence, applied_at = excluded.applied_at,
         started_at = excluded.started_at, heartbeat_at = excluded.heartbeat_at, counters = excluded.counters
+    RETURNING xmax <> 0
 """
 _BOOT: Final = """
     INSERT INTO proxy_gatewayboot AS known
@@ -95,7 +96,8 @@ class Heart:
             if columns:
                 await connection.execute(_REJECTED, (self._config.node_name, *map(list, zip(*columns, strict=True))))
 
-    async def beat(self, connection: AsyncConnection[Any], counters: Counters, shipped_until: datetime | None) -> None:
+    async def beat(self, connection: AsyncConnection[Any], counters: Counters, shipped_until: datetime | None) -> bool:
+        """Say how the node is. Returns whether the platform knew it: one that was removed has more to tell."""
         row = {
             "name": self._config.node_name,
             "boot": self._config.boot,
@@ -108,10 +110,11 @@ class Heart:
         }
         counted = Counted(counters.generated, counters.spooled, counters.unrecorded)
         async with connection.transaction():
-            await connection.execute(_BEAT, row)
+            known = await (await connection.execute(_BEAT, row)).fetchone()
             await self.tell_of_boot(connection, self._config.boot, counted, counters.acknowledged)
             if shipped_until is not None:
                 await connection.execute(UPSERT_NODE, (self._config.node_name, shipped_until))
+        return bool(known and known[0])
 
     async def tell_of_boot(
         self, connection: AsyncConnection[Any], boot: int, counted: Counted, acknowledged: int, *, is_over: bool = False

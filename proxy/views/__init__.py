@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import render
-from django.views.decorators.http import require_GET
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from django.views.decorators.http import require_GET, require_POST
 
-from proxy import selectors
+from apimgr.accounts.models import User
+from apimgr.core.errors import Conflict
+from proxy import selectors, services
 from proxy.books import totals
 from proxy.selectors import Rollout
 
@@ -19,11 +24,11 @@ BOOTS_PER_PAGE = 50
 @login_required
 @require_GET
 def overview(request: HttpRequest) -> HttpResponse:
-    nodes = selectors.nodes(request.user)
+    nodes, last = selectors.nodes(request.user), selectors.last_sequence()
     context = {
         "nodes": nodes,
-        "rollout": selectors.rollout(selectors.last_sequence()),
-        "last_sequence": selectors.last_sequence(),
+        "rollout": selectors.rollout(last),
+        "last_sequence": last,
         "changes": selectors.rollouts(selectors.changes(request.user)[:8]),
         "totals": totals([standing.books for standing in nodes]) if nodes else None,
     }
@@ -34,6 +39,27 @@ def overview(request: HttpRequest) -> HttpResponse:
 @require_GET
 def nodes(request: HttpRequest) -> HttpResponse:
     return render(request, "proxy/nodes.html", {"nodes": selectors.nodes(request.user)})
+
+
+@login_required
+@require_POST
+def remove_node(request: HttpRequest, name: str) -> HttpResponse:
+    assert isinstance(request.user, User)
+    try:
+        removal = services.remove_node(actor=request.user, name=name)
+    except Conflict as error:
+        messages.error(request, f"{error.message} {error.fix}")
+        return redirect("proxy:nodes")
+    if removal.lost:
+        said = ngettext(
+            "%(name)s is removed. %(lost)d call of it counts as lost.",
+            "%(name)s is removed. %(lost)d calls of it count as lost.",
+            removal.lost,
+        )
+        messages.warning(request, said % {"name": name, "lost": removal.lost})
+        return redirect("proxy:books")
+    messages.success(request, _("%(name)s is removed. Each of its calls is stored.") % {"name": name})
+    return redirect("proxy:nodes")
 
 
 @login_required

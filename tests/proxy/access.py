@@ -6,8 +6,10 @@ from typing import Any
 from django.db import transaction
 
 from proxy import compiler
+from proxy.models import GatewayNode
 from proxy.services import append_changes
 from tests.access import ACME, Row, World
+from tests.proxy.control.test_rollout import make_node
 
 OPERATORS = frozenset({"olga"})
 
@@ -42,6 +44,12 @@ def application(world: World) -> dict[str, Any]:
     return {"application_id": world.application.pk}
 
 
+def gone_node(world: World) -> dict[str, Any]:
+    if not GatewayNode.objects.filter(name="gone").exists():
+        make_node("gone", silent_s=60)
+    return {"name": "gone"}
+
+
 def _receipt(kind: str, of: Callable[[World], dict[str, Any]]) -> Callable[[World], dict[str, Any]]:
     return lambda world: {"kind": kind, "thing_id": next(iter(of(world).values()))}
 
@@ -49,6 +57,7 @@ def _receipt(kind: str, of: Callable[[World], dict[str, Any]]) -> Callable[[Worl
 ACCESS: dict[str, Row | tuple[Row, ...]] = {
     "proxy:overview": Row(allow=OPERATORS),
     "proxy:nodes": Row(allow=OPERATORS),
+    "proxy:node-remove": Row(kwargs=gone_node, allow=OPERATORS, method="post"),
     "proxy:books": Row(allow=OPERATORS),
     "proxy:changes": Row(allow=OPERATORS),
     "proxy:receipt": Row(kwargs=version, allow=ACME),
@@ -66,5 +75,6 @@ ACCESS: dict[str, Row | tuple[Row, ...]] = {
     ),
     "api-reconciliation": Row(allow=OPERATORS),
     "api-nodes": Row(allow=OPERATORS),
+    "api-node-remove": Row(kwargs=gone_node, allow=OPERATORS, method="post"),
     "api-gateway-changes": Row(allow=OPERATORS),
 }

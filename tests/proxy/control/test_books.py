@@ -50,6 +50,23 @@ def test_a_boot_that_ended_may_have_left_records_behind() -> None:
     assert (ended.in_flight, ended.waiting, ended.lost) == (0, 7, 0)
 
 
+def test_what_was_given_up_is_lost_and_says_so() -> None:
+    counted = Counted(generated=20, spooled=16, unrecorded=2, acknowledged=9)
+    before = books("open", counted, stored=9, quarantined=1)
+    assert (before.outstanding, before.is_even, before.lost) == (8, False, 0)
+    given_up = books("given_up", counted, stored=9, quarantined=1)
+    assert (given_up.lost, given_up.given_up, given_up.waiting, given_up.in_flight) == (8, 8, 0, 0)
+    came_even = books("given_up", counted, stored=17, quarantined=1)
+    assert (came_even.lost, came_even.given_up, came_even.is_even) == (0, 0, True)
+    assert books("closed", counted, stored=9).given_up == 0
+
+
+def test_what_waits_is_outstanding_although_as_many_rows_were_never_counted() -> None:
+    """A worker that was killed left rows that it had not counted: they stand for no others."""
+    waits = books("open", Counted(generated=10, spooled=10, unrecorded=0, acknowledged=9), stored=10, cut_off=1)
+    assert (waits.outstanding, waits.waiting, waits.is_even) == (0, 1, False)
+
+
 def test_calls_that_no_gateway_made_are_in_the_ledger_alone() -> None:
     told = books("closed", None, stored=5, rolled_up=5)
     assert (told.in_flight, told.waiting, told.lost, told.uncounted) == (0, 0, 0, 0)

@@ -6,16 +6,20 @@ import signal
 import socket
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import psutil
 import psycopg
 import pytest
 from django.db import connection
+from django.db.models import F
+from django.utils import timezone
 
 from apimgr.contracts.outcomes import BY_CODE
 from proxy import selectors
 from proxy.models import AppliedChanges, GatewayBoot, GatewayNode
+from proxy.services import remove_node
 from tests.proxy.processes.conftest import Published
 from tests.proxy.processes.node import PATIENCE, TOKEN, Upstream, database_url, has_ended, running, wait_for
 
@@ -144,8 +148,9 @@ def test_a_call_that_is_with_the_upstream_when_its_worker_is_killed_has_a_row(
         assert not list((tmp_path / "node").glob("gateway/spool/*/*.calls"))[1:], "only the new worker has a table"
 
 
+@pytest.mark.parametrize("is_removed", [False, True], ids=["known", "removed meanwhile"])
 def test_the_books_of_a_node_that_was_killed_are_closed_without_a_loss(
-    published: Published, upstream: Upstream, tmp_path: Path
+    published: Published, upstream: Upstream, tmp_path: Path, is_removed: bool
 ) -> None:
     with running(tmp_path / "node", workers=2) as node:
         node.wait_ready()
@@ -155,14 +160,22 @@ def test_the_books_of_a_node_that_was_killed_are_closed_without_a_loss(
             caller = threading.Thread(target=node.call, args=("/echo/things/1", published.key))
             caller.start()
             wait_for(lambda: len(upstream.calls) == 6)
+            if is_removed:  # what it had not told of, nobody could give up
+                wait_for(GatewayBoot.objects.filter(generated__gte=6).exists)
             family = [psutil.Process(node.process.pid), *node.children()]
             for process in family:
                 process.kill()
         caller.join()
         wait_for(lambda: all(has_ended(process) for process in family))
         (killed,) = (int(path.name) for path in (tmp_path / "node" / "gateway" / "spool").glob("*"))
+    if is_removed:
+        GatewayNode.objects.update(heartbeat_at=timezone.now() - timedelta(minutes=1))
+        (owes,) = selectors.boots(None)
+        lost = remove_node(actor=None, name="test-node").lost
+        assert lost == owes.outstanding >= 1
+        assert [(books.state, books.lost) for books in selectors.boots(None)] == [("given_up", lost)]
     with running(tmp_path / "node") as node:
-        wait_for(lambda: GatewayBoot.objects.filter(boot=killed, closed_at__isnull=False).exists())
+        wait_for(lambda: GatewayBoot.objects.filter(boot=killed, closed_at=F("seen_at")).exists())
         assert node.call("/echo/things/1", published.key)[0] == 200
         wait_for(lambda: node.metric("stored_total") == node.metric("generated_total") > 0, 40)
     books = {boot.boot: boot for boot in selectors.boots(None)}
