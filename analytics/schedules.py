@@ -23,4 +23,9 @@ SCHEDULE: Final[dict[str, dict[str, Any]]] = {
         "schedule": crontab(minute=27),
         "options": {"expires": 1800},
     },
+    "analytics.forget_nodes": {
+        "task": "analytics.tasks.forget_nodes",
+        "schedule": crontab(minute=57),
+        "options": {"expires": 1800},
+    },
 }

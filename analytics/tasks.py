@@ -26,3 +26,8 @@ def drop_expired() -> None:
 @shared_task(acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator,unused-ignore]
 def prune_ledger() -> None:
     retention.prune_ledger()
+
+
+@shared_task(acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator,unused-ignore]
+def forget_nodes() -> None:
+    retention.forget_nodes()

@@ -7,8 +7,11 @@ from typing import Final
 
 from django.conf import settings
 from django.db import connection
+from django.db.models import Max
+from django.utils import timezone
 
 from analytics import partitions
+from analytics.models import UsageNode
 
 # A range that was rolled up stands in its boot's books (``usage_boot``), so that nothing adds it up any more; the
 # partitions of its calls are dropped; and whoever shipped it has long had an answer. What remains to be asked of the
@@ -40,3 +43,16 @@ def prune_ledger(*, at_once: int = 20_000) -> int:
         total += count
         if count < at_once:
             return total
+
+
+def forget_nodes() -> int:
+    """Delete how far nodes have shipped that were not seen for ``GATEWAY_NODE_DAYS``. Returns how many.
+
+    Not of the one that came furthest: where no node is left, it says until when numbers are whole.
+    """
+    furthest = UsageNode.objects.aggregate(until=Max("shipped_until"))["until"]
+    if furthest is None:
+        return 0
+    before = timezone.now() - timedelta(days=settings.GATEWAY_NODE_DAYS)
+    count, _ = UsageNode.objects.filter(seen_at__lt=before, shipped_until__lt=furthest).delete()
+    return count

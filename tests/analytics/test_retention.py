@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
-from analytics import partitions
-from analytics.models import UsageBatch
+from analytics import partitions, tasks
+from analytics.models import UsageBatch, UsageNode
+from analytics.selectors.cubes import complete_to
 from analytics.services import ingest, retention, rollups
 from proxy import selectors
 from tests.analytics.calls import NOW, call
@@ -80,3 +82,19 @@ def test_the_books_stay_as_they_are() -> None:
         assert cursor.fetchone() == (14,), "calls leave with their partition"
     rollups.roll_up_all()
     assert [books.in_database.rolled_up for books in selectors.boots(None)] == [14]
+
+
+def test_how_far_a_node_has_shipped_goes_with_the_node(settings: Any) -> None:
+    settings.GATEWAY_NODE_DAYS = 30
+    now = timezone.now()
+    for name, days in (("longest ago", 41), ("long ago", 40), ("young", 29)):
+        at = now - timedelta(days=days)
+        UsageNode.objects.create(node=name, shipped_until=at, seen_at=at)
+    whole = complete_to()
+    tasks.forget_nodes()
+    assert list(UsageNode.objects.values_list("node", flat=True)) == ["young"]
+    settings.GATEWAY_NODE_DAYS = 1
+    assert retention.forget_nodes() == 0, "the last one says until when numbers are whole"
+    assert complete_to() == whole == now - timedelta(days=29)
+    UsageNode.objects.all().delete()
+    assert retention.forget_nodes() == 0
