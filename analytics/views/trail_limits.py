@@ -77,6 +77,14 @@ class Limit:
         period = PERIOD_SECONDS[self.what.removeprefix("rate-")]
         return max(1, self.reset_s - period - (-period // self.amount))
 
+    @property
+    def refusal(self) -> str:
+        """What the gateway says of a call that it refused (``proxy.dataplane.policies.limit``)."""
+        period = self.what.partition("-")[2]
+        per = f"per {'billing month' if period == 'billing' else period}" if period else "at once"
+        who, calls = "API" if self.is_of_api else "plan", "call" if self.amount == 1 else "calls"
+        return f"The {who} allows {self.amount} {calls} {per}."
+
     def sentence(self, at: datetime) -> str:
         what = _WHAT[self.what] % {"count": self.amount, "amount": intcomma(self.amount)}
         whose = str(_WHOSE.get((self.is_of_api, self.narrowed), "%(what)s")) % {"what": what}
@@ -129,8 +137,7 @@ def refused_by(steps: Sequence[Any], code: str, detail: str) -> int | None:
 
 
 def _weight(limit: Limit, detail: str) -> tuple[bool, bool, int]:
-    told = f"The {'API' if limit.is_of_api else 'plan'} allows {limit.amount} "  # proxy.dataplane.policies.limit
-    return detail.startswith(told), not limit.left, limit.wait_s
+    return limit.refusal == detail, not limit.left, limit.wait_s
 
 
 def _moment(at: datetime, seconds: int) -> str:

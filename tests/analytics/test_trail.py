@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import proxy.dataplane
 from analytics.views import trail
 from analytics.views.trail import CONNECTIONS, STAGES, STEPS, TIMEOUTS, TOLD, Call, Row
-from analytics.views.trail_limits import limit_in
-from apimgr.contracts.snapshot import LimitDocument
+from analytics.views.trail_limits import limit_in, refused_by
+from apimgr.contracts.snapshot import LimitDocument, PlanDocument, SubscriptionDocument
+from proxy.dataplane.limits.meter import meter_of_caller
+from proxy.dataplane.limits.table import Table
 from proxy.dataplane.limits.windows import name_of
-from proxy.dataplane.policies.limit import _sentence
+from proxy.dataplane.policies.limit import _sentence, spend
+from proxy.dataplane.policies.refusal import Refusal
+from tests.proxy.dataplane.support import VERSION
 
 CALL = Call(
     at=datetime(2026, 11, 26, 3, 55, 47, 250_000, UTC),
@@ -227,6 +234,13 @@ REFUSALS = [
         "The API allows 90 calls per minute.",
         1,
     ),
+    # The sentence says the same of both: the longer wait.
+    (
+        [limit("rate-minute", 5, 0, 50), limit("rate-minute-operation", 5, 0, 58)],
+        "rate_limited",
+        PLANS.format(5, "minute"),
+        1,
+    ),
     # What is left is for another host.
     (
         [limit("rate-hour", 9, 9, 0), limit("concurrency", 9, 2)],
@@ -333,10 +347,46 @@ def test_every_limit_has_its_words(kind: Any, period: Any, owner: int, narrowed:
     assert found is not None
     assert found.kind == kind
     assert name not in found.sentence(CALL.at)
-    code = {"rate": "rate_limited", "quota": "quota_exceeded", "concurrency": "concurrency_exceeded"}[kind]
-    other = limit("quota-day" if owner < 0 else "api-quota-day", 5, 0, 80_000)
-    steps = [other, limit(name, 5, 0, 5), other, refused(code, _sentence(owner, 5, period))]
-    assert [found.is_decisive for found in trail.rows(steps, CALL)] == [False, True, False, False]
+    assert found.refusal == _sentence(owner, 5, period)
+    assert replace(found, amount=1).refusal == _sentence(owner, 1, period)
+
+
+AMOUNTS = st.integers(1, 12)
+RATES = st.builds(LimitDocument, st.just(1), st.just("rate"), AMOUNTS, st.sampled_from(KINDS["rate"]))
+QUOTAS = st.builds(LimitDocument, st.just(2), st.just("quota"), AMOUNTS, st.sampled_from(KINDS["quota"]))
+AT_ONCE = st.builds(LimitDocument, st.just(3), st.just("concurrency"), AMOUNTS, st.just("none"))
+LIMITS_IN_FORCE = st.lists(st.one_of(RATES, QUOTAS, AT_ONCE), min_size=1, unique_by=lambda limit: limit.period)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    of_plan=LIMITS_IN_FORCE,
+    of_api=LIMITS_IN_FORCE,
+    pauses=st.lists(st.sampled_from([0.0, 0.125, 0.7, 3.0, 40.0, 4_000.0]), min_size=30, max_size=60),
+)
+def test_the_limit_that_is_marked_is_the_one_to_wait_for(
+    of_plan: list[LimitDocument], of_api: list[LimitDocument], pauses: list[float], tmp_path_factory: Any
+) -> None:
+    """As the gateway itself decides: the wait is that of ``Retry-After``, of a rate perhaps a second more."""
+    now = CALL.at.timestamp()
+    table = Table(tmp_path_factory.mktemp("marked") / "table", now, may_be_alone=True)
+    plan = PlanDocument(1, "Plan", tuple(replace(limit, id=number) for number, limit in enumerate(of_plan, 1)))
+    version = replace(VERSION, limits=tuple(replace(limit, id=number) for number, limit in enumerate(of_api, 100)))
+    meter = meter_of_caller(table, plan, SubscriptionDocument(5, 1, 1), version)
+    assert meter is not None
+    for pause in pauses:
+        now += pause
+        try:
+            spend(meter, now)
+        except Refusal as refusal:
+            steps = [limit(w.name, w.amount, *w.state(now)) for w in meter.windows]
+            at = refused_by(steps, refusal.outcome.code, refusal.detail)
+            assert at is not None
+            assert meter.windows[at].wait(now) == meter.retry_after
+            told = limit_in(steps[at])
+            assert told is not None
+            assert told.kind == "concurrency" or told.wait_s - meter.retry_after in (0, told.kind == "rate")
+    table.close()
 
 
 # --- Whatever it is, it can be read -----------------------------------------------------------------------------------
