@@ -78,7 +78,7 @@ class Row:
     title: str
     text: str
     state: str = ""  # of what the step looked at: a word of ``ui.STATES``
-    is_decisive: bool = False  # it is why the call was refused
+    mark: str = ""  # why the call was refused lies here: what it did
 
 
 def rows(trail: Any, call: Call) -> list[Row]:
@@ -114,7 +114,8 @@ def _with_what_refused(found: list[Row], trail: list[Any]) -> list[Row]:
     match trail:
         case [*steps, {"step": "refused", "code": str(code), "detail": str(detail)}]:
             at = refused_by(steps, code, detail)
-            return [replace(row, is_decisive=number == at) for number, row in enumerate(found)]
+            mark = _("Could not be checked") if code == "limits_unavailable" else _("Refused this call")
+            return [replace(row, mark=str(mark)) if number == at else row for number, row in enumerate(found)]
         case _:
             return found
 
@@ -305,7 +306,9 @@ def _title(kind: Any) -> str:
 def _ms(value: float) -> str:
     """Milliseconds as the rest of the page has them: the fewer they are, the finer."""
     value = min(value, _MOST_MS)
-    return str(_("%(count)s ms") % {"count": intcomma(round(value) if value >= 100 or value == int(value) else value)})
+    return str(
+        _("%(count)s\u00a0ms") % {"count": intcomma(round(value) if value >= 100 or value == int(value) else value)}
+    )
 
 
 def as_it_is(value: Any, depth: int = 0) -> str:

@@ -151,7 +151,7 @@ def _span(seconds: int) -> str:
     """A time to wait, in the two largest units it takes."""
     hours, minutes = divmod(seconds // 60, 60)
     if seconds < 60:
-        return str(_("%(seconds)s s") % {"seconds": seconds})
+        return str(_("%(seconds)s\u00a0s") % {"seconds": seconds})
     if not hours:
-        return str(_("%(minutes)s min %(seconds)s s") % {"minutes": minutes, "seconds": seconds % 60})
-    return str(_("%(hours)s h %(minutes)s min") % {"hours": intcomma(hours), "minutes": minutes})
+        return str(_("%(minutes)s\u00a0min %(seconds)s\u00a0s") % {"minutes": minutes, "seconds": seconds % 60})
+    return str(_("%(hours)s\u00a0h %(minutes)s\u00a0min") % {"hours": intcomma(hours), "minutes": minutes})

@@ -180,10 +180,10 @@ def test_an_upstream_s_failure_reads_as_it_happened(
         for expected in (
             "Attempt 1",
             "new connection",
-            "name resolved in 1.2 ms",
-            "connected in 3.4 ms",
-            "Ended 30,000 ms later, before anything was heard.",
-            "Each part of the answer may take 30,000 ms.",
+            "name resolved in 1.2\u00a0ms",
+            "connected in 3.4\u00a0ms",
+            "Ended 30,000\u00a0ms later, before anything was heard.",
+            "Each part of the answer may take 30,000\u00a0ms.",
             "/docs/outcomes/upstream_timeout/",
         ):
             assert expected in text
@@ -198,7 +198,7 @@ def test_an_upstream_s_own_failure_reads_as_it_happened(client: Client, dev: Use
     record = busy.call(now, status=503, upstream_status=503, trail=json.dumps(steps).encode())
     store(record)
     text = page(client, dev, "request", request_id=UUID(bytes=record.request_id))
-    assert "Attempt 1. Answered in full 12.5 ms later. Relayed by then: status 503 and 4 bytes." in text
+    assert "Attempt 1. Answered in full 12.5\u00a0ms later. Relayed by then: status 503 and 4 bytes." in text
     assert "The upstream itself answered 503" in text
 
 
