@@ -3,7 +3,7 @@
 -- The node says what it holds, not what changed: said twice it does no harm, and a memory that was lost is made anew of
 -- what the nodes say. A word that was overtaken by a later one of the same node (it waited in a socket) is not heard.
 --
--- KEYS  state, then the slot of each word
+-- KEYS  state, nodes, then the slot of each word
 -- ARGV  incarnation, node, sequence, nodes that share, then each word: kind, amount, held, wanted, and
 --       quota: start and end of the period, Unix seconds
 --       rate: its period in µs; calls given back; µs until the bucket is full as the node knows it, where memory was lost
@@ -12,6 +12,7 @@
 --       rate: calls left, µs until the bucket is full, µs until there is another call
 local HEARD, LOST, BEHIND, WITHHELD = 0, 1, 2, 3
 local ALIVE_US, SILENCE_US, AHEAD_S = 10000000, 2000000, 300
+local SWEEP_US, FORGET_US = 3600000000, 86400000000
 local node, sequence, peers = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 
 local memory = redis.call('HMGET', KEYS[1], 'incarnation', 'open', 'heard_at', 'heard_since')
@@ -31,6 +32,25 @@ local function share(available, wanted)
     return 0
   end
   return math.min(wanted, math.max(1, math.floor(available / (2 * peers))))
+end
+
+-- A slot that is in use for years must not keep a field for each node that there ever was. Of one that is gone only the
+-- number of its last word is left, which an earlier word of it must not follow: that would have to wait in a socket for
+-- as long as others were heard all the time and the node was not (join.lua forgets it after as long). A quota keeps
+-- these numbers with what was held, until its period ends. Gives when the slot was swept, once an hour at the most.
+local function swept(slot, before)
+  if before and math.abs(now - tonumber(before)) < SWEEP_US then
+    return before
+  end
+  if before and now - heard_since > FORGET_US then
+    for _, field in ipairs(redis.call('HKEYS', slot)) do
+      local name = string.match(field, '^said:(.*)$')
+      if name and redis.call('HEXISTS', KEYS[2], name) == 0 then
+        redis.call('HDEL', slot, field)
+      end
+    end
+  end
+  return string.format('%.0f', now)
 end
 
 local say = {}
@@ -59,19 +79,21 @@ end
 -- GCRA, as in a node, by the clock of this server alone.
 function say.rate(slot, amount, held, wanted, period, given_back, lost)
   local interval = period / amount
-  local full_at = tonumber(redis.call('HGET', slot, 'full_at') or 0) - given_back * interval
+  local known = redis.call('HMGET', slot, 'full_at', 'swept_at')
+  local full_at = tonumber(known[1] or 0) - given_back * interval
   full_at = math.min(math.max(full_at, now, now + lost), now + period)
   local available = math.floor((now + period - full_at) / interval + 0.001)
   local granted = share(available, wanted)
   full_at = full_at + granted * interval
-  redis.call('HSET', slot, 'full_at', string.format('%.3f', full_at), 'said:' .. node, sequence)
+  redis.call('HSET', slot, 'full_at', string.format('%.3f', full_at), 'swept_at', swept(slot, known[2]),
+    'said:' .. node, sequence)
   redis.call('PEXPIRE', slot, math.ceil(period / 1000) + 60000)
   local wait = math.max(0, math.ceil(full_at + interval - now - period))
   return {HEARD, granted, available - granted, math.ceil(full_at - now), wait}
 end
 
 function say.concurrency(slot, amount, held, wanted)
-  local others = 0
+  local others, swept_at = 0, nil
   local fields = redis.call('HGETALL', slot)
   for at = 1, #fields, 2 do
     local name = string.match(fields[at], '^held:(.*)$')
@@ -82,11 +104,13 @@ function say.concurrency(slot, amount, held, wanted)
       else
         redis.call('HDEL', slot, fields[at], 'at:' .. name)
       end
+    elseif fields[at] == 'swept_at' then
+      swept_at = fields[at + 1]
     end
   end
   local granted = share(amount - others - held, wanted)
   redis.call('HSET', slot, 'held:' .. node, held + granted, 'at:' .. node, string.format('%.0f', now),
-    'said:' .. node, sequence)
+    'swept_at', swept(slot, swept_at), 'said:' .. node, sequence)
   redis.call('EXPIRE', slot, 3600)
   return {HEARD, granted, others}
 end
@@ -111,11 +135,11 @@ local function hear(slot, word)
 end
 
 local lines = {}
-for at = 2, #KEYS do
-  local answer = hear(KEYS[at], ARGV[at + 3])
+for at = 3, #KEYS do
+  local answer = hear(KEYS[at], ARGV[at + 2])
   for each = 1, #answer do
     answer[each] = string.format('%.0f', answer[each])
   end
-  lines[at - 1] = table.concat(answer, ' ')
+  lines[at - 2] = table.concat(answer, ' ')
 end
 return table.concat(lines, '\n')

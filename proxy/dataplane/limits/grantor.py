@@ -587,7 +587,7 @@ class Server:
         """Each word's answer, as ``grant.lua`` gives it: one call of it for all of them."""
         slots = [f"{_PREFIX}:{word.slot.kind}:{word.slot.owner}:{word.slot.limit_id}" for word in words]
         told: str = await self._redis.evalsha(
-            self._grant, 1 + len(slots), _STATE, *slots,
+            self._grant, 2 + len(slots), _STATE, _NODES, *slots,
             self._incarnation, self._node, str(sequence), str(sharing), *map(_line, words),
         )  # fmt: skip
         return [[int(number) for number in line.split()] for line in told.split("\n")]

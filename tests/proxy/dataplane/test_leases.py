@@ -825,3 +825,59 @@ def test_many_words_are_one_call_and_each_has_its_own_answer(tmp_path: Path, red
         table.close()
 
     run(main)
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("of", [limit("rate", 40, "minute"), limit("quota", 40, "month"), AT_ONCE])
+@pytest.mark.parametrize(
+    ("spoiled", "goes"),
+    [
+        ("", True),
+        ("it is remembered", False),
+        ("nobody was heard", False),  # so an earlier word may still wait in a socket
+        ("it was just swept", False),
+    ],
+)
+def test_of_a_host_that_is_gone_nothing_stays_but_what_it_holds_of_quotas(
+    tmp_path: Path, redis_server: RedisServer, of: LimitDocument, spoiled: str, goes: bool
+) -> None:
+    """Days cannot be awaited, so the server is told that they passed."""
+
+    async def main() -> None:
+        table = Table(tmp_path / "table", time.time(), shared=True)
+        slot = table.describe(table.slot(1, of, 0, time.time()))
+        assert slot is not None
+        start, end = period_bounds("month", time.time())
+        more = {"quota": (start, end), "rate": (60_000_000, 0, 0), "concurrency": ()}[of.kind]
+        agent = Grantor(redis_server.url, tmp_path / "table", "host")
+        gone, there = Server(agent._connect(), "gone"), Server(agent._connect(), "there")
+        for server in (gone, there):
+            await server.open()
+            await server.join(0, [])
+        await gone.say(1, [Word(slot, 3, 0, more)], 2)
+        await there.say(1, [Word(slot, 3, 0, more)], 2)
+
+        redis, state, nodes = redis_server.client, "apimgr:{limits}", "apimgr:{limits}:nodes"
+        (key,) = (key.decode() for key in redis.keys(f"*:{of.kind}:*"))
+        now = int(time.time() * 1e6)
+        if spoiled != "it is remembered":
+            redis.hdel(nodes, "gone")
+        if spoiled != "nobody was heard":
+            redis.hset(state, "heard_since", now - 25 * 3600 * 1_000_000)
+        if spoiled != "it was just swept" and of.kind != "quota":
+            assert redis.hexists(key, "swept_at")
+            redis.hset(key, "swept_at", now - 2 * 3600 * 1_000_000)
+        await there.say(2, [Word(slot, 3, 0, more)], 2)
+
+        fields = {field.decode() for field in redis.hkeys(key)}
+        is_kept = of.kind == "quota" or not goes
+        assert ("said:gone" in fields) == is_kept
+        assert "said:there" in fields
+        assert ("held:gone" in fields) == (of.kind != "rate"), "of calls under way another ten seconds"
+        assert ((await gone.say(1, [Word(slot, 3, 0, more)], 2))[0][0] == BEHIND) == is_kept
+        assert (await gone.say(2, [Word(slot, 3, 0, more)], 2))[0][0] != BEHIND, "it may come back"
+        for server in (gone, there):
+            await server._redis.aclose()
+        table.close()
+
+    run(main)
