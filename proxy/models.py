@@ -38,6 +38,8 @@ class ChangeCounter(models.Model):
     last = models.BigIntegerField(default=0)
     # Which log this is: a node that applied another one (a database made anew) must not take its numbers for these.
     log_id = models.UUIDField(db_default=RandomUUID(), editable=False)
+    # Removals of before are not told any more (``forget_removals``): who has read less than this reads all anew.
+    whole_since = models.BigIntegerField(default=0, db_default=0)
 
     class Meta:
         constraints = [models.CheckConstraint(condition=models.Q(id=1), name="change_counter_one_row")]

@@ -20,6 +20,16 @@ SCHEDULE: Final[dict[str, dict[str, Any]]] = {
         "schedule": crontab(minute=47),
         "options": {"expires": 1800},
     },
+    "proxy.forget_secrets": {
+        "task": "proxy.tasks.forget_secrets",
+        "schedule": crontab(minute=7),
+        "options": {"expires": 1800},
+    },
+    "proxy.forget_removals": {
+        "task": "proxy.tasks.forget_removals",
+        "schedule": crontab(minute=12),
+        "options": {"expires": 1800},
+    },
     # Each run looks two minutes back, so that several in a row may be missed.
     "proxy.touch_credentials": {
         "task": "proxy.tasks.touch_credentials",

@@ -25,3 +25,13 @@ def close_boots() -> None:
 @shared_task(acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator,unused-ignore]
 def touch_credentials() -> None:
     services.touch_credentials()
+
+
+@shared_task(acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator,unused-ignore]
+def forget_removals() -> None:
+    services.forget_removals()
+
+
+@shared_task(acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator,unused-ignore]
+def forget_secrets() -> None:
+    services.forget_secrets()

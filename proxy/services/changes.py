@@ -7,6 +7,7 @@ from datetime import timedelta
 from secrets import randbits
 from typing import Any, Final, NamedTuple
 
+from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -20,6 +21,7 @@ CHANNEL: Final = "gateway_change"
 # A node's store takes no longer key than 511 bytes, its kind included.
 MAX_KEY_BYTES: Final = 490
 RECEIPTS_KEPT: Final = timedelta(days=2)
+SECRETS_REMEMBERED: Final = timedelta(days=365)
 UNTOLD: Final = timedelta(hours=1)  # longer than any node that is there takes to tell what it has read
 
 Entry = tuple[str, str]
@@ -169,3 +171,64 @@ def compact_changes() -> int:
             [timezone.now() - UNTOLD],
         )
         return int(cursor.rowcount)
+
+
+# Digests of no key any more: of secrets that were rolled away, and then the one that followed as well.
+_ENDED: Final = """
+    SELECT key FROM proxy_gatewaychange AS change
+    WHERE kind = 'credential' AND document IS NOT NULL AND sequence > 0 AND created_at < %s
+        AND NOT EXISTS (
+            SELECT FROM proxy_gatewaychange AS newer
+            WHERE newer.kind = change.kind AND newer.key = change.key AND newer.sequence > change.sequence
+        )
+        AND NOT EXISTS (SELECT FROM portal_credential AS one WHERE one.digest = decode(change.key, 'hex'))
+        AND NOT EXISTS (SELECT FROM portal_credential AS one WHERE one.former_digest = decode(change.key, 'hex'))
+    ORDER BY sequence LIMIT %s
+"""
+
+
+@transaction.atomic
+def forget_secrets(*, at_once: int = 5_000) -> int:
+    """Take back what is said of secrets that ended ``SECRETS_REMEMBERED`` ago and are no key's. Returns how many.
+
+    Whoever still uses one is told from then on that it is unknown, no longer that it ended: it is refused either way.
+    A key's own secret and its former one stay as long as the key, revoked or not.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_ENDED, [timezone.now() - SECRETS_REMEMBERED, at_once])
+        ended = [("credential", key) for (key,) in cursor.fetchall()]
+    append_changes(tombstones=ended)
+    return len(ended)
+
+
+# One statement, so that no reader sees the one without the other. Where there is another row of the entry, an earlier
+# one that a node asks for say, it would be the last word on it. The log's last row says where the log is.
+_FORGET_REMOVALS: Final = """
+    WITH gone AS (
+        DELETE FROM proxy_gatewaychange WHERE sequence = ANY(ARRAY(
+            SELECT sequence FROM proxy_gatewaychange AS removal
+            WHERE document IS NULL AND created_at < %s
+                AND sequence BETWEEN 1 AND (SELECT last - 1 FROM proxy_changecounter WHERE id = 1)
+                AND NOT EXISTS (
+                    SELECT FROM proxy_gatewaychange AS other
+                    WHERE other.kind = removal.kind AND other.key = removal.key AND other.sequence <> removal.sequence
+                )
+            ORDER BY sequence LIMIT %s
+        )) RETURNING sequence
+    ), told AS (
+        UPDATE proxy_changecounter SET whole_since = greatest(whole_since, (SELECT max(sequence) FROM gone))
+        WHERE id = 1 AND EXISTS (SELECT FROM gone)
+    )
+    SELECT count(*) FROM gone
+"""
+
+
+def forget_removals(*, at_once: int = 20_000) -> int:
+    """Delete tombstones of ``GATEWAY_NODE_DAYS`` ago and before. Returns how many.
+
+    A node that had not read one by then, known or not, must never follow the log from where it is: it would keep what
+    was removed, a key say. ``whole_since`` has it read all anew, and what the log does not hold is not there then.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_FORGET_REMOVALS, [timezone.now() - timedelta(days=settings.GATEWAY_NODE_DAYS), at_once])
+        return int(cursor.fetchone()[0])

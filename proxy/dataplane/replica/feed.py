@@ -20,9 +20,10 @@ PAGE: Final = 2000
 PAGE_BYTES: Final = 2 * 2**20
 CHANNEL: Final = "gateway_change"
 
-# With the token of one change: the last, or another.
+# With the token of one change, the last or another; none if of what came after it removals have been forgotten.
 _WHERE_THE_LOG_IS: Final = """
-    SELECT log_id, last, (SELECT token FROM proxy_gatewaychange WHERE sequence = coalesce(%s, last))
+    SELECT log_id, last,
+        (SELECT token FROM proxy_gatewaychange WHERE sequence = coalesce(%s, last) AND sequence >= whole_since)
     FROM proxy_changecounter WHERE id = 1
 """
 # The rows that follow, up to the one that fills the page. The size of a document is known without reading it.
@@ -37,7 +38,10 @@ _AFTER: Final = _PAGE_OF.format(
     order="sequence",
     rows="""
         SELECT sequence, kind, key, document, token FROM proxy_gatewaychange
-        WHERE sequence > %(sequence)s ORDER BY sequence LIMIT %(rows)s
+        WHERE sequence > %(sequence)s
+            -- removals may be forgotten while we read: then no page follows, and where we are is no place to go on from
+            AND %(sequence)s >= (SELECT whole_since FROM proxy_changecounter WHERE id = 1)
+        ORDER BY sequence LIMIT %(rows)s
     """,
 )
 _LATEST_AFTER: Final = _PAGE_OF.format(
@@ -144,7 +148,8 @@ def _follows_on(mark: Mark, target: Mark) -> bool:
 
     Not of another log, nor of one set back to a backup or to a standby that lacked the last changes: it may have given
     their numbers to others. A token is drawn for each change, and numbers are in the order of commits: whoever has the
-    same one at our mark has all that we have. If it has gone, superseded before we read on, nothing can be said.
+    same one at our mark has all that we have. If it has gone, superseded before we read on, nothing can be said; nor if
+    removals of what we have were forgotten since: they come with no change that is still to be read.
     """
     return mark.log_id == target.log_id and mark.sequence <= target.sequence and mark.token == target.token
 

@@ -2,17 +2,22 @@ from __future__ import annotations
 
 import json
 import threading
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from apimgr.accounts.models import Organisation
 from apimgr.contracts.snapshot import PlanDocument
 from apimgr.core.errors import DomainError
-from proxy.models import GatewayChange
-from proxy.services import append_changes, compact_changes
-from proxy.services.changes import UNTOLD
+from portal.services import create_application, issue_credential, revoke_credential, roll_credential
+from proxy import tasks
+from proxy.models import ChangeCounter, GatewayChange, GatewayNode
+from proxy.services import append_changes, compact_changes, forget_removals, forget_secrets
+from proxy.services.changes import SECRETS_REMEMBERED, UNTOLD
 from tests.proxy.control.test_rollout import make_node
 
 
@@ -189,3 +194,75 @@ def test_compaction_keeps_the_last_word_on_each_key() -> None:
     assert '"name":"c"' in (left["1"].document or "")
     assert left["2"].document is None
     assert append_changes([plan(3)]) == 6
+
+
+def age(**passed: float) -> None:
+    GatewayChange.objects.update(created_at=timezone.now() - timedelta(**passed))
+
+
+def log() -> list[tuple[str, bool]]:
+    rows = GatewayChange.objects.order_by("sequence").values_list("key", "document")
+    return [(key, document is not None) for key, document in rows]
+
+
+@pytest.mark.django_db
+def test_removals_are_forgotten_in_time(settings: Any) -> None:
+    settings.GATEWAY_NODE_DAYS = 30
+    append_changes([plan(1), plan(2)])
+    append_changes(tombstones=[("plan", "1")])
+    append_changes(tombstones=[("plan", "2")])
+    age(days=29)
+    compact_changes()
+    tasks.forget_removals()
+    assert log() == [("1", False), ("2", False)]
+    age(days=31)
+    tasks.forget_removals()
+    assert log() == [("2", False)], "the last row says where the log is"
+    assert ChangeCounter.objects.get().whole_since == 3
+    append_changes([plan(3)])
+    age(days=31)
+    assert (forget_removals(), forget_removals()) == (1, 0)
+    assert (log(), ChangeCounter.objects.get().whole_since) == ([("3", True)], 4)
+
+
+@pytest.mark.django_db
+def test_a_removal_stays_as_long_as_it_takes_back_a_row_that_is_there() -> None:
+    """Without it the row that a node asks for would be the last word on its key: who reads all anew would take it."""
+    append_changes([plan(1)])
+    append_changes(tombstones=[("plan", "1")])
+    append_changes([plan(2)])
+    make_node("asks", applied=1)
+    age(days=400)
+    compact_changes()
+    assert log() == [("1", True), ("1", False), ("2", True)]
+    assert forget_removals() == 0
+    GatewayNode.objects.all().delete()
+    compact_changes()
+    assert forget_removals() == 1
+    assert log() == [("2", True)]
+
+
+@pytest.mark.django_db
+def test_a_secret_that_ended_long_ago_is_not_spoken_of_for_ever(builders: Organisation) -> None:
+    application = create_application(actor=None, organisation=builders, name="Shop")
+    key, _ = issue_credential(actor=None, application=application)
+    for _ in range(3):
+        key, _ = roll_credential(actor=None, credential=key, overlap=timedelta(days=1))
+    other, _ = issue_credential(actor=None, application=application)
+    revoke_credential(actor=None, credential=other)
+    told = GatewayChange.objects.filter(kind="credential", document__isnull=False)
+    age(seconds=SECRETS_REMEMBERED.total_seconds() - 60)
+    compact_changes()
+    assert forget_secrets() == 0
+    assert told.count() == 5
+    age(seconds=SECRETS_REMEMBERED.total_seconds() + 60)
+    tasks.forget_secrets()
+    compact_changes()
+    digests = [bytes(digest).hex() for digest in (key.digest, key.former_digest or b"", other.digest)]
+    assert set(told.values_list("key", flat=True)) == set(digests), "a revoked key is told for good that it is"
+    assert forget_secrets() == 0
+    append_changes([plan(1)])
+    age(days=31)
+    compact_changes()
+    assert forget_removals() == 2
+    assert GatewayChange.objects.filter(kind="credential").count() == 3

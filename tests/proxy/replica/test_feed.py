@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -25,7 +26,7 @@ from proxy.dataplane.replica.layout import AGENT, open_state
 from proxy.dataplane.replica.reader import ReplicaReader
 from proxy.dataplane.replica.writer import ReplicaWriter, Step
 from proxy.models import AppliedChanges, ChangeCounter, GatewayChange, RejectedDocument
-from proxy.services import append_changes, compact_changes
+from proxy.services import append_changes, compact_changes, forget_removals
 from proxy.services.changes import UNTOLD
 from tests.asynchronous import run
 from tests.proxy.processes.node import database_url
@@ -364,3 +365,83 @@ def test_receipts_are_not_given_for_what_was_rejected(tmp_path: Path) -> None:
     keep(agent, lambda: has_receipt(3))
     assert selectors.rollout(3).is_complete
     assert not RejectedDocument.objects.exists()
+
+
+# --- Removals that are told no more ---------------------------------------------------------------------------------
+
+
+def forget() -> int:
+    """As if all of it had been said long ago."""
+    GatewayChange.objects.update(created_at=timezone.now() - timedelta(days=31))
+    compact_changes()
+    return forget_removals()
+
+
+def test_a_node_that_had_not_read_a_removal_never_keeps_what_was_removed(tmp_path: Path) -> None:
+    """The row that it read last is there and the same: by that alone it would go on, and admit a key that had ended."""
+    append(FREE, PlanDocument(2, "ended"), PlanDocument(3, "stays"))
+    append(removed=(1,))
+    writer = ReplicaWriter(tmp_path)
+    pull(Feed(writer))
+    append(PlanDocument(4, "last it read"))
+    pull(Feed(writer))
+    append(removed=(2,))
+    append(PlanDocument(5, "news"))
+    assert forget() == 2
+    assert GatewayChange.objects.filter(sequence=5).exists()
+    assert not GatewayChange.objects.filter(key="2").exists()
+    assert pull(Feed(writer))
+    assert not pull(Feed(writer)), "once"
+    writer.close()
+    reader = ReplicaReader(tmp_path)
+    assert [reader.get("plan", str(pk)) is not None for pk in range(1, 6)] == [False, False, True, True, True]
+
+
+def test_a_node_that_reads_as_removals_are_forgotten_keeps_none_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(PlanDocument(1, "ended"))
+    writer = ReplicaWriter(tmp_path)
+    pull(Feed(writer))
+    append(PlanDocument(2, "a"))
+    append(removed=(1,))
+    append(PlanDocument(3, "b"))
+    monkeypatch.setattr(module, "PAGE", 1)
+    read_page, forgotten = module._read_page, []
+
+    async def between_pages(*args: object, **after: object) -> list[Step]:
+        steps = await read_page(*args, **after)  # type: ignore[arg-type]
+        if not forgotten:
+            forgotten.append(await asyncio.to_thread(in_thread, forget))
+        return steps
+
+    monkeypatch.setattr(module, "_read_page", between_pages)
+    feed = Feed(writer)
+    assert pull(feed)
+    assert forgotten == [1]
+    assert pull(feed)
+    assert not pull(feed)
+    writer.close()
+    reader = ReplicaReader(tmp_path)
+    assert [reader.get("plan", str(pk)) is not None for pk in (1, 2, 3)] == [False, True, True]
+
+
+def in_thread(work: Callable[[], int]) -> int:
+    try:
+        return work()
+    finally:
+        connection.close()
+
+
+def test_a_node_that_has_read_the_removals_goes_on(tmp_path: Path, pages: list[list[str]]) -> None:
+    append(FREE)
+    append(removed=(1,))
+    append(PlanDocument(2, "last it read"))
+    writer = ReplicaWriter(tmp_path)
+    pull(Feed(writer))
+    append(PlanDocument(3, "news"))
+    assert forget() == 1
+    pages.clear()
+    assert pull(Feed(writer))
+    assert [page for page in pages if page] == [["3"]]
+    writer.close()
