@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from analytics.views.trail_limits import limit_in, refused_by
+from analytics.views.trail_limits import limit_in
 
 STEPS: Final[dict[str, str | Promise]] = {
     "route": _("Route"),
@@ -86,8 +86,7 @@ def rows(trail: Any, call: Call) -> list[Row]:
         case dict():
             return [Row(_title(name), as_it_is(value)) for name, value in trail.items()]
         case list():
-            found = [_row(number, item, call) for number, item in enumerate(trail, 1)]
-            return _with_what_refused(found, trail)
+            return [_row(number, item, call) for number, item in enumerate(trail, 1)]
         case _:
             return []
 
@@ -107,17 +106,6 @@ def _row(number: int, item: Any, call: Call) -> Row:
             return Row(_title(kind), " · ".join(as_it_is(value) for value in rest))
         case _:
             return Row(str(number), as_it_is(item))
-
-
-def _with_what_refused(found: list[Row], trail: list[Any]) -> list[Row]:
-    """The rows, that of the limit which refused the call marked."""
-    match trail:
-        case [*steps, {"step": "refused", "code": str(code), "detail": str(detail)}]:
-            at = refused_by(steps, code, detail)
-            mark = _("Could not be checked") if code == "limits_unavailable" else _("Refused this call")
-            return [replace(row, mark=str(mark)) if number == at else row for number, row in enumerate(found)]
-        case _:
-            return found
 
 
 # --- What each step says. None for facts that are not as the gateway writes them. -----------------------------------
@@ -211,8 +199,10 @@ def _limit(facts: Facts, call: Call) -> Row | None:
             )
             return Row(_title("limit"), text % {"count": intcomma(count)})
         case _:
-            limit = limit_in(facts)
-            return None if limit is None else Row(str(limit.owner), limit.sentence(call.at))
+            if (limit := limit_in(facts)) is None:
+                return None
+            refused = _("Could not be checked") if call.outcome == "limits_unavailable" else _("Refused this call")
+            return Row(str(limit.owner), limit.sentence(call.at), mark=str(refused) if limit.retry_after_s else "")
 
 
 def _upstream(facts: Facts, call: Call) -> Row | None:

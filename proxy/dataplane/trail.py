@@ -111,9 +111,14 @@ def _found(exchange: Exchange) -> list[Step]:
 
 
 def _limits(meter: Meter, now: float) -> tuple[list[Step], list[int]]:
-    """Every window as a step; and their places by weight: the one that denied, others with nothing left, the rest."""
+    """Every window as a step; and their places by weight: the one that denied, others with nothing left, the rest.
+
+    The one that denied has ``retry_after_s``, the wait that the caller was told.
+    """
     steps = [_limit(window, now) for window in meter.windows]
     denied = [number for number, window in enumerate(meter.windows) if window is meter.denied_by]
+    for number in denied:
+        steps[number]["retry_after_s"] = meter.retry_after
     empty = [number for number, step in enumerate(steps) if step["left"] == 0 and number not in denied]
     return steps, denied + empty + [n for n in range(len(steps)) if n not in denied and n not in empty]
 

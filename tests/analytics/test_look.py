@@ -94,6 +94,7 @@ CALLER = [
 ]
 RATE = {"step": "limit", "name": "rate-minute", "amount": 60, "left": 12, "reset_s": 48}
 QUOTA = {"step": "limit", "name": "quota-month", "amount": 10_000, "left": 61, "reset_s": 418_653}
+SPENT = {**QUOTA, "left": 0, "retry_after_s": 418_653}
 AT_ONCE = {"step": "limit", "name": "concurrency", "amount": 10, "left": 7}
 MANY = [
     {**RATE, "name": f"{name}-{period}-operation"} for name in ("rate", "api-rate") for period in ("second", "hour")
@@ -101,15 +102,23 @@ MANY = [
 # What was decided before the end, how it ended, and what the gateway said of it.
 EXPLAINED: dict[str, tuple[list[dict[str, Any]], str, str]] = {
     "rate": (
-        [*CALLER, {**RATE, "left": 0, "reset_s": 60}, QUOTA, AT_ONCE],
+        [*CALLER, {**RATE, "left": 0, "reset_s": 60, "retry_after_s": 1}, QUOTA, AT_ONCE],
         "rate_limited",
         "The plan allows 60 calls per minute.",
     ),
-    "quota": ([*CALLER, RATE, {**QUOTA, "left": 0}], "quota_exceeded", "The plan allows 10000 calls per month."),
-    "at-once": ([*CALLER, RATE, {**AT_ONCE, "left": 0}], "concurrency_exceeded", "The plan allows 10 calls at once."),
+    "quota": (
+        [*CALLER, RATE, SPENT],
+        "quota_exceeded",
+        "The plan allows 10000 calls per month.",
+    ),
+    "at-once": (
+        [*CALLER, RATE, {**AT_ONCE, "left": 0, "retry_after_s": 1}],
+        "concurrency_exceeded",
+        "The plan allows 10 calls at once.",
+    ),
     "key": (CALLER[:2], "key_unknown", "The API key is not known."),
     "many": (
-        [*CALLER, *MANY * 5, {**QUOTA, "left": 0}, {"step": "limit", "more": 28}],
+        [*CALLER, *MANY * 5, SPENT, {"step": "limit", "more": 28}],
         "quota_exceeded",
         "The plan allows 10000 calls per month.",
     ),

@@ -202,6 +202,7 @@ def test_an_upstream_s_own_failure_reads_as_it_happened(client: Client, dev: Use
     assert "The upstream itself answered 503" in text
 
 
+SPENT = {"name": "quota-month", "amount": 10_000, "left": 0, "reset_s": 418_653, "retry_after_s": 418_653}
 LIMITED = json.dumps(
     [
         {"step": "route", "base_path": "/orders/v1", "version": "v1"},
@@ -211,7 +212,14 @@ LIMITED = json.dumps(
         {"step": "subscription", "state": "active"},
         {"step": "plan", "name": "Free"},
         {"step": "limit", "name": "rate-minute", "amount": 60, "left": 12, "reset_s": 48},
-        {"step": "limit", "name": "quota-month", "amount": 10_000, "left": 0, "reset_s": 418_653},
+        {
+            "step": "limit",
+            "name": "quota-month",
+            "amount": 10_000,
+            "left": 0,
+            "reset_s": 418_653,
+            "retry_after_s": 418_653,
+        },
         {"step": "refused", "code": "quota_exceeded", "detail": "The plan allows 10000 calls per month."},
     ]
 ).encode()

@@ -10,20 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import proxy.dataplane
 from analytics.views import trail
 from analytics.views.trail import CONNECTIONS, STAGES, STEPS, TIMEOUTS, TOLD, Call, Row
-from analytics.views.trail_limits import limit_in, refused_by
-from apimgr.contracts.snapshot import LimitDocument, PlanDocument, SubscriptionDocument
-from proxy.dataplane.limits.meter import meter_of_caller
-from proxy.dataplane.limits.table import Table
+from analytics.views.trail_limits import limit_in
+from apimgr.contracts.snapshot import LimitDocument
 from proxy.dataplane.limits.windows import name_of
-from proxy.dataplane.policies.limit import _sentence, spend
-from proxy.dataplane.policies.refusal import Refusal
-from tests.proxy.dataplane.support import VERSION
 
 CALL = Call(
     at=datetime(2026, 11, 26, 3, 55, 47, 250_000, UTC),
@@ -41,13 +34,9 @@ def row(step: Any, call: Call = CALL) -> Row:
     return replace(found, text=found.text.replace("\u00a0", " "))  # between a number and its unit
 
 
-def limit(name: str, amount: int, left: int, reset_s: int | None = None) -> dict[str, Any]:
-    step: dict[str, Any] = {"step": "limit", "name": name, "amount": amount, "left": left}
+def limit(name: str, amount: int, left: int, reset_s: int | None = None, **refused: int) -> dict[str, Any]:
+    step: dict[str, Any] = {"step": "limit", "name": name, "amount": amount, "left": left, **refused}
     return step if reset_s is None else {**step, "reset_s": reset_s}
-
-
-def refused(code: str, detail: str) -> dict[str, Any]:
-    return {"step": "refused", "code": code, "detail": detail}
 
 
 ROUTES = [
@@ -122,21 +111,24 @@ LIMITS = [
         limit("quota-billing", 10_000, 0, 2),
         "Quota of the billing month, 10,000 calls: none left, starts anew on 26 November 2026 at 03:55:49 UTC",
     ),
-    # A rate: a time to wait.
-    (limit("rate-minute", 60, 0, 60), "60 calls in each minute: none left, wait 1 s"),
-    (limit("rate-minute", 2, 0, 42), "2 calls in each minute: none left, wait 12 s"),
+    # A rate: a time to wait, for whom it refused.
+    (limit("rate-minute", 60, 0, 60, retry_after_s=1), "60 calls in each minute: none left, wait 1 s"),
+    (limit("rate-minute", 2, 0, 42, retry_after_s=12), "2 calls in each minute: none left, wait 12 s"),
+    (limit("rate-minute", 60, 0, 60), "60 calls in each minute: none left, all of them again after 1 min 0 s"),
     (limit("rate-minute", 60, 12, 48), "60 calls in each minute: 12 left, all of them again after 48 s"),
     (limit("rate-second", 1_000, 1_000, 0), "1,000 calls in each second: 1,000 left"),
     (
-        limit("rate-hour", 12, 0, 3_400),
+        limit("rate-hour", 12, 0, 3_400, retry_after_s=100),
         "12 calls in each hour: none left, wait 1 min 40 s, until 26 November 2026 at 03:57:28 UTC",
     ),
     (
-        limit("rate-day", 2, 0, 57_600),
+        limit("rate-day", 2, 0, 57_600, retry_after_s=14_400),
         "2 calls in each day, spread over it: none left, wait 4 h 0 min, until 26 November 2026 at 07:55:48 UTC",
     ),
     # Calls at once: what is under way.
-    (limit("concurrency", 10, 0), "10 calls at once: 10 under way, wait until one has ended"),
+    (limit("concurrency", 10, 0, retry_after_s=1), "10 calls at once: 10 under way, wait until one has ended"),
+    (limit("concurrency", 10, 2, retry_after_s=1), "10 calls at once: 8 under way, wait until one has ended"),
+    (limit("concurrency", 10, 0), "10 calls at once: 10 under way, none left"),
     (limit("concurrency", 1, 1), "1 call at once: 0 under way, 1 left"),
     # Whose calls it counts.
     (limit("rate-minute-operation", 5, 5, 0), "5 calls in each minute (of this operation): 5 left"),
@@ -152,7 +144,13 @@ LIMITS = [
 @pytest.mark.parametrize(("step", "text"), LIMITS)
 def test_a_limit(step: dict[str, Any], text: str) -> None:
     whose = "API" if step["name"].startswith("api-") else "plan"
-    assert row(step) == Row(f"Limit of the {whose}", text)
+    assert row(step) == Row(f"Limit of the {whose}", text, mark="Refused this call" if "retry_after_s" in step else "")
+
+
+def test_a_limit_that_could_not_be_checked() -> None:
+    """Which may have some left: it is shared by hosts, and this one cannot ask."""
+    step = limit("quota-month", 10_000, 61, 417_853, retry_after_s=1)
+    assert row(step, Call(at=CALL.at, outcome="limits_unavailable")).mark == "Could not be checked"
 
 
 def test_limits_that_are_not_listed() -> None:
@@ -219,53 +217,6 @@ ENDS = [
 @pytest.mark.parametrize(("detail", "text"), ENDS)
 def test_how_it_ended(kind: str, detail: str, text: str) -> None:
     assert row({"step": kind, "code": "quota_exceeded", "detail": detail}) == Row(STEPS[kind], text)
-
-
-PLANS = "The plan allows {} calls per {}."
-REFUSALS = [
-    # Of two quotas with nothing left the one that begins anew last has refused the call, as in Retry-After.
-    ([limit("quota-day", 5, 0, 60), limit("quota-month", 9, 0, 600)], "quota_exceeded", PLANS.format(9, "month"), 1),
-    # Another kind has nothing left either, and waits longer.
-    ([limit("quota-day", 5, 0, 60), limit("rate-minute", 9, 0, 58)], "rate_limited", PLANS.format(9, "minute"), 1),
-    # They wait for as long: the sentence tells.
-    (
-        [limit("rate-minute", 60, 0, 60), limit("api-rate-minute", 90, 0, 60)],
-        "rate_limited",
-        "The API allows 90 calls per minute.",
-        1,
-    ),
-    # The sentence says the same of both: the longer wait.
-    (
-        [limit("rate-minute", 5, 0, 50), limit("rate-minute-operation", 5, 0, 58)],
-        "rate_limited",
-        PLANS.format(5, "minute"),
-        1,
-    ),
-    # What is left is for another host.
-    (
-        [limit("rate-hour", 9, 9, 0), limit("concurrency", 9, 2)],
-        "concurrency_exceeded",
-        "The plan allows 9 calls at once.",
-        1,
-    ),
-    (
-        [limit("rate-hour", 9, 0, 0), limit("quota-month-of-api", 9, 5, 9), limit("quota-month", 9, 5, 9)],
-        "limits_unavailable",
-        "The gateway cannot ask how much is left of quota-month.",
-        2,
-    ),
-    ([limit("rate-hour", 9, 0, 0)], "key_unknown", "The API key is not known.", None),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("limits", "code", "detail", "at"), REFUSALS)
-def test_the_limit_that_refused_stands_out(
-    limits: list[dict[str, Any]], code: str, detail: str, at: int | None
-) -> None:
-    steps = [{"step": "plan", "name": "Free"}, *limits, refused(code, detail)]
-    marked = {number: found.mark for number, found in enumerate(trail.rows(steps, CALL)) if found.mark}
-    mark = "Could not be checked" if code == "limits_unavailable" else "Refused this call"
-    assert marked == ({} if at is None else {at + 1: mark})
 
 
 # --- Nothing is forgotten ---------------------------------------------------------------------------------------------
@@ -342,52 +293,12 @@ KINDS = {
 @pytest.mark.parametrize("owner", [7, -7])
 @pytest.mark.parametrize("narrowed", [{}, {"operation_id": 3}, {"api_id": 3}])
 def test_every_limit_has_its_words(kind: Any, period: Any, owner: int, narrowed: dict[str, int]) -> None:
-    """As the data plane names them, and as its refusals tell of them."""
+    """As the data plane names them."""
     name = name_of(owner, LimitDocument(1, kind, 5, period, **narrowed))
     found = limit_in(limit(name, 5, 0, 5))
     assert found is not None
     assert found.kind == kind
     assert name not in found.sentence(CALL.at)
-    assert found.refusal == _sentence(owner, 5, period)
-    assert replace(found, amount=1).refusal == _sentence(owner, 1, period)
-
-
-AMOUNTS = st.integers(1, 12)
-RATES = st.builds(LimitDocument, st.just(1), st.just("rate"), AMOUNTS, st.sampled_from(KINDS["rate"]))
-QUOTAS = st.builds(LimitDocument, st.just(2), st.just("quota"), AMOUNTS, st.sampled_from(KINDS["quota"]))
-AT_ONCE = st.builds(LimitDocument, st.just(3), st.just("concurrency"), AMOUNTS, st.just("none"))
-LIMITS_IN_FORCE = st.lists(st.one_of(RATES, QUOTAS, AT_ONCE), min_size=1, unique_by=lambda limit: limit.period)
-
-
-@settings(max_examples=25, deadline=None)
-@given(
-    of_plan=LIMITS_IN_FORCE,
-    of_api=LIMITS_IN_FORCE,
-    pauses=st.lists(st.sampled_from([0.0, 0.125, 0.7, 3.0, 40.0, 4_000.0]), min_size=30, max_size=60),
-)
-def test_the_limit_that_is_marked_is_the_one_to_wait_for(
-    of_plan: list[LimitDocument], of_api: list[LimitDocument], pauses: list[float], tmp_path_factory: Any
-) -> None:
-    """As the gateway itself decides: the wait is that of ``Retry-After``, of a rate perhaps a second more."""
-    now = CALL.at.timestamp()
-    table = Table(tmp_path_factory.mktemp("marked") / "table", now, may_be_alone=True)
-    plan = PlanDocument(1, "Plan", tuple(replace(limit, id=number) for number, limit in enumerate(of_plan, 1)))
-    version = replace(VERSION, limits=tuple(replace(limit, id=number) for number, limit in enumerate(of_api, 100)))
-    meter = meter_of_caller(table, plan, SubscriptionDocument(5, 1, 1), version)
-    assert meter is not None
-    for pause in pauses:
-        now += pause
-        try:
-            spend(meter, now)
-        except Refusal as refusal:
-            steps = [limit(w.name, w.amount, *w.state(now)) for w in meter.windows]
-            at = refused_by(steps, refusal.outcome.code, refusal.detail)
-            assert at is not None
-            assert meter.windows[at].wait(now) == meter.retry_after
-            told = limit_in(steps[at])
-            assert told is not None
-            assert told.kind == "concurrency" or told.wait_s - meter.retry_after in (0, told.kind == "rate")
-    table.close()
 
 
 # --- Whatever it is, it can be read -----------------------------------------------------------------------------------
@@ -424,14 +335,15 @@ def test_odd_trails_are_shown_as_they_are(odd: Any, rows: list[Row]) -> None:
 def test_a_step_of_odd_facts_is_shown(kind: str, odd: Any) -> None:
     """Each fact that a step may have, and all of them, of a kind that no gateway writes."""
     names = (
-        "base_path", "version", "chosen_by", "id", "state", "name", "amount", "left", "reset_s", "more", "attempt",
-        "stage", "took_ms", "connection", "resolve_ms", "connect_ms", "sent_after_ms", "status", "relayed_bytes",
-        "limit", "limit_ms", "host", "protocol", "messages_in", "messages_out", "ended", "code", "detail",
+        "base_path", "version", "chosen_by", "id", "state", "name", "amount", "left", "reset_s", "retry_after_s",
+        "more", "attempt", "stage", "took_ms", "connection", "resolve_ms", "connect_ms", "sent_after_ms", "status",
+        "relayed_bytes", "limit", "limit_ms", "host", "protocol", "messages_in", "messages_out", "ended", "code",
+        "detail",
     )  # fmt: skip
     good = {
-        "name": "rate-day", "amount": 5, "left": 0, "reset_s": 5, "attempt": 1, "stage": "whole", "took_ms": 1.5,
-        "connection": "new", "limit": "read_timeout_ms", "code": "rate_limited", "detail": "x", "protocol": "x",
-        "ended": "x",
+        "name": "rate-day", "amount": 5, "left": 0, "reset_s": 5, "retry_after_s": 1, "attempt": 1, "stage": "whole",
+        "took_ms": 1.5, "connection": "new", "limit": "read_timeout_ms", "code": "rate_limited", "detail": "x",
+        "protocol": "x", "ended": "x",
     }  # fmt: skip
     for facts in ({}, dict.fromkeys(names, odd), *({**good, name: odd} for name in names)):
         steps = [{"step": "limit", **facts}, {"step": kind, **facts}]

@@ -603,7 +603,7 @@ def test_a_call_under_way_holds_its_place_to_its_end(tmp_path: Path) -> None:
         assert (second.status, second.headers["retry-after"]) == (429, "1")
         assert last_outcome(gateway) == "concurrency_exceeded"
         trail = json.loads(gateway.recorder.records[-1].trail)
-        assert {"step": "limit", "name": "concurrency", "amount": 1, "left": 0} in trail
+        assert {"step": "limit", "name": "concurrency", "amount": 1, "left": 0, "retry_after_s": 1} in trail
         go.set()
         assert (await first).status == 200
         assert (await gateway.get()).status == 200, "its place is free again"
