@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -60,6 +60,14 @@ def calling(node: Node, key: str) -> Iterator[Callers]:
 
 def family(node: Node) -> list[psutil.Process]:
     return [psutil.Process(node.pid), *node.children()]
+
+
+def begin_upgrade(node: Node) -> psutil.Process:
+    """Until there is a successor, which may have taken over already when we look. Returns the predecessor."""
+    old = psutil.Process(node.pid)
+    old.send_signal(signal.SIGUSR2)
+    wait_for(lambda: len(node.children()) == 3 or node.pid not in (0, old.pid))
+    return old
 
 
 def log_says(node: Node, words: str) -> bool:
@@ -199,9 +207,8 @@ def test_a_reload_after_an_upgrade_waits_for_the_former_workers(
 def test_sigterm_during_an_upgrade_ends_both(published: Published, tmp_path: Path) -> None:
     with running(tmp_path / "node") as node:
         node.wait_ready()
-        os.kill(node.pid, signal.SIGUSR2)
-        wait_for(lambda: len(node.children()) == 3)
-        everybody = [child for parent in node.children() for child in (parent, *parent.children())]
+        begin_upgrade(node)
+        everybody = psutil.Process(node.process.pid).children(recursive=True)
         assert node.stop() == 0
         wait_for(lambda: all(map(has_ended, everybody)))
         with socket.socket() as probe:
@@ -211,11 +218,10 @@ def test_sigterm_during_an_upgrade_ends_both(published: Published, tmp_path: Pat
 def test_a_killed_predecessor_leaves_the_node_to_its_successor(published: Published, tmp_path: Path) -> None:
     with running(tmp_path / "node") as node:
         node.wait_ready()
-        old = node.pid
-        os.kill(old, signal.SIGUSR2)
-        wait_for(lambda: len(node.children()) == 3)
-        os.kill(old, signal.SIGKILL)
-        wait_for(lambda: node.pid not in (0, old))
+        old = begin_upgrade(node)
+        with suppress(psutil.NoSuchProcess):
+            old.kill()
+        wait_for(lambda: node.pid not in (0, old.pid))
         node.wait_ready()
         assert node.call("/echo/things/1", published.key)[0] == 200
 
