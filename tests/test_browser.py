@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from playwright.sync_api import Page
 
-from tests.browser import every_look
+from tests.browser import PATIENCE_MS, every_look
 
 HTML = "text/html; charset=utf-8"
 
@@ -34,6 +36,8 @@ def test_what_a_page_does_wrong_is_found(
     browser_page: Page, browser_problems: list[str], body: str, headers: dict[str, str], finding: str
 ) -> None:
     serve(browser_page, f"<!doctype html><title>Wrong</title>{body}", **headers)
-    browser_page.wait_for_load_state()
-    assert any(finding in problem for problem in browser_problems), browser_problems
+    give_up_at = time.monotonic() + PATIENCE_MS / 1000
+    while not any(finding in problem for problem in browser_problems):  # what the browser tells comes when it comes
+        assert time.monotonic() < give_up_at, browser_problems
+        browser_page.wait_for_timeout(20)
     browser_problems.clear()

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 from django.urls import reverse
 from django.utils import timezone
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from apimgr.accounts.models import User
 from apimgr.catalog.models import Operation
@@ -145,7 +145,7 @@ def test_the_tail_moves_by_itself(browser_page: Page, live_server: Any, scene: S
     store(scene.call(timezone.now()))
     sign_in(browser_page, live_server, oscar)
     browser_page.goto(live_server.url + reverse("analytics:requests") + "?live=1")
-    assert browser_page.locator("#log tbody tr").count() == 1
+    expect(browser_page.locator("#log tbody tr")).to_have_count(1)
     store(scene.call(timezone.now()))
     browser_page.locator("#log tbody tr").nth(1).wait_for()
 
@@ -157,4 +157,4 @@ def test_the_chart_is_drawn_and_its_table_says_the_same(
     browser_page.goto(live_server.url + reverse("analytics:overview"))
     browser_page.locator("api-chart svg").first.wait_for()
     browser_page.locator("api-chart summary").first.click()
-    assert browser_page.locator("api-chart").first.locator("tbody tr").count() == 168
+    expect(browser_page.locator("api-chart").first.locator("tbody tr")).to_have_count(168)
