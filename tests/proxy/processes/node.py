@@ -6,6 +6,7 @@ import http.client
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -121,6 +122,12 @@ class Node:
         self.port, self.admin_port = self._ports.enter_context(kept_ports(2))
         self.port = port or self.port
         self.var = var
+        self._all_accept = "NOTIFY_SOCKET" in more  # then somebody else is told, and has to hear it
+        self._manager = self._ports.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        notify = var.with_suffix(".notify")
+        notify.unlink(missing_ok=True)
+        self._manager.bind(str(notify))
+        self._manager.settimeout(0)
         environ = {
             **os.environ,
             "APIMGR_VAR": str(var),
@@ -132,6 +139,7 @@ class Node:
             "APIMGR_NODE_NAME": "test-node",
             "APIMGR_EGRESS_ALLOW": "127.0.0.1",
             "DATABASE_URL": database_url() if url is None else url,
+            "NOTIFY_SOCKET": str(notify),
             **more,
         }
         self.log = var.with_suffix(".log")
@@ -199,8 +207,17 @@ class Node:
                 client.close()
 
     def wait_ready(self) -> Node:
-        wait_for(lambda: self.get("/ready")[0] == 200 and self.call("/")[0])
+        """Until there is a configuration, and every worker accepts: one that answers says nothing of the others."""
+        wait_for(lambda: self._is_told_that_all_accept() and self.get("/ready")[0] == 200 and self.call("/")[0])
         return self
+
+    def _is_told_that_all_accept(self) -> bool:
+        """As a service manager is, which listens no longer than that."""
+        with suppress(BlockingIOError):
+            while not self._all_accept:
+                self._all_accept = "READY=1" in self._manager.recv(4096).decode()
+            self._manager.close()
+        return self._all_accept
 
     def metric(self, name: str) -> int:
         _, text = self.get("/metrics", Authorization=f"Bearer {TOKEN}")
