@@ -9,7 +9,7 @@ import secrets
 import socket
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,27 @@ def port_kept_for(server: Server) -> Iterator[None]:
         server.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         server.url_file.write_text(f"postgres://127.0.0.1:{port}/")  # it takes the port that it had before
         yield
+
+
+class ServiceManager:
+    """Hears at ``path`` when every worker of a gateway accepts, and listens no longer than that."""
+
+    def __init__(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        self._socket.settimeout(0)
+        self._was_told = False
+
+    def was_told_that_all_accept(self) -> bool:
+        with suppress(BlockingIOError):
+            while not self._was_told:
+                self._was_told = "READY=1" in self._socket.recv(4096).decode()
+            self.close()
+        return self._was_told
+
+    def close(self) -> None:
+        self._socket.close()
 
 
 def has_ended(process: psutil.Process) -> bool:

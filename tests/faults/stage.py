@@ -36,7 +36,7 @@ from apimgr.contracts.usage import BOOK_COLUMNS, BOOKS_OF_ALL
 from apimgr.env import BASE_DIR
 from tests.faults.checker import Call, Row, Span, Verdict, check
 from tests.faults.load import Crowd, Load, Loop, Upstream, upload
-from tests.stack import DIRECTLY, has_ended, kept_ports, port_kept_for
+from tests.stack import DIRECTLY, ServiceManager, has_ended, kept_ports, port_kept_for
 
 PEPPER = "pepper-of-the-fault-stage-000000"
 TOKEN = "admin-token-of-the-fault-stage-0"
@@ -177,11 +177,15 @@ class Node:
         command = [sys.executable, "-m", "proxy.dataplane"]
         if shell:
             command = ["sh", "-c", f'{shell} && exec "$0" "$@"', *command]
-        environment = {**self._environment, **settings}
+        notify = self.home.with_suffix(".notify")
+        self._manager = ServiceManager(notify)
+        environment = {**self._environment, "NOTIFY_SOCKET": str(notify), **settings}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, cwd=BASE_DIR, env=environment, stderr=log, stdout=log)
 
     def wait_ready(self) -> None:
+        """Until every worker accepts, and there is a configuration: a worker that starts is not ready to be broken."""
+        wait_until(self._manager.was_told_that_all_accept, 60, f"all accept; {self.log.read_text()[-2000:]}")
         wait_until(lambda: self.admin("/ready")[0] == 200, 60, f"the node is ready; {self.log.read_text()[-2000:]}")
 
     def admin(self, path: str) -> tuple[int, str]:
@@ -264,6 +268,7 @@ class Node:
             self.stop()
         finally:
             self._ports.close()
+            self._manager.close()
 
 
 @contextmanager

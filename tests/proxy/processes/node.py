@@ -6,7 +6,6 @@ import http.client
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -21,7 +20,7 @@ import psutil
 from django.conf import settings
 from django.db import connection
 
-from tests.stack import has_ended, kept_ports
+from tests.stack import ServiceManager, has_ended, kept_ports
 
 TOKEN = "admin-token-of-this-test-node-000000"
 PATIENCE = 60.0  # seconds to await what must come: a bound on hanging, not on speed
@@ -122,12 +121,9 @@ class Node:
         self.port, self.admin_port = self._ports.enter_context(kept_ports(2))
         self.port = port or self.port
         self.var = var
-        self._all_accept = "NOTIFY_SOCKET" in more  # then somebody else is told, and has to hear it
-        self._manager = self._ports.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
         notify = var.with_suffix(".notify")
-        notify.unlink(missing_ok=True)
-        self._manager.bind(str(notify))
-        self._manager.settimeout(0)
+        self._manager = ServiceManager(notify)
+        self._has_another_manager = "NOTIFY_SOCKET" in more  # then that one is told
         environ = {
             **os.environ,
             "APIMGR_VAR": str(var),
@@ -208,16 +204,9 @@ class Node:
 
     def wait_ready(self) -> Node:
         """Until there is a configuration, and every worker accepts: one that answers says nothing of the others."""
-        wait_for(lambda: self._is_told_that_all_accept() and self.get("/ready")[0] == 200 and self.call("/")[0])
+        wait_for(lambda: self._has_another_manager or self._manager.was_told_that_all_accept())
+        wait_for(lambda: self.get("/ready")[0] == 200 and self.call("/")[0])
         return self
-
-    def _is_told_that_all_accept(self) -> bool:
-        """As a service manager is, which listens no longer than that."""
-        with suppress(BlockingIOError):
-            while not self._all_accept:
-                self._all_accept = "READY=1" in self._manager.recv(4096).decode()
-            self._manager.close()
-        return self._all_accept
 
     def metric(self, name: str) -> int:
         _, text = self.get("/metrics", Authorization=f"Bearer {TOKEN}")
@@ -235,6 +224,7 @@ class Node:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         self._ports.close()
+        self._manager.close()
         return self.process.wait(60)
 
 
