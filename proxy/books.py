@@ -45,6 +45,7 @@ class BootBooks:
     state: State
     counted: Counted | None
     in_database: Stored
+    is_silent: bool = False  # it is not over, and nobody speaks of it: its node is away, or has lost its spool
 
     @property
     def in_flight(self) -> int:
@@ -89,7 +90,7 @@ class BootBooks:
 
     @property
     def given_up(self) -> int:
-        """Of the lost ones, those that were written off with their node."""
+        """Of the lost ones, those that were written off."""
         return self.lost if self.state == "given_up" else 0
 
     @property

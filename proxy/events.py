@@ -13,3 +13,12 @@ class NodeRemoved(Event):
 
     name: str
     lost: int
+
+
+@dataclass(frozen=True, slots=True)
+class BootGivenUp(Event):
+    """Nothing more is expected of a boot of a node that lives on; ``lost`` calls of it have no row."""
+
+    node: str
+    boot: int
+    lost: int

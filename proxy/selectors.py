@@ -245,7 +245,13 @@ def books_of(boot: GatewayBoot, stored: Stored | None = None) -> BootBooks:
     state: State = "given_up" if boot.is_given_up else "closed" if boot.closed_at else "open"
     counted = Counted(boot.generated, boot.spooled, boot.unrecorded, boot.acknowledged)
     of_database = stored_of(boot.node, boot.boot) if stored is None else stored
-    return BootBooks(boot.node, boot.boot, boot.started_at, state, counted, of_database)
+    is_silent = state == "open" and not is_spoken_of(boot)
+    return BootBooks(boot.node, boot.boot, boot.started_at, state, counted, of_database, is_silent)
+
+
+def is_spoken_of(boot: GatewayBoot) -> bool:
+    """Whether a node that is there says how it stands: it runs, or its folder is still there."""
+    return timezone.now() - boot.seen_at < CONNECTED
 
 
 def counted_calls(viewer: Viewer) -> int:
@@ -259,7 +265,7 @@ def counted_calls(viewer: Viewer) -> int:
 def _running_books(node: GatewayNode, stored: Stored) -> BootBooks:
     names = ("generated", "spooled", "unrecorded", "acknowledged", "missing")
     counted = Counted(*(int(node.counters.get(name, 0)) for name in names))
-    return BootBooks(node.name, node.boot, node.started_at, "running", counted, stored)
+    return BootBooks(node.name, node.boot, node.started_at, "running", counted, stored, not is_connected(node))
 
 
 def _boot_time(boot: int) -> datetime:

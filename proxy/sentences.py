@@ -9,5 +9,6 @@ from apimgr.audit.sentences import tells
 tells(
     {
         "proxy.node.removed": _("%(actor)s removed the gateway node %(target)s, with which %(lost)s calls were lost"),
+        "proxy.boot.given_up": _("%(actor)s gave up the boot %(target)s, with which %(lost)s calls were lost"),
     }
 )

@@ -10,6 +10,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("nodes/", views.nodes, name="nodes"),
     path("nodes/<str:name>/remove/", views.remove_node, name="node-remove"),
     path("usage/", views.books, name="books"),
+    path("usage/<str:node>/<int:boot>/give-up/", views.give_up_boot, name="boot-give-up"),
     path("changes/", views.changes, name="changes"),
     path("receipts/versions/<id:version_id>/", views.receipt, name="receipt"),
     path("receipts/credentials/<id:credential_id>/", views.credential_receipt, name="credential-receipt"),

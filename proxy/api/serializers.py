@@ -24,7 +24,7 @@ class TotalsSerializer(serializers.Serializer[Any]):
     rolled_up = serializers.IntegerField(help_text="Of these, how many the counts of the dashboards took.")
     to_roll_up = serializers.IntegerField(help_text="Of these, how many the counts have still to take.")
     lost = serializers.IntegerField(help_text="Calls without a row that wait nowhere; 0 when nothing is lost.")
-    given_up = serializers.IntegerField(help_text="Of the lost, how many were written off with a node.")
+    given_up = serializers.IntegerField(help_text="Of the lost, how many an operator wrote off.")
     uncounted = serializers.IntegerField(help_text="Rows of calls whose process was killed before it had counted them.")
 
 
@@ -45,6 +45,9 @@ class BootSerializer(serializers.Serializer[Any]):
         ["running", "open", "closed", "given_up"],
         help_text="open: it ended, and may have left records in its spool. closed: nothing of it waits any more. "
         "given_up: nothing of it is expected any more; what it owed is lost.",
+    )
+    is_silent = serializers.BooleanField(
+        help_text="It is not over, and nobody speaks of it: its node is away, or has lost its spool."
     )
     books = BooksSerializer(source="*")
 

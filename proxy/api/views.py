@@ -11,6 +11,7 @@ from rest_framework.response import Response
 from apimgr.core.rest_views import NothingSerializer, RestView
 from proxy import selectors, services
 from proxy.api.serializers import (
+    BootSerializer,
     ChangeSerializer,
     ChangesQuerySerializer,
     NodeSerializer,
@@ -131,3 +132,18 @@ class NodeRemove(RestView):
     def post(self, request: Request, name: str) -> Response:
         self.given(NothingSerializer)
         return Response(RemovalSerializer(services.remove_node(actor=self.actor, name=name)).data)
+
+
+class BootGiveUp(RestView):
+    @extend_schema(
+        operation_id="reconciliation_give_up",
+        summary="Give up a boot of a gateway node",
+        description="Of a node that lives on and lost the spool of that boot: what it owed counts as lost from now on."
+        " 409 `boot_runs` if it is the node's last, `boot_spoken_of` while the node has its spool. For operators.",
+        request=None,
+        responses=BootSerializer,
+        tags=["nodes"],
+    )
+    def post(self, request: Request, node: str, boot: int) -> Response:
+        self.given(NothingSerializer)
+        return Response(BootSerializer(services.give_up_boot(actor=self.actor, node=node, boot=boot)).data)

@@ -4,5 +4,6 @@ from proxy.services.changes import forget_removals as forget_removals
 from proxy.services.changes import forget_secrets as forget_secrets
 from proxy.services.credentials import touch_credentials as touch_credentials
 from proxy.services.nodes import close_boots as close_boots
+from proxy.services.nodes import give_up_boot as give_up_boot
 from proxy.services.nodes import remove_gone_nodes as remove_gone_nodes
 from proxy.services.nodes import remove_node as remove_node

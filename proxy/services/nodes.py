@@ -23,7 +23,7 @@ from apimgr.core.errors import Conflict, NotFound
 from apimgr.core.events import emit
 from proxy import selectors
 from proxy.books import BootBooks
-from proxy.events import NodeRemoved
+from proxy.events import BootGivenUp, NodeRemoved
 from proxy.models import AppliedChanges, GatewayBoot, GatewayNode, RejectedDocument
 
 _COUNTS: Final = ("generated", "spooled", "unrecorded", "acknowledged")
@@ -55,6 +55,38 @@ def remove_node(*, actor: User | None, name: str) -> Removal:
             fix=_("Stop the gateway there, and remove the node ten seconds later."),
         )
     return _remove(actor, node, _open_books(node))
+
+
+@transaction.atomic
+def give_up_boot(*, actor: User | None, node: str, boot: int) -> BootBooks:
+    """Expect nothing more of a boot whose node lives on: what it owed is lost. Giving it up twice changes nothing.
+
+    Of its own folder a node speaks with each heartbeat, so that this is refused; the last boot goes with its node.
+    """
+    require_operator(actor)
+    found = GatewayBoot.objects.select_for_update().filter(node=node, boot=boot).first()
+    if found is None:
+        raise NotFound(_("There is no such boot of %(name)s.") % {"name": node})
+    if found.closed_at is not None:
+        return selectors.books_of(found)
+    if GatewayNode.objects.filter(name=node, boot=boot).exists():
+        raise Conflict(
+            _("It is the last boot of %(name)s.") % {"name": node},
+            code="boot_runs",
+            fix=_("If the node is gone, remove the node."),
+        )
+    if selectors.is_spoken_of(found):
+        raise Conflict(
+            _("%(name)s still has the spool of this boot and stores what is left of it.") % {"name": node},
+            code="boot_spoken_of",
+            fix=_("Wait until it is closed."),
+        )
+    found.closed_at = timezone.now()
+    found.save(update_fields=["closed_at"])
+    books = selectors.books_of(found)
+    record(actor=actor, action="proxy.boot.given_up", target=found, lost=books.lost)
+    emit(BootGivenUp(node, boot, books.lost))
+    return books
 
 
 def remove_gone_nodes() -> int:

@@ -73,6 +73,24 @@ def books(request: HttpRequest) -> HttpResponse:
 
 
 @login_required
+@require_POST
+def give_up_boot(request: HttpRequest, node: str, boot: int) -> HttpResponse:
+    assert isinstance(request.user, User)
+    try:
+        books = services.give_up_boot(actor=request.user, node=node, boot=boot)
+    except Conflict as error:
+        messages.error(request, f"{error.message} {error.fix}")
+    else:
+        said = ngettext(
+            "The books are closed. %(lost)d call of %(name)s counts as lost.",
+            "The books are closed. %(lost)d calls of %(name)s count as lost.",
+            books.lost,
+        )
+        messages.warning(request, said % {"name": node, "lost": books.lost})
+    return redirect("proxy:books")
+
+
+@login_required
 @require_GET
 def changes(request: HttpRequest) -> HttpResponse:
     pages = Paginator(selectors.changes(request.user), CHANGES_PER_PAGE)

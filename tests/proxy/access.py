@@ -6,9 +6,10 @@ from typing import Any
 from django.db import transaction
 
 from proxy import compiler
-from proxy.models import GatewayNode
+from proxy.models import GatewayBoot, GatewayNode
 from proxy.services import append_changes
 from tests.access import ACME, Row, World
+from tests.proxy.control.test_gone_nodes import make_boot
 from tests.proxy.control.test_rollout import make_node
 
 OPERATORS = frozenset({"olga"})
@@ -50,6 +51,12 @@ def gone_node(world: World) -> dict[str, Any]:
     return {"name": "gone"}
 
 
+def silent_boot(world: World) -> dict[str, Any]:
+    if not GatewayBoot.objects.exists():
+        make_boot("there", 5, silent_s=60)
+    return {"node": "there", "boot": 5}
+
+
 def _receipt(kind: str, of: Callable[[World], dict[str, Any]]) -> Callable[[World], dict[str, Any]]:
     return lambda world: {"kind": kind, "thing_id": next(iter(of(world).values()))}
 
@@ -58,6 +65,7 @@ ACCESS: dict[str, Row | tuple[Row, ...]] = {
     "proxy:overview": Row(allow=OPERATORS),
     "proxy:nodes": Row(allow=OPERATORS),
     "proxy:node-remove": Row(kwargs=gone_node, allow=OPERATORS, method="post"),
+    "proxy:boot-give-up": Row(kwargs=silent_boot, allow=OPERATORS, method="post"),
     "proxy:books": Row(allow=OPERATORS),
     "proxy:changes": Row(allow=OPERATORS),
     "proxy:receipt": Row(kwargs=version, allow=ACME),
@@ -76,5 +84,6 @@ ACCESS: dict[str, Row | tuple[Row, ...]] = {
     "api-reconciliation": Row(allow=OPERATORS),
     "api-nodes": Row(allow=OPERATORS),
     "api-node-remove": Row(kwargs=gone_node, allow=OPERATORS, method="post"),
+    "api-boot-give-up": Row(kwargs=silent_boot, allow=OPERATORS, method="post"),
     "api-gateway-changes": Row(allow=OPERATORS),
 }

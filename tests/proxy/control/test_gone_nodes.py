@@ -33,7 +33,7 @@ from proxy.dataplane.stats import Snapshot
 from proxy.dataplane.usage.books import Counted
 from proxy.events import NodeRemoved
 from proxy.models import AppliedChanges, GatewayBoot, GatewayChange, GatewayNode, RejectedDocument
-from proxy.services import append_changes, close_boots, compact_changes, remove_gone_nodes, remove_node
+from proxy.services import append_changes, close_boots, compact_changes, give_up_boot, remove_gone_nodes, remove_node
 from tests.analytics.calls import call, store
 from tests.asynchronous import run
 from tests.proxy.control.test_rollout import make_node
@@ -138,6 +138,53 @@ def test_it_is_on_record_who_wrote_off_what(olga: User) -> None:
     assert (entry.target_name, entry.data["lost"], entry.data["boots"]) == ("gone", 5, [1])
     assert entry.sentence == f"{olga} removed the gateway node gone, with which 5 calls were lost"
     assert heard == [NodeRemoved("gone", 5)]
+
+
+def test_a_boot_of_a_node_that_lives_on_can_be_given_up(client: Client, olga: User) -> None:
+    """Its name stayed and its disk did not."""
+    make_node("there")
+    make_boot("there", 1)
+    for boot in (4, 5):
+        make_boot("there", boot, silent_s=MINUTE, generated=1234)
+    make_boot("there", 6, generated=8)
+    for boot, code in ((1, "boot_runs"), (6, "boot_spoken_of")):
+        with pytest.raises(Conflict) as refused:
+            give_up_boot(actor=olga, node="there", boot=boot)
+        assert refused.value.code == code
+    client.force_login(olga)
+    page = client.get(reverse("proxy:books")).content.decode()
+    assert page.count("1,234 calls of it have no row") == 2
+    page = client.post(reverse("proxy:boot-give-up", args=["there", 5]), follow=True).content.decode()
+    assert "1234 calls of there count as lost" in page
+    assert (
+        "Wait until it is closed"
+        in client.post(reverse("proxy:boot-give-up", args=["there", 6]), follow=True).content.decode()
+    )
+    entry = AuditEntry.objects.get()
+    assert entry.sentence == f"{olga} gave up the boot there/5, with which 1234 calls were lost"
+    give_up_boot(actor=olga, node="there", boot=5)
+    assert AuditEntry.objects.count() == 1
+    states = {boot: (books.state, books.is_silent, books.lost) for boot, books in books_of("there").items()}
+    assert states == {
+        1: ("running", False, 0),
+        4: ("open", True, 0),
+        5: ("given_up", False, 1234),
+        6: ("open", False, 0),
+    }
+
+
+def test_by_rest_a_boot_is_given_up(olga: User, alice: User) -> None:
+    make_node("there")
+    make_boot("there", 5, silent_s=MINUTE, generated=3)
+    rest = APIClient()
+    rest.force_authenticate(alice)
+    assert rest.post("/api/v1/reconciliation/there/5/give-up").status_code == 404
+    rest.force_authenticate(olga)
+    body = rest.post("/api/v1/reconciliation/there/5/give-up").json()
+    assert (body["state"], body["books"]["lost"], body["books"]["given_up"]) == ("given_up", 3, 3)
+    refused = rest.post("/api/v1/reconciliation/there/1/give-up")
+    assert refused.status_code == 404
+    assert rest.post(f"/api/v1/reconciliation/there/{2**70}/give-up").status_code == 404
 
 
 # --- Those that nobody removes --------------------------------------------------------------------------------------
@@ -308,7 +355,7 @@ def test_operators_remove_a_node_on_its_page(client: Client, olga: User) -> None
     assert "even is removed. Each of its calls is stored." in answer.content.decode()
     page = client.post(reverse("proxy:node-remove", args=["owes"]), follow=True).content.decode()
     assert "owes is removed. 1234 calls of it count as lost." in page
-    assert "1,234 calls were given up with their nodes" in page
+    assert "1,234 calls were given up" in page
     assert "Nothing is lost" not in page
     page = client.post(reverse("proxy:node-remove", args=["there"]), follow=True).content.decode()
     assert "Gateway node there is running" in page
@@ -322,7 +369,7 @@ def test_a_loss_of_other_calls_is_not_covered(client: Client, olga: User) -> Non
     client.force_login(olga)
     page = client.get(reverse("proxy:books")).content.decode()
     assert "5 calls have no row and wait nowhere" in page
-    assert "3 of them were given up with their nodes" in page
+    assert "3 of them were given up" in page
 
 
 def test_by_rest(olga: User) -> None:

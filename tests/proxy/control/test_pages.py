@@ -14,6 +14,7 @@ from apimgr.contracts.snapshot import PlanDocument
 from proxy.models import RejectedDocument
 from proxy.services import append_changes, remove_node
 from tests.browser import every_look, look, sign_in
+from tests.proxy.control.test_gone_nodes import make_boot
 from tests.proxy.control.test_rollout import make_node
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -30,6 +31,7 @@ def test_operators_pages_look_right(browser_page: Page, live_server: Any, olga: 
     make_node("gateway-e", silent_s=3600, generated=1234, spooled=1234)
     make_node("gateway-f", silent_s=7200, generated=42, spooled=42)
     remove_node(actor=olga, name="gateway-f")
+    make_boot("gateway-a", 0, silent_s=3600, generated=7)
     make_node("gateway-c", applied=2, limits="unavailable", ungranted=1234)
     make_node("gateway-d", applied=2)
     RejectedDocument.objects.create(node="gateway-d", since=1, kind="plan", key="1", reason="unknown field 'zones'")
@@ -42,3 +44,7 @@ def test_operators_pages_look_right(browser_page: Page, live_server: Any, olga: 
     row.locator("summary", has_text="Remove").press("Enter")
     row.get_by_text("1,234 calls that it made have no row").wait_for()
     look(browser_page, "ops-node-remove")
+    browser_page.goto(live_server.url + reverse("proxy:books"))
+    browser_page.locator("summary", has_text="Give up").press("Enter")
+    browser_page.get_by_text("7 calls of it have no row").wait_for()
+    look(browser_page, "ops-boot-give-up")
