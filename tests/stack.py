@@ -74,13 +74,16 @@ def port_kept_for(server: Server) -> Iterator[None]:
 
 
 class ServiceManager:
-    """Hears at ``path`` when every worker of a gateway accepts, and listens no longer than that."""
+    """Hears at ``address`` when every worker of a gateway accepts, and listens no longer than that.
 
-    def __init__(self, path: Path) -> None:
-        path.unlink(missing_ok=True)
+    The address is abstract (unix(7)): a path below a test's directory may be too long for a socket.
+    """
+
+    def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(str(path))
+        self._socket.bind("")
         self._socket.settimeout(0)
+        self.address = "@" + self._socket.getsockname()[1:].decode()
         self._was_told = False
 
     def was_told_that_all_accept(self) -> bool:

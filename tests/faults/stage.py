@@ -177,9 +177,8 @@ class Node:
         command = [sys.executable, "-m", "proxy.dataplane"]
         if shell:
             command = ["sh", "-c", f'{shell} && exec "$0" "$@"', *command]
-        notify = self.home.with_suffix(".notify")
-        self._manager = ServiceManager(notify)
-        environment = {**self._environment, "NOTIFY_SOCKET": str(notify), **settings}
+        self._manager = ServiceManager()
+        environment = {**self._environment, "NOTIFY_SOCKET": self._manager.address, **settings}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, cwd=BASE_DIR, env=environment, stderr=log, stdout=log)
 

@@ -121,8 +121,7 @@ class Node:
         self.port, self.admin_port = self._ports.enter_context(kept_ports(2))
         self.port = port or self.port
         self.var = var
-        notify = var.with_suffix(".notify")
-        self._manager = ServiceManager(notify)
+        self._manager = ServiceManager()
         self._has_another_manager = "NOTIFY_SOCKET" in more  # then that one is told
         environ = {
             **os.environ,
@@ -135,7 +134,7 @@ class Node:
             "APIMGR_NODE_NAME": "test-node",
             "APIMGR_EGRESS_ALLOW": "127.0.0.1",
             "DATABASE_URL": database_url() if url is None else url,
-            "NOTIFY_SOCKET": str(notify),
+            "NOTIFY_SOCKET": self._manager.address,
             **more,
         }
         self.log = var.with_suffix(".log")
