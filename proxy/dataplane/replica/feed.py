@@ -79,11 +79,12 @@ class Feed:
             return True
         target = await _where_the_log_is(connection, mark.sequence)
         if not _follows_on(mark, target):
-            log.warning(
-                "The change log is not the one that was followed up to %d: it was restored or failed over, or "
-                "changes that came after were compacted before they were read",
-                mark.sequence,
-            )
+            if mark.token is not None:
+                log.warning(
+                    "The change log is not the one that was followed up to %d: it was restored or failed over, or "
+                    "changes that came after were compacted before they were read",
+                    mark.sequence,
+                )
             await self._synchronise(connection)
             return True
         has_read = await self._read_again(connection, mark)
@@ -149,8 +150,11 @@ def _follows_on(mark: Mark, target: Mark) -> bool:
     Not of another log, nor of one set back to a backup or to a standby that lacked the last changes: it may have given
     their numbers to others. A token is drawn for each change, and numbers are in the order of commits: whoever has the
     same one at our mark has all that we have. If it has gone, superseded before we read on, nothing can be said; nor if
-    removals of what we have were forgotten since: they come with no change that is still to be read.
+    removals of what we have were forgotten since: they come with no change that is still to be read. A mark without a
+    token is of a log that had no change yet: nothing there can be the same, and to read all anew is to read what came.
     """
+    if mark.token is None:
+        return mark == target
     return mark.log_id == target.log_id and mark.sequence <= target.sequence and mark.token == target.token
 
 

@@ -445,3 +445,20 @@ def test_a_node_that_has_read_the_removals_goes_on(tmp_path: Path, pages: list[l
     assert pull(Feed(writer))
     assert [page for page in pages if page] == [["3"]]
     writer.close()
+
+
+def test_a_node_that_found_the_log_empty_reads_it_however_late_it_comes_back(tmp_path: Path) -> None:
+    """There was no token yet that it could miss, and no page follows a number before the removals: it read nothing."""
+    append(removed=(1,))  # of what was never spoken of: the log is there, without a change
+    writer = ReplicaWriter(tmp_path)
+    pull(Feed(writer))
+    assert not pull(Feed(writer))
+    append(PlanDocument(1, "came"), PlanDocument(2, "stays"))
+    append(removed=(1,))
+    append(PlanDocument(3, "last"))
+    assert forget() == 1
+    assert pull(Feed(writer))
+    assert not pull(Feed(writer)), "once"
+    writer.close()
+    reader = ReplicaReader(tmp_path)
+    assert [reader.get("plan", str(pk)) is not None for pk in (1, 2, 3)] == [False, True, True]
