@@ -1,9 +1,14 @@
-"""What the gateway must hear of: each fact is compiled and logged in the transaction that made it true."""
+"""What the gateway must hear of: each fact is compiled and logged in the transaction that made it true.
+
+Rows are read within what is given to ``append_compiled``, and so anew if others changed some of them meanwhile.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+
+from django.db.models import QuerySet
 
 from apimgr.accounts.events import (
     MemberAdded,
@@ -16,7 +21,7 @@ from apimgr.accounts.models import Organisation
 from apimgr.catalog.events import SelectionChanged, VersionDeprecated, VersionPublished, VersionRestored, VersionRetired
 from apimgr.catalog.models import Version
 from apimgr.contracts import snapshot
-from apimgr.contracts.snapshot import InvalidDocument, RouteDocument, VersionDocument
+from apimgr.contracts.snapshot import Document, InvalidDocument, RouteDocument, VersionDocument
 from apimgr.core.errors import DomainError
 from apimgr.core.events import receives
 from apimgr.products.events import ApiLimitsChanged, PlanChanged, ProductVersionsChanged
@@ -32,74 +37,82 @@ from portal.models import Application, Credential
 from proxy import compiler
 from proxy.compiler import Changes
 from proxy.models import GatewayChange
-from proxy.services import append_changes
+from proxy.services import append_compiled
 
 log = logging.getLogger(__name__)
+
+_Compiled = tuple[Iterable[Document], Iterable[tuple[str, str]]]
 
 _SERVED = Version.objects.exclude(deployed_revision=None).select_related("api__selection", "deployed_revision")
 
 
 @receives(VersionPublished)
 def log_publication(event: VersionPublished) -> None:
-    versions = [_SERVED.get(pk=event.version_id)]
-    _append(compiler.changes_of(versions), versions)
+    _append(_SERVED.filter(pk=event.version_id), compiler.changes_of)
 
 
 @receives(VersionDeprecated, VersionRestored, VersionRetired)
 def log_version(event: VersionDeprecated | VersionRestored | VersionRetired) -> None:
-    _log_versions([_SERVED.get(pk=event.version_id)])
+    _log_versions(_SERVED.filter(pk=event.version_id))
 
 
 @receives(SelectionChanged)
 def log_selection(event: SelectionChanged) -> None:
     """The shared address and every version's own in one go: no moment at which a version is found nowhere."""
-    versions = list(_SERVED.filter(api=event.api_id))
-    _append(compiler.changes_of(versions), versions)
+    _append(_SERVED.filter(api=event.api_id), compiler.changes_of)
 
 
 @receives(ProductVersionsChanged)
 def log_product_versions(event: ProductVersionsChanged) -> None:
     """The fact does not say which versions left, so every version of the publisher is looked at; few have changed."""
     organisation = Product.objects.values("organisation").filter(pk=event.product_id)
-    _log_versions(list(_SERVED.filter(api__organisation__in=organisation)))
+    _log_versions(_SERVED.filter(api__organisation__in=organisation))
 
 
 @receives(ApiLimitsChanged)
 def log_api_limits(event: ApiLimitsChanged) -> None:
     """Limits for all callers of an API stand in each of its versions' documents."""
-    _log_versions(list(_SERVED.filter(api=event.api_id)))
+    _log_versions(_SERVED.filter(api=event.api_id))
 
 
 @receives(PlanChanged)
 def log_plan(event: PlanChanged) -> None:
-    plan = Plan.objects.filter(pk=event.plan_id).first()
-    if plan is None:
-        append_changes(tombstones=[("plan", str(event.plan_id))])
-    else:
-        append_changes([compiler.plan_document(plan)])
+    def compiled() -> _Compiled:
+        plan = Plan.objects.filter(pk=event.plan_id).first()
+        return ([], [("plan", str(event.plan_id))]) if plan is None else ([compiler.plan_document(plan)], [])
+
+    append_compiled(compiled)
 
 
 @receives(ApplicationChanged, SubscriptionChanged)
 def log_application(event: ApplicationChanged | SubscriptionChanged) -> None:
-    application = Application.objects.filter(pk=event.application_id).first()
-    if application is None:
-        append_changes(tombstones=[("application", str(event.application_id))])
-    else:
-        append_changes([compiler.application_document(application)])
+    def compiled() -> _Compiled:
+        application = Application.objects.filter(pk=event.application_id).first()
+        if application is None:
+            return [], [("application", str(event.application_id))]
+        return [compiler.application_document(application)], []
+
+    append_compiled(compiled)
 
 
 @receives(CredentialIssued, CredentialRevoked, CredentialChanged)
 def log_credential(event: CredentialIssued | CredentialRevoked | CredentialChanged) -> None:
-    credential = Credential.objects.get(pk=event.credential_id)
-    documents = list(compiler.credential_documents(credential))
-    if isinstance(event, CredentialChanged) and event.ended_digest:
-        documents.append(compiler.ended_secret(credential, event.ended_digest))
-    append_changes(documents)
+    def compiled() -> _Compiled:
+        credential = Credential.objects.get(pk=event.credential_id)
+        documents = list(compiler.credential_documents(credential))
+        if isinstance(event, CredentialChanged) and event.ended_digest:
+            documents.append(compiler.ended_secret(credential, event.ended_digest))
+        return documents, []
+
+    append_compiled(compiled)
 
 
 @receives(OrganisationStateChanged)
 def log_organisation(event: OrganisationStateChanged) -> None:
-    append_changes([compiler.organisation_document(Organisation.objects.get(pk=event.organisation_id))])
+    def compiled() -> _Compiled:
+        return [compiler.organisation_document(Organisation.objects.get(pk=event.organisation_id))], []
+
+    append_compiled(compiled)
 
 
 @receives(UserStateChanged)
@@ -113,20 +126,24 @@ def log_owner(event: MemberAdded | MemberRemoved | RoleChanged) -> None:
     _log_owned(Organisation.objects.filter(pk=event.organisation_id))
 
 
-def _log_owned(organisations: Iterable[Organisation]) -> None:
+def _log_owned(organisations: QuerySet[Organisation]) -> None:
     """An active one has a document only if it was told of before: nearly none ever is."""
-    documents = {document.key: document for document in map(compiler.organisation_document, organisations)}
-    told = GatewayChange.objects.filter(kind="organisation", key__in=documents).values_list("key", flat=True)
-    known = set(told)
-    append_changes(item for key, item in documents.items() if item.state == "suspended" or key in known)
+
+    def compiled() -> _Compiled:
+        documents = {document.key: document for document in map(compiler.organisation_document, organisations.all())}
+        told = GatewayChange.objects.filter(kind="organisation", key__in=documents).values_list("key", flat=True)
+        known = set(told)
+        return [item for key, item in documents.items() if item.state == "suspended" or key in known], []
+
+    append_compiled(compiled)
 
 
-def _log_versions(versions: list[Version]) -> None:
+def _log_versions(versions: QuerySet[Version]) -> None:
     """What has changed about versions that go on as they were published.
 
     One that could not be published any more keeps nobody from retiring it, nor from changing what it is part of.
     """
-    _append(compiler.together(map(_as_it_is, versions)), versions)
+    _append(versions, lambda found: compiler.together(map(_as_it_is, found)))
 
 
 def _as_it_is(version: Version) -> Changes:
@@ -147,10 +164,15 @@ def _told(version: Version) -> VersionDocument | None:
     return document if isinstance(document, VersionDocument) else None
 
 
-def _append(changes: Changes, versions: list[Version]) -> None:
-    taken = {("route", document.key) for document in changes.documents}
-    free = [entry for entry in changes.tombstones if entry not in taken and _belongs_to(entry, versions)]
-    append_changes(changes.documents, free)
+def _append(versions: QuerySet[Version], compile_: Callable[[list[Version]], Changes]) -> None:
+    def compiled() -> _Compiled:
+        found = list(versions.all())
+        changes = compile_(found)
+        taken = {("route", document.key) for document in changes.documents}
+        free = [entry for entry in changes.tombstones if entry not in taken and _belongs_to(entry, found)]
+        return changes.documents, free
+
+    append_compiled(compiled)
 
 
 def _belongs_to(entry: tuple[str, str], versions: list[Version]) -> bool:

@@ -1,7 +1,10 @@
+from proxy.services.changes import Overtaken as Overtaken
 from proxy.services.changes import append_changes as append_changes
+from proxy.services.changes import append_compiled as append_compiled
 from proxy.services.changes import compact_changes as compact_changes
 from proxy.services.changes import forget_removals as forget_removals
 from proxy.services.changes import forget_secrets as forget_secrets
+from proxy.services.changes import last_said as last_said
 from proxy.services.credentials import touch_credentials as touch_credentials
 from proxy.services.nodes import close_boots as close_boots
 from proxy.services.nodes import give_up_boot as give_up_boot

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from secrets import randbits
 from typing import Any, Final, NamedTuple
@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from apimgr.contracts import snapshot
 from apimgr.contracts.snapshot import KIND_OF, Document
 from apimgr.core.errors import DomainError
-from proxy.models import AppliedChanges, GatewayChange
+from proxy.models import AppliedChanges, ChangeCounter, GatewayChange
 
 CHANNEL: Final = "gateway_change"
 # A node's store takes no longer key than 511 bytes, its kind included.
@@ -25,6 +25,14 @@ SECRETS_REMEMBERED: Final = timedelta(days=365)
 UNTOLD: Final = timedelta(hours=1)  # longer than any node that is there takes to tell what it has read
 
 Entry = tuple[str, str]
+
+
+class Overtaken(Exception):
+    """Others have spoken of ``entries`` since the rows were read that these were compiled from."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self.entries = frozenset(entries)
+        super().__init__(f"others have spoken of {len(self.entries)} entries")
 
 
 class Said(NamedTuple):
@@ -53,11 +61,34 @@ _NUMBER: Final = """
 """
 
 
-def append_changes(documents: Iterable[Document] = (), tombstones: Iterable[Entry] = ()) -> int:
+def append_compiled(compile_: Callable[[], tuple[Iterable[Document], Iterable[Entry]]]) -> int:
+    """Append the documents and tombstones that ``compile_`` makes of the rows, as they are when it is said.
+
+    Another transaction may change a part of the same thing meanwhile, and tell of it. Its rows are not seen before it
+    commits, so what was made without them would take its word back: a suspension, say, that nobody ended.
+    """
+    began = last_said()
+    try:
+        return append_changes(*compile_(), as_of=began)
+    except Overtaken:
+        return append_changes(*compile_())  # by now the counter is ours, so that nobody else speaks
+
+
+def last_said() -> int:
+    """The number of the last change that is committed, or this transaction's own."""
+    return ChangeCounter.objects.values_list("last", flat=True).first() or 0
+
+
+def append_changes(
+    documents: Iterable[Document] = (), tombstones: Iterable[Entry] = (), *, as_of: int | None = None
+) -> int:
     """Append what differs from what the log says last, inside the caller's transaction. Returns the last sequence.
 
     The counter's row stays locked until the caller commits: a second writer waits there, and so takes its numbers after
     the first one's are visible. Sequence order is commit order, and a reader who asks for "after N" misses nothing.
+
+    ``as_of`` is what was said last before the rows were read: raises ``Overtaken``, with the counter locked and nothing
+    appended, if there is a later word on any of it.
     """
     if not connection.in_atomic_block:
         raise RuntimeError("changes belong to the transaction of what they tell")
@@ -70,7 +101,12 @@ def append_changes(documents: Iterable[Document] = (), tombstones: Iterable[Entr
     said = _said(wanted)
     drafts = _draft(_news(wanted, said))
     last = _lock_counter()
-    if since := _spoken_of_since(said, wanted):
+    by_now = _spoken_of(wanted)
+    if as_of is not None and (overtaken := [entry for entry, sequence in by_now.items() if sequence > as_of]):
+        _discard(drafts.values())
+        raise Overtaken(overtaken)
+    # No row ever changes, so the number tells.
+    if since := [entry for entry, sequence in by_now.items() if entry not in said or said[entry].sequence != sequence]:
         said.update(_said({entry: wanted[entry] for entry in since}))
     news = _news(wanted, said)
     drafts.update(_draft({entry: document for entry, document in news.items() if entry not in drafts}))
@@ -108,13 +144,9 @@ def _news(wanted: dict[Entry, str | None], said: dict[Entry, Said]) -> dict[Entr
     }
 
 
-def _spoken_of_since(said: dict[Entry, Said], entries: Iterable[Entry]) -> list[Entry]:
-    """Those on which there is a later word by now. No row ever changes, so the number tells."""
-    return [
-        (kind, key)
-        for kind, key, sequence in _latest(entries, "")
-        if (kind, key) not in said or said[kind, key].sequence != sequence
-    ]
+def _spoken_of(entries: Iterable[Entry]) -> dict[Entry, int]:
+    """The number of the last word on each that there is one on."""
+    return {(kind, key): sequence for kind, key, sequence in _latest(entries, "")}
 
 
 def _latest(entries: Iterable[Entry], document: str) -> list[tuple[Any, ...]]:
