@@ -12,7 +12,8 @@
 --       rate: calls left, µs until the bucket is full, µs until there is another call
 local HEARD, LOST, BEHIND, WITHHELD = 0, 1, 2, 3
 local ALIVE_US, SILENCE_US, AHEAD_S = 10000000, 2000000, 300
-local SWEEP_US, FORGET_US = 3600000000, 86400000000
+local SWEEP_US, FORGET_US, MOST_LOOKED_AT = 3600000000, 86400000000, 2000
+local looked_at = 0 -- fields, in sweeping
 local node, sequence, peers = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 
 local memory = redis.call('HMGET', KEYS[1], 'incarnation', 'open', 'heard_at', 'heard_since')
@@ -37,13 +38,16 @@ end
 -- A slot that is in use for years must not keep a field for each node that there ever was. Of one that is gone only the
 -- number of its last word is left, which an earlier word of it must not follow: that would have to wait in a socket for
 -- as long as others were heard all the time and the node was not (join.lua forgets it after as long). A quota keeps
--- these numbers with what was held, until its period ends. Gives when the slot was swept, once an hour at the most.
+-- these numbers with what was held, until its period ends. Gives when the slot was swept, once an hour at the most. All
+-- hosts wait meanwhile, so where many are due some are left for later calls.
 local function swept(slot, before)
-  if before and math.abs(now - tonumber(before)) < SWEEP_US then
+  if before and (math.abs(now - tonumber(before)) < SWEEP_US or looked_at >= MOST_LOOKED_AT) then
     return before
   end
   if before and now - heard_since > FORGET_US then
-    for _, field in ipairs(redis.call('HKEYS', slot)) do
+    local fields = redis.call('HKEYS', slot)
+    looked_at = looked_at + #fields
+    for _, field in ipairs(fields) do
       local name = string.match(field, '^said:(.*)$')
       if name and redis.call('HEXISTS', KEYS[2], name) == 0 then
         redis.call('HDEL', slot, field)

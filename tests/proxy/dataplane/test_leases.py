@@ -881,3 +881,36 @@ def test_of_a_host_that_is_gone_nothing_stays_but_what_it_holds_of_quotas(
         table.close()
 
     run(main)
+
+
+@pytest.mark.processes
+def test_no_call_looks_through_all_that_hosts_left(tmp_path: Path, redis_server: RedisServer) -> None:
+    """The server does nothing else meanwhile, and who is not answered within a second does without it."""
+
+    async def main() -> None:
+        table = Table(tmp_path / "table", time.time(), shared=True)
+        agent = Grantor(redis_server.url, tmp_path / "table", "host")
+        server = Server(agent._connect(), "host")
+        await server.open()
+        await server.join(0, [])
+        of, words = limit("rate", 40, "minute"), []
+        for owner in range(1, 41):
+            slot = table.describe(table.slot(owner, of, 0, time.time()))
+            assert slot is not None
+            words.append(Word(slot, 0, 0, (60_000_000, 0, 0)))
+        redis, now = redis_server.client, int(time.time() * 1e6)
+        redis.hset("apimgr:{limits}", "heard_since", now - 25 * 3600 * 1_000_000)
+        keys = [f"apimgr:{{limits}}:rate:{owner}:{of.id}" for owner in range(1, 41)]
+        for key in keys:
+            gone = {f"said:gone-{number}": 1 for number in range(200)}
+            redis.hset(key, mapping={**gone, "swept_at": now - 2 * 3600 * 1_000_000})
+        left = []
+        for sequence in range(1, 7):
+            await server.join(0, [])
+            await server.say(sequence, words, 1)
+            left.append(sum(redis.hexists(key, "said:gone-0") for key in keys))
+        assert left == [30, 20, 10, 0, 0, 0]
+        await server._redis.aclose()
+        table.close()
+
+    run(main)
