@@ -18,6 +18,7 @@ from proxy import tasks
 from proxy.models import ChangeCounter, GatewayChange, GatewayNode
 from proxy.services import append_changes, compact_changes, forget_removals, forget_secrets
 from proxy.services.changes import SECRETS_REMEMBERED, UNTOLD
+from tests.locks import somebody_waits
 from tests.proxy.control.test_rollout import make_node
 
 
@@ -163,19 +164,13 @@ def test_who_waits_speaks_of_what_was_said_meanwhile(wanted: str | None, log: li
         append_changes([plan(1, "theirs")])
         writer = threading.Thread(target=write)
         writer.start()
-        while not _somebody_waits():
+        while not somebody_waits():
             assert writer.is_alive()
     writer.join()
     changes = list(GatewayChange.objects.order_by("sequence"))
     assert [change.sequence for change in changes] == list(range(1, len(log) + 2))
     told = [change.document and json.loads(change.document)["name"] for change in changes if change.key == "1"]
     assert told == log
-
-
-def _somebody_waits() -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
-        return bool(cursor.fetchone()[0])
 
 
 @pytest.mark.django_db

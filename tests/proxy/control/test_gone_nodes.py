@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import timedelta
 from pathlib import Path
@@ -36,6 +37,7 @@ from proxy.models import AppliedChanges, GatewayBoot, GatewayChange, GatewayNode
 from proxy.services import append_changes, close_boots, compact_changes, give_up_boot, remove_gone_nodes, remove_node
 from tests.analytics.calls import call, store
 from tests.asynchronous import run
+from tests.locks import somebody_waits
 from tests.proxy.control.test_rollout import make_node
 from tests.proxy.processes.node import database_url
 
@@ -320,6 +322,32 @@ def test_a_node_that_comes_back_is_as_it_was(agent: Agent, monkeypatch: pytest.M
     (books,) = selectors.boots(None)
     assert (books.state, books.lost, books.waiting, books.in_flight) == ("running", 0, 3, 1)
     assert GatewayBoot.objects.get().closed_at is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_heartbeat_that_meets_the_removal_makes_the_node_known_anew(agent: Agent) -> None:
+    """It waits for the row, finds it gone, and is told that nothing is known of the node."""
+    make_node("edge", silent_s=MINUTE, generated=9)
+    make_boot("edge", agent.config.boot, silent_s=MINUTE, generated=9)
+    heard: list[bool] = []
+
+    async def scenario() -> None:
+        async with await AsyncConnection.connect(database_url(), autocommit=True) as connected:
+            heard.append(await agent.heart.beat(connected, agent.counters(), timezone.now()))
+
+    beating = threading.Thread(target=run, args=(scenario,))
+    with transaction.atomic():
+        remove_node(actor=None, name="edge")
+        beating.start()
+        while not somebody_waits():
+            assert beating.is_alive()
+    beating.join()
+    assert heard == [False]
+    assert names() == ["edge"]
+    books = books_of("edge")
+    assert (books[agent.config.boot].state, books[1].state) == ("running", "given_up")
+    assert GatewayBoot.objects.get(boot=agent.config.boot).closed_at is None
+    assert GatewayBoot.objects.get(boot=agent.config.boot).generated == 9, "no count goes down"
 
 
 @pytest.mark.django_db(transaction=True)

@@ -19,6 +19,7 @@ from portal import services as portal
 from portal.models import Application
 from tests.changes import last_word
 from tests.factories import make_api, make_plan, make_product, make_version
+from tests.locks import somebody_waits
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -48,15 +49,9 @@ def while_untold(first: Callable[[], object], second: Callable[[], object]) -> N
     with transaction.atomic():
         first()
         other.start()
-        while not _somebody_waits():
+        while not somebody_waits():
             assert other.is_alive()
     other.join()
-
-
-def _somebody_waits() -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
-        return bool(cursor.fetchone()[0])
 
 
 def test_a_subscription_that_is_suspended_beside_another_stays_so(acme: Organisation, application: Application) -> None:
