@@ -385,7 +385,7 @@ OPERATIONS = {
     "httpbin.org": 78,
     "wikimedia.org": 35,
 }
-MOST_COPIES = 200  # a document's own, for reading, checking and storing it: it takes 8 to 70
+MOST_COPIES = 400  # a document's own, for reading and checking it: it takes 20 to 150
 
 
 @pytest.mark.corpora
