@@ -1,25 +1,29 @@
 """A node and ten thousand APIs, fifty thousand operations, a million keys: first synchronisation, start, one change.
 
-Wants a database (``make bench`` gives one); works in a schema of its own and drops it.
+Wants a database server (``make bench`` gives one); makes a database of its own there and drops it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 from psycopg import AsyncConnection
 
 from apimgr.contracts import snapshot
 from apimgr.contracts.snapshot import CredentialDocument
+from apimgr.env import BASE_DIR
 from proxy.dataplane.replica.feed import Feed
 from proxy.dataplane.replica.reader import ReplicaReader
 from proxy.dataplane.replica.writer import ReplicaWriter
@@ -28,34 +32,19 @@ from tests.bench.figures import Figure
 from tests.bench.measure import require, rss_mb, split_cores
 from tests.bench.world import Size, documents, make_keys
 
-SCHEMA = "bench_replica"
-# As proxy.models has them.
-TABLES = f"""
-    DROP SCHEMA IF EXISTS {SCHEMA} CASCADE;
-    CREATE SCHEMA {SCHEMA};
-    CREATE TABLE {SCHEMA}.proxy_gatewaychange (
-        sequence bigint PRIMARY KEY, kind varchar(20) NOT NULL, key varchar(500) NOT NULL, document text,
-        created_at timestamptz NOT NULL DEFAULT now(), token uuid NOT NULL DEFAULT gen_random_uuid()
-    );
-    CREATE INDEX ON {SCHEMA}.proxy_gatewaychange (kind, key, sequence DESC);
-    CREATE TABLE {SCHEMA}.proxy_changecounter (
-        id smallint PRIMARY KEY, last bigint NOT NULL, log_id uuid NOT NULL DEFAULT gen_random_uuid()
-    );
-"""
-_INSERT = "INSERT INTO proxy_gatewaychange (sequence, kind, key, document) VALUES (%s, %s, %s, %s)"
+_INSERT = "INSERT INTO proxy_gatewaychange (sequence, kind, key, document, created_at) VALUES (%s, %s, %s, %s, now())"
 
 
 def run(keys: int = 1_000_000) -> list[Figure]:
     """Measure and print: the log of so many keys read for the first time, the worker started on it, one change."""
     require("nginx", "taskset")
-    url = os.environ["DATABASE_URL"]
     size = Size(10_000, 50_000, keys)
     secrets = make_keys(keys)
     _, others = split_cores()
     with tempfile.TemporaryDirectory(prefix="apimgr-bench-") as folder:
         home = Path(folder)
         home.chmod(0o755)
-        with peers.nginx(home / "upstream", peers.upstream_config, others) as upstream, _log(url):
+        with peers.nginx(home / "upstream", peers.upstream_config, others) as upstream, _log() as url:
             last = _fill(url, upstream.port, secrets, size)
             print(f"\n{last:,} documents: {size.routes:,} APIs, {size.operations:,} operations, {keys:,} keys\n")
             asyncio.run(_synchronise(url, home / "gateway" / "replica", last))
@@ -63,29 +52,31 @@ def run(keys: int = 1_000_000) -> list[Figure]:
 
 
 @contextmanager
-def _log(url: str) -> Iterator[None]:
-    try:
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute(TABLES)
-        yield
-    finally:
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
-
-
-def _options() -> str:
-    return f"-c search_path={SCHEMA}"
+def _log() -> Iterator[str]:
+    """The address of a database with an empty log, as migrations make it."""
+    server, name = os.environ["DATABASE_URL"], "bench_replica"
+    own = urlsplit(server)._replace(path=f"/{name}").geturl()
+    drop = f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(drop)
+        connection.execute(f"CREATE DATABASE {name}")
+        try:
+            command = [sys.executable, "manage.py", "migrate", "-v", "0"]
+            subprocess.run(command, cwd=BASE_DIR, env={**os.environ, "DATABASE_URL": own}, check=True)
+            yield own
+        finally:
+            connection.execute(drop)
 
 
 def _fill(url: str, upstream_port: int, keys: list[str], size: Size) -> int:
-    sequence = 0
-    with psycopg.connect(url, options=_options()) as connection:
-        copy_in = "COPY proxy_gatewaychange (sequence, kind, key, document) FROM STDIN"
+    sequence, now = 0, datetime.now(UTC)
+    with psycopg.connect(url) as connection:
+        copy_in = "COPY proxy_gatewaychange (sequence, kind, key, document, created_at) FROM STDIN"
         with connection.cursor() as cursor, cursor.copy(copy_in) as copy:
             for sequence, document in enumerate(documents(upstream_port, keys, size), start=1):
-                copy.write_row((sequence, *_entry(document)))
+                copy.write_row((sequence, *_entry(document), now))
         connection.execute("INSERT INTO proxy_changecounter (id, last) VALUES (1, %s)", (sequence,))
-    with psycopg.connect(url, options=_options(), autocommit=True) as connection:
+    with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE proxy_gatewaychange")
     return sequence
 
@@ -97,7 +88,7 @@ def _entry(document: snapshot.Document) -> tuple[str, str, str]:
 async def _synchronise(url: str, path: Path, last: int) -> None:
     writer = ReplicaWriter(path)
     feed = Feed(writer)
-    async with await AsyncConnection.connect(url, autocommit=True, options=_options()) as connection:
+    async with await AsyncConnection.connect(url, autocommit=True) as connection:
         began, used = time.perf_counter(), time.process_time()
         await feed.pull(connection)
         took, cpu = time.perf_counter() - began, time.process_time() - used
