@@ -119,7 +119,7 @@ def _start(home: Path, upstream_port: int, keys: list[str]) -> list[Figure]:
             assert reply.status == 200
         started = time.perf_counter() - began
         print(f"worker started, first call answered {started:8.2f} s")
-        for n in range(0, len(keys), max(1, len(keys) // 20_000)):
+        for n in range(0, len(keys), max(1, len(keys) // 20_000))[:20_000]:
             request = urllib.request.Request(address, headers={"X-Api-Key": keys[n]})
             with urllib.request.urlopen(request) as reply:
                 reply.read()
