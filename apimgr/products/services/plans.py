@@ -92,7 +92,7 @@ def update_plan(
     for field in changed:
         setattr(plan, field, given[field])
     if changed:
-        store(plan)
+        store(plan, changed)
         _tell(actor, plan, "updated", fields=changed)
     return plan
 

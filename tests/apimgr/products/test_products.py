@@ -71,6 +71,14 @@ def test_version_without_a_plan_says_so(plan: Plan) -> None:
     assert [problem.code for problem in catalog.publication_problems(version)] == ["plan"]
 
 
+def test_what_others_changed_about_a_plan_meanwhile_stays(oscar: User, plan: Plan) -> None:
+    as_it_was = Plan.objects.get(pk=plan.pk)
+    services.update_plan(actor=oscar, plan=plan, counts_failures=False)
+    services.update_plan(actor=oscar, plan=as_it_was, without_grantor="closed")
+    plan.refresh_from_db()
+    assert (plan.counts_failures, plan.without_grantor) == (False, "closed")
+
+
 def test_limit_that_stays_keeps_its_id(oscar: User, plan: Plan, told: list[Any]) -> None:
     before = {limit.kind: limit.pk for limit in plan.limits.all()}
     services.change_limits(actor=oscar, plan=plan, limits=[("rate", 120, "minute"), ("rate", 5, "second")])
