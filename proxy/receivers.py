@@ -13,6 +13,7 @@ from django.db.models import QuerySet
 from apimgr.accounts.events import (
     MemberAdded,
     MemberRemoved,
+    OrganisationCreated,
     OrganisationStateChanged,
     RoleChanged,
     UserStateChanged,
@@ -121,8 +122,8 @@ def log_owned(event: UserStateChanged) -> None:
     _log_owned(Organisation.objects.filter(memberships__user=event.user_id))
 
 
-@receives(MemberAdded, MemberRemoved, RoleChanged)
-def log_owner(event: MemberAdded | MemberRemoved | RoleChanged) -> None:
+@receives(OrganisationCreated, MemberAdded, MemberRemoved, RoleChanged)
+def log_owner(event: OrganisationCreated | MemberAdded | MemberRemoved | RoleChanged) -> None:
     _log_owned(Organisation.objects.filter(pk=event.organisation_id))
 
 

@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 from apimgr.accounts.access import Permission, require
 from apimgr.accounts.events import MemberAdded, MemberRemoved, RoleChanged
 from apimgr.accounts.models import ApiToken, Membership, Organisation, Role, User
+from apimgr.accounts.services.users import lock_person
 from apimgr.audit.services import record
 from apimgr.core.errors import Conflict, DomainError
 from apimgr.core.events import emit
@@ -22,6 +23,7 @@ def add_member(*, actor: User | None, organisation: Organisation, user: User, ro
 
 def enrol(*, actor: User | None, organisation: Organisation, user: User, role: str) -> Membership:
     """Make the membership; the caller has checked the right to (a role's, or an invitation's)."""
+    lock_person(user)
     _lock(organisation.pk)
     membership, created = Membership.objects.get_or_create(
         organisation=organisation, user=user, defaults={"role": known_role(role)}

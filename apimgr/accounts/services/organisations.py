@@ -7,6 +7,7 @@ from django.utils.translation import gettext as _
 from apimgr.accounts.access import require_operator
 from apimgr.accounts.events import OrganisationCreated, OrganisationStateChanged
 from apimgr.accounts.models import Membership, Organisation, OrganisationState, Role, User
+from apimgr.accounts.services.users import lock_person
 from apimgr.audit.services import record
 from apimgr.core.errors import DomainError, NotAllowed
 from apimgr.core.events import emit
@@ -26,6 +27,7 @@ def create_organisation(*, actor: User | None, name: str, is_publisher: bool = F
         raise DomainError(_("An organisation needs a name."), fields={"name": _("Give it a name.")})
     organisation = Organisation.objects.create(name=name[:120], slug=_free_slug(name), is_publisher=is_publisher)
     if actor is not None:
+        lock_person(actor)
         Membership.objects.create(organisation=organisation, user=actor, role=Role.ADMINISTRATOR)
     record(
         actor=actor,
@@ -75,7 +77,7 @@ def own_organisation(user: User) -> Organisation:
         return found
     with transaction.atomic():
         # Two first clicks at once must not make two: the person's row is the lock.
-        User.objects.select_for_update().get(pk=user.pk)
+        lock_person(user)
         name = user.name or user.email.partition("@")[0]
         return _first_own(user) or create_organisation(actor=user, name=name)
 

@@ -65,6 +65,14 @@ def enable_user(*, actor: User | None, user: User) -> User:
     return user
 
 
+def lock_person(user: User) -> None:
+    """Nobody disables or enables ``user`` to the end of the transaction: for who makes them a member of something.
+
+    Before the organisation is locked, as in ``disable_user``.
+    """
+    User.objects.select_for_update(no_key=True).get(pk=user.pk)
+
+
 def _lock(user: User) -> User:
     """The person as they stand now, with whatever hangs on their state locked until the transaction ends.
 

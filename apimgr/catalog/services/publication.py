@@ -17,6 +17,7 @@ from apimgr.catalog.models import GatewaySettings, Revision, Specification, Upst
 from apimgr.catalog.services.checks import drafted, refuse_unfit
 from apimgr.catalog.services.drafts import lock_version
 from apimgr.catalog.services.gateway import gateway_settings_of
+from apimgr.catalog.services.selection import lock_api
 from apimgr.core import events
 
 
@@ -27,6 +28,8 @@ def publish_version(*, actor: User | None, version: Version) -> Version:
     A version that is live already goes on with the new revision.
     """
     require(actor, Permission.API_PUBLISH, version.api.organisation)
+    # A version is first served with what its API asks of all of them, which is told to those that are served already.
+    lock_api(version.api)
     version = lock_version(version)
     state = next_state(version.state, Move.PUBLISH)
     refuse_unfit(drafted(version), "incomplete")
