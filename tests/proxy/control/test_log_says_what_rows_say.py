@@ -241,6 +241,19 @@ VERBS: Final[dict[Callable[..., Any], dict[str, st.SearchStrategy[Any]]]] = {
     accounts.enable_user: {"user": a(User)},
 }
 
+# Those that change nothing gateways know of: a draft, an invitation, a request.
+QUIET: Final = {
+    catalog.create_api,
+    catalog.update_api,
+    catalog.import_specification,
+    catalog.use_specification,
+    catalog.set_route,
+    catalog.set_upstream,
+    catalog.set_gateway_settings,
+    portal.reject_subscription,
+    accounts.invite_member,
+}
+
 # Verbs of the same services that no document is made of, and why.
 UNHEARD: Final[dict[Callable[..., Any], str]] = {
     accounts.create_user: "a person is in no organisation yet",
@@ -286,6 +299,11 @@ def world(db: None) -> None:
     orders = [published(acme, "Orders", name) for name in ("v1", "v2")]
     catalog.set_route(actor=None, version=orders[0], base_path="/moved")
     catalog.publish_version(actor=None, version=orders[0])
+    returns = published(acme, "Returns", "v1")
+    catalog.set_route(actor=None, version=returns, base_path="/orders/v1")  # where the first one was
+    catalog.publish_version(actor=None, version=returns)
+    catalog.set_upstream(actor=None, version=orders[1], url="https://8.8.4.4")
+    catalog.publish_version(actor=None, version=orders[1])
     catalog.deprecate_version(actor=None, version=orders[1])
     payments, weather = published(acme, "Payments", "v1"), published(globex, "Weather", "v1")
     draft = catalog.add_version(actor=None, api=payments.api, name="v2")
@@ -368,12 +386,12 @@ for each in VERBS:
 def test_any_verbs_in_any_order(world: None) -> None:
     # Not shrunk, which takes minutes: a failure names every step there was.
     phases = set(Phase) - {Phase.shrink, Phase.explain}
-    bounded = settings(max_examples=10, stateful_step_count=25, phases=phases)
+    bounded = settings(max_examples=6, stateful_step_count=20, phases=phases)
     run_state_machine_as_test(Gateways, settings=bounded)
 
 
 def test_each_verb_can_do_something_and_is_heard(world: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that none of them is refused, or has nothing to do, however often it is tried; nor is any fact never one."""
+    """So that none of them is refused, or has nothing to do, however often it is tried; and no receiver is idle."""
     heard: set[type[events.Event]] = set()
     listened = {
         fact
@@ -387,16 +405,17 @@ def test_each_verb_can_do_something_and_is_heard(world: None, monkeypatch: pytes
 
         def does_something(given: dict[str, Any], verb: Callable[..., Any] = verb) -> bool:
             with undone(), suppress(DomainError):
-                before = AuditEntry.objects.count()
+                before = AuditEntry.objects.count(), last_said()
                 perform(verb, given)
                 check_log()
-                return AuditEntry.objects.count() > before
+                is_done, is_told = AuditEntry.objects.count() > before[0], last_said() > before[1]
+                return is_done if verb in QUIET else is_told
             return False
 
         try:
             find(st.fixed_dictionaries(given), does_something, settings=once, random=Random(0))
         except NoSuchExample:
-            pytest.fail(f"{verb.__name__} never did anything")
+            pytest.fail(f"{verb.__name__} never did anything that is heard of")
     assert heard == listened
 
 
