@@ -258,18 +258,10 @@ def _tunnel(facts: Facts, call: Call) -> Row | None:
     return Row(_title("tunnel"), str(text))
 
 
-def _refused(facts: Facts, call: Call) -> Row | None:
-    return _how_it_ended("refused", facts)
-
-
-def _ended(facts: Facts, call: Call) -> Row | None:
-    return _how_it_ended("ended", facts)
-
-
-def _how_it_ended(kind: str, facts: Facts) -> Row | None:
+def _how_it_ended(facts: Facts, call: Call) -> Row | None:
     match facts:
         case {"detail": str(detail)}:
-            return Row(_title(kind), with_grouped_numbers(detail))
+            return Row(_title(facts["step"]), with_grouped_numbers(detail))
         case _:
             return None
 
@@ -284,8 +276,8 @@ TOLD: Final[dict[str, Callable[[Facts, Call], Row | None]]] = {
     "limit": _limit,
     "upstream": _upstream,
     "tunnel": _tunnel,
-    "refused": _refused,
-    "ended": _ended,
+    "refused": _how_it_ended,
+    "ended": _how_it_ended,
 }
 
 
