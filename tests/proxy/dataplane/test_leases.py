@@ -53,6 +53,20 @@ RATE, QUOTA, AT_ONCE = limit("rate", 3, "minute"), limit("quota", 3, "day"), lim
 KINDS = pytest.mark.parametrize("of", [RATE, QUOTA, AT_ONCE], ids=lambda of: of.kind)
 
 
+@asynccontextmanager
+async def joined(agent: Grantor, *names: str) -> AsyncIterator[list[Server]]:
+    """The Redis of ``agent`` as nodes of these names, which share its limits, speak to it."""
+    servers = [Server(agent._connect(), name) for name in names]
+    try:
+        for server in servers:
+            await server.open()
+            await server.join(0, [])
+        yield servers
+    finally:
+        for server in servers:
+            await server._redis.aclose()
+
+
 def meter(table: Table, *limits: LimitDocument, rule: Rule = "closed", subscription: int = 5) -> Meter:
     plan = PlanDocument(1, "Plan", limits, without_grantor=rule)
     found = meter_of_caller(table, plan, SubscriptionDocument(subscription, 1, 1), VERSION)
@@ -770,15 +784,12 @@ def test_a_clock_that_is_a_month_ahead_ends_no_period_of_the_others(tmp_path: Pa
         host = Host(tmp_path / "host", redis_server.url, "host")
         await host.ready()
         assert await host.call(meter(host.table, of))
-        server = Server(host.grantor._connect(), "elsewhere")
-        await server.open()
-        await server.join(0, [])
-        start, end = period_bounds("month", time.time() + 40 * 86400, 0)
-        slot = next(iter(host.table.slots()))
-        answers = await server.say(1, [Word(slot, 0, 1, (start, end), start)], 2)
-        assert answers == [[BEHIND, 0, 0]]
-        assert await storm([host], of, calls=10) == 39
-        await server._redis.aclose()
+        async with joined(host.grantor, "elsewhere") as (server,):
+            start, end = period_bounds("month", time.time() + 40 * 86400, 0)
+            slot = next(iter(host.table.slots()))
+            answers = await server.say(1, [Word(slot, 0, 1, (start, end), start)], 2)
+            assert answers == [[BEHIND, 0, 0]]
+            assert await storm([host], of, calls=10) == 39
         await host.close()
 
     run(main)
@@ -789,39 +800,39 @@ def test_many_words_are_one_call_and_each_has_its_own_answer(tmp_path: Path, red
     async def main() -> None:
         table = Table(tmp_path / "table", time.time(), shared=True)
         agent = Grantor(redis_server.url, tmp_path / "table", "host")
-        server = Server(agent._connect(), "host")
-        await server.open()
-        await server.join(0, [])
-        while not (await server.join(grantor_module._number(server._incarnation), [])).is_open:
-            await asyncio.sleep(0.1)
+        async with joined(agent, "host") as (server,):
+            while not (await server.join(grantor_module._number(server._incarnation), [])).is_open:
+                await asyncio.sleep(0.1)
 
-        def word(owner: int, of: LimitDocument, held: int, wanted: int, *more: int) -> Word:
-            slot = table.describe(table.slot(owner, of, 0, time.time()))
-            assert slot is not None
-            return Word(slot, held, wanted, more)
+            def word(owner: int, of: LimitDocument, held: int, wanted: int, *more: int) -> Word:
+                slot = table.describe(table.slot(owner, of, 0, time.time()))
+                assert slot is not None
+                return Word(slot, held, wanted, more)
 
-        month = period_bounds("month", time.time())
-        calls = redis_server.client.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0)
-        many = limit("quota", 10**15, "month")
-        words = [
-            word(1, many, 10**12 + 1, 10**14, *month),
-            word(2, limit("quota", 3, "month"), 3, 1, *month),
-            word(3, limit("quota", 3, "month"), 0, 1, month[1] + 86_400, month[1] + 2 * 86_400),
-            word(4, limit("rate", 4, "minute"), 0, 3, 60_000_000, 0, 0),
-            word(5, AT_ONCE, 1, 1),
-        ]
-        told = await server.say(1, words, 1)
-        assert told == [[HEARD, 10**14, 0], [HEARD, 0, 0], [BEHIND, 0, 0], [HEARD, 2, 2, 30_000_000, 0], [HEARD, 1, 0]]
-        assert await server.say(1, words, 1) == [[BEHIND, 0, 0]] * 5, "nothing is heard twice"
-        other = Server(agent._connect(), "other")
-        await other.open()
-        await other.join(0, [])
-        assert (await other.say(1, words, 1))[0] == [HEARD, 10**14, 10**14 + 10**12 + 1], "to the call"
-        server._incarnation = "another"
-        assert await server.say(2, words, 1) == [[LOST, 0, 0]] * 5
-        assert redis_server.client.info("commandstats")["cmdstat_evalsha"]["calls"] - calls == 5, "with one join"
-        await server._redis.aclose()
-        await other._redis.aclose()
+            month = period_bounds("month", time.time())
+            calls = redis_server.client.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0)
+            many = limit("quota", 10**15, "month")
+            words = [
+                word(1, many, 10**12 + 1, 10**14, *month),
+                word(2, limit("quota", 3, "month"), 3, 1, *month),
+                word(3, limit("quota", 3, "month"), 0, 1, month[1] + 86_400, month[1] + 2 * 86_400),
+                word(4, limit("rate", 4, "minute"), 0, 3, 60_000_000, 0, 0),
+                word(5, AT_ONCE, 1, 1),
+            ]
+            told = await server.say(1, words, 1)
+            assert told == [
+                [HEARD, 10**14, 0],
+                [HEARD, 0, 0],
+                [BEHIND, 0, 0],
+                [HEARD, 2, 2, 30_000_000, 0],
+                [HEARD, 1, 0],
+            ]
+            assert await server.say(1, words, 1) == [[BEHIND, 0, 0]] * 5, "nothing is heard twice"
+            async with joined(agent, "other") as (other,):
+                assert (await other.say(1, words, 1))[0] == [HEARD, 10**14, 10**14 + 10**12 + 1], "to the call"
+            server._incarnation = "another"
+            assert await server.say(2, words, 1) == [[LOST, 0, 0]] * 5
+            assert redis_server.client.info("commandstats")["cmdstat_evalsha"]["calls"] - calls == 5, "with one join"
         table.close()
 
     run(main)
@@ -850,34 +861,29 @@ def test_of_a_host_that_is_gone_nothing_stays_but_what_it_holds_of_quotas(
         start, end = period_bounds("month", time.time())
         more = {"quota": (start, end), "rate": (60_000_000, 0, 0), "concurrency": ()}[of.kind]
         agent = Grantor(redis_server.url, tmp_path / "table", "host")
-        gone, there = Server(agent._connect(), "gone"), Server(agent._connect(), "there")
-        for server in (gone, there):
-            await server.open()
-            await server.join(0, [])
-        await gone.say(1, [Word(slot, 3, 0, more)], 2)
-        await there.say(1, [Word(slot, 3, 0, more)], 2)
+        async with joined(agent, "gone", "there") as (gone, there):
+            await gone.say(1, [Word(slot, 3, 0, more)], 2)
+            await there.say(1, [Word(slot, 3, 0, more)], 2)
 
-        redis, state, nodes = redis_server.client, "apimgr:{limits}", "apimgr:{limits}:nodes"
-        (key,) = (key.decode() for key in redis.keys(f"*:{of.kind}:*"))
-        now = int(time.time() * 1e6)
-        if spoiled != "it is remembered":
-            redis.hdel(nodes, "gone")
-        if spoiled != "nobody was heard":
-            redis.hset(state, "heard_since", now - 25 * 3600 * 1_000_000)
-        if spoiled != "it was just swept" and of.kind != "quota":
-            assert redis.hexists(key, "swept_at")
-            redis.hset(key, "swept_at", now - 2 * 3600 * 1_000_000)
-        await there.say(2, [Word(slot, 3, 0, more)], 2)
+            redis, state, nodes = redis_server.client, "apimgr:{limits}", "apimgr:{limits}:nodes"
+            (key,) = (key.decode() for key in redis.keys(f"*:{of.kind}:*"))
+            now = int(time.time() * 1e6)
+            if spoiled != "it is remembered":
+                redis.hdel(nodes, "gone")
+            if spoiled != "nobody was heard":
+                redis.hset(state, "heard_since", now - 25 * 3600 * 1_000_000)
+            if spoiled != "it was just swept" and of.kind != "quota":
+                assert redis.hexists(key, "swept_at")
+                redis.hset(key, "swept_at", now - 2 * 3600 * 1_000_000)
+            await there.say(2, [Word(slot, 3, 0, more)], 2)
 
-        fields = {field.decode() for field in redis.hkeys(key)}
-        is_kept = of.kind == "quota" or not goes
-        assert ("said:gone" in fields) == is_kept
-        assert "said:there" in fields
-        assert ("held:gone" in fields) == (of.kind != "rate"), "of calls under way another ten seconds"
-        assert ((await gone.say(1, [Word(slot, 3, 0, more)], 2))[0][0] == BEHIND) == is_kept
-        assert (await gone.say(2, [Word(slot, 3, 0, more)], 2))[0][0] != BEHIND, "it may come back"
-        for server in (gone, there):
-            await server._redis.aclose()
+            fields = {field.decode() for field in redis.hkeys(key)}
+            is_kept = of.kind == "quota" or not goes
+            assert ("said:gone" in fields) == is_kept
+            assert "said:there" in fields
+            assert ("held:gone" in fields) == (of.kind != "rate"), "of calls under way another ten seconds"
+            assert ((await gone.say(1, [Word(slot, 3, 0, more)], 2))[0][0] == BEHIND) == is_kept
+            assert (await gone.say(2, [Word(slot, 3, 0, more)], 2))[0][0] != BEHIND, "it may come back"
         table.close()
 
     run(main)
@@ -890,27 +896,24 @@ def test_no_call_looks_through_all_that_hosts_left(tmp_path: Path, redis_server:
     async def main() -> None:
         table = Table(tmp_path / "table", time.time(), shared=True)
         agent = Grantor(redis_server.url, tmp_path / "table", "host")
-        server = Server(agent._connect(), "host")
-        await server.open()
-        await server.join(0, [])
-        of, words = limit("rate", 40, "minute"), []
-        for owner in range(1, 41):
-            slot = table.describe(table.slot(owner, of, 0, time.time()))
-            assert slot is not None
-            words.append(Word(slot, 0, 0, (60_000_000, 0, 0)))
-        redis, now = redis_server.client, int(time.time() * 1e6)
-        redis.hset("apimgr:{limits}", "heard_since", now - 25 * 3600 * 1_000_000)
-        keys = [f"apimgr:{{limits}}:rate:{owner}:{of.id}" for owner in range(1, 41)]
-        for key in keys:
-            gone = {f"said:gone-{number}": 1 for number in range(200)}
-            redis.hset(key, mapping={**gone, "swept_at": now - 2 * 3600 * 1_000_000})
-        left = []
-        for sequence in range(1, 7):
-            await server.join(0, [])
-            await server.say(sequence, words, 1)
-            left.append(sum(redis.hexists(key, "said:gone-0") for key in keys))
-        assert left == [30, 20, 10, 0, 0, 0]
-        await server._redis.aclose()
+        async with joined(agent, "host") as (server,):
+            of, words = limit("rate", 40, "minute"), []
+            for owner in range(1, 41):
+                slot = table.describe(table.slot(owner, of, 0, time.time()))
+                assert slot is not None
+                words.append(Word(slot, 0, 0, (60_000_000, 0, 0)))
+            redis, now = redis_server.client, int(time.time() * 1e6)
+            redis.hset("apimgr:{limits}", "heard_since", now - 25 * 3600 * 1_000_000)
+            keys = [f"apimgr:{{limits}}:rate:{owner}:{of.id}" for owner in range(1, 41)]
+            for key in keys:
+                gone = {f"said:gone-{number}": 1 for number in range(200)}
+                redis.hset(key, mapping={**gone, "swept_at": now - 2 * 3600 * 1_000_000})
+            left = []
+            for sequence in range(1, 7):
+                await server.join(0, [])
+                await server.say(sequence, words, 1)
+                left.append(sum(redis.hexists(key, "said:gone-0") for key in keys))
+            assert left == [30, 20, 10, 0, 0, 0]
         table.close()
 
     run(main)
