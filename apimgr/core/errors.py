@@ -25,6 +25,11 @@ class DomainError(Exception):
         self.fix = fix
         self.fields = dict(fields or {})
 
+    @property
+    def in_full(self) -> str:
+        """What is wrong and what to do, where there is one place for both."""
+        return f"{self.message} {self.fix}".strip()
+
 
 class UnknownField(DomainError):
     """A request has a field that means nothing: most likely a misspelt one, whose value would be lost."""

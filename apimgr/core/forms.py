@@ -15,7 +15,7 @@ def show_error(form: forms.Form, error: DomainError) -> None:
     for name, text in beside.items():
         form.add_error(name, text)
     if not beside:
-        form.add_error(None, f"{error.message} {error.fix}".strip())
+        form.add_error(None, error.in_full)
 
 
 _UNITS: Final = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}

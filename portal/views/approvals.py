@@ -68,7 +68,7 @@ def decide(request: HttpRequest, subscription_id: int) -> HttpResponse:
     try:
         after = verb(actor=request.user, subscription=subscription)
     except Conflict as error:
-        messages.error(request, f"{error.message} {error.fix}")
+        messages.error(request, error.in_full)
     else:
         messages.success(request, _("%(subscription)s is %(state)s.") % {"subscription": after, "state": after.state})
     back = request.POST.get("next", "")

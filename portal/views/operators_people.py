@@ -62,7 +62,7 @@ def person_state(request: HttpRequest, user_id: int) -> HttpResponse:
     try:
         switched = move(actor=signed_in(request), user=found)
     except Conflict as error:
-        messages.error(request, f"{error.message} {error.fix}")
+        messages.error(request, error.in_full)
         return redirect(page)
     if switched.is_active:  # of one who is disabled the page itself tells
         messages.success(request, _("%(person)s may sign in again.") % {"person": switched})

@@ -31,7 +31,7 @@ def change_plan(request: HttpRequest, subscription_id: int) -> HttpResponse:
     except (NotFound, NotAllowed):
         raise
     except DomainError as error:
-        messages.error(request, f"{error.message} {error.fix}")
+        messages.error(request, error.in_full)
     else:
         messages.success(
             request, _("%(product)s is now on plan %(plan)s.") % {"product": moved.product, "plan": moved.plan.name}

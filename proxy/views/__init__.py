@@ -48,7 +48,7 @@ def remove_node(request: HttpRequest, name: str) -> HttpResponse:
     try:
         removal = services.remove_node(actor=request.user, name=name)
     except Conflict as error:
-        messages.error(request, f"{error.message} {error.fix}")
+        messages.error(request, error.in_full)
         return redirect("proxy:nodes")
     if removal.lost:
         said = ngettext(
@@ -79,7 +79,7 @@ def give_up_boot(request: HttpRequest, node: str, boot: int) -> HttpResponse:
     try:
         books = services.give_up_boot(actor=request.user, node=node, boot=boot)
     except Conflict as error:
-        messages.error(request, f"{error.message} {error.fix}")
+        messages.error(request, error.in_full)
     else:
         said = ngettext(
             "The books are closed. %(lost)d call of %(name)s counts as lost.",

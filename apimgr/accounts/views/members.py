@@ -62,7 +62,7 @@ def change_role(request: HttpRequest, slug: str, membership_id: int) -> HttpResp
     except DomainError as error:
         if error.status == 403:
             raise
-        messages.error(request, f"{error.message} {error.fix}")
+        messages.error(request, error.in_full)
     else:
         messages.success(request, _("Role of %(user)s changed.") % {"user": membership.user})
     return redirect("accounts:members", slug=slug)
@@ -78,7 +78,7 @@ def remove(request: HttpRequest, slug: str, membership_id: int) -> HttpResponse:
     except DomainError as error:
         if error.status == 403:
             raise
-        messages.error(request, f"{error.message} {error.fix}")
+        messages.error(request, error.in_full)
         return redirect("accounts:members", slug=slug)
     if membership.user_id == request.user.pk:
         messages.success(request, _("You have left %(organisation)s.") % {"organisation": organisation})

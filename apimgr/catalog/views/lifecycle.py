@@ -30,7 +30,7 @@ def publish(request: HttpRequest, slug: str, name: str) -> HttpResponse:
     except (NotAllowed, NotFound, Conflict):
         raise
     except DomainError as error:
-        messages.error(request, f"{error.message} {error.fix}")
+        messages.error(request, error.in_full)
         return redirect("catalog:version-preview", slug, name)
     return redirect(f"{reverse('catalog:api', args=[slug])}?published={name}")
 
@@ -51,7 +51,7 @@ def deprecate(request: HttpRequest, slug: str, name: str) -> HttpResponse:
     except (NotAllowed, NotFound):
         raise
     except DomainError as error:
-        messages.error(request, f"{error.message} {error.fix}".strip())
+        messages.error(request, error.in_full)
     else:
         messages.success(
             request, _("%(version)s is deprecated. Callers are told in every answer.") % {"version": version}

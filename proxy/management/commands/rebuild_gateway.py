@@ -46,7 +46,7 @@ class Command(BaseCommand):
 
     def _report(self, thing: Version | Plan, refused: DomainError) -> None:
         self._unfit += 1
-        self.stderr.write(f"{_named(thing)}: {refused.message} {refused.fix}")
+        self.stderr.write(f"{_named(thing)}: {refused.in_full}")
 
 
 def _named(thing: Version | Plan) -> str:
